@@ -1,0 +1,159 @@
+"""Settings: what is taken, what stops the start."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from runtime.config import ROOT, ConfigError, keep_secret_key, load, origin_of
+
+
+def test_with_nothing_set_everything_has_its_default():
+    settings = load({})
+
+    assert settings["DATABASE_URL"] is None
+    assert (settings["PORT"], settings["WEB_CONCURRENCY"], settings["WEB_THREADS"]) == (8000, 1, 64)
+
+
+def test_an_empty_variable_counts_as_unset():
+    assert load({"PORT": "", "DATABASE_URL": " "}) == load({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "٣"),
+        ("WEB_CONCURRENCY", "-1"),
+        ("WEB_THREADS", "1.5"),
+        ("DATABASE_URL", "mysql://localhost/x"),
+        ("DATABASE_URL", "sqlite://x"),
+        ("DATABASE_URL", "postgres://localhost"),
+        ("DATABASE_URL", "postgres://localhost:port/x"),
+        ("REDIS_URL", "localhost:6379"),
+        ("SMTP_URL", "http://localhost"),
+        ("SMTP_URL", "smtp://localhost:99999"),
+        ("SMTP_URL", "smtp://localhost?tls=1"),
+        ("MAIL_FROM", "nobody"),
+        ("MAIL_FROM", "a@example.org\r\nBcc: b@example.org"),
+        ("OPENAI_BASE_URL", "localhost:11434"),
+        ("REDIRECT_ALLOWLIST", "app.example.org"),
+        ("REDIRECT_ALLOWLIST", "https://app.example.org/path"),
+        ("REDIRECT_ALLOWLIST", "https://app.example.org:port"),
+        ("CORS_ORIGINS", "https://a.example.org *"),
+        ("TRUSTED_PROXIES", "yes"),
+        ("RATE_LIMITS", "maybe"),
+        ("AGENT_MAX_STEPS", "0"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: str):
+    with pytest.raises(ConfigError) as refusal:
+        load({name: value, "SECRET_KEY": "x" * 32})
+
+    assert str(refusal.value).startswith(name)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgres://u:p@host:5432/name?sslmode=require"),
+        ("DATABASE_URL", "postgresql:///name?host=/var/run/postgresql"),
+        ("DATABASE_URL", "sqlite:////var/lib/runtime.sqlite3"),
+        ("REDIS_URL", "rediss://:secret@host:6380/1"),
+        ("REDIS_URL", "unix:///run/redis.sock"),
+        ("SMTP_URL", "smtp://user:p%40ss@host:587?starttls=1"),
+        ("SMTP_URL", "smtps://user:pass@host"),
+        ("OPENAI_BASE_URL", "http://localhost:11434/v1"),
+    ],
+)
+def test_a_setting_that_makes_sense_is_taken(name: str, value: str):
+    assert load({name: value, "SECRET_KEY": "x" * 32})[name] == value
+
+
+def test_a_database_demands_a_secret_key():
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY"):
+        load({"DATABASE_URL": "postgres://localhost/x"})
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://App.Example.org/path?x#y", "https://app.example.org"),
+        ("https://example.org:443/", "https://example.org"),
+        ("http://example.org:443/", "http://example.org:443"),
+        ("https://app.example.org@evil.example/", "https://evil.example"),
+        ("http://[::1]:8000/", "http://[::1]:8000"),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(url: str, origin: str):
+    assert origin_of(url) == origin
+
+
+def test_a_secret_key_is_made_once_and_readable_by_its_owner_only(tmp_path):
+    key = keep_secret_key(tmp_path / "new")
+
+    assert keep_secret_key(tmp_path / "new") == key
+    assert len(key) >= 32
+    assert (tmp_path / "new" / "secret_key").stat().st_mode & 0o777 == 0o600
+    assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+def test_processes_that_start_together_agree_on_one_key(tmp_path):
+    start = threading.Barrier(8)
+    keys = set()
+
+    def make():
+        start.wait()
+        keys.add(keep_secret_key(tmp_path))
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY=two words", "SECRET_KEY=a,b"])
+def test_a_key_is_one_word_so_that_it_can_be_a_fallback(name: str):
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY"):
+        load(dict([name.split("=")]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AGENT_TOOLS", "no.such.module"),
+        ("AGENT_TOOLS", "json"),
+        ("OPENAI_API_KEY", "é"),
+        ("INSTANCE_PATH", "/dev/null/instance"),
+    ],
+)
+def test_gunicorn_stops_too_and_does_not_try_for_ever(name: str, value: str, tmp_path):
+    environ = {**os.environ, "INSTANCE_PATH": str(tmp_path), "PORT": "18765", name: value}
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:runtime.server", "wsgi:app"]
+
+    started = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
+    )
+
+    assert started.returncode != 0
+    assert [line for line in started.stderr.splitlines() if line.startswith(name)]
+    assert "Traceback" not in started.stderr
+
+
+@pytest.mark.parametrize("command", [["-c", "import wsgi"], ["-m", "flask", "routes"]])
+def test_the_start_stops_with_one_line(command: list[str], tmp_path):
+    environ = {**os.environ, "INSTANCE_PATH": str(tmp_path), "TRUSTED_PROXIES": "many"}
+
+    started = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True
+    )
+
+    assert started.returncode != 0
+    assert started.stderr == "TRUSTED_PROXIES must be a whole number from 0 to 10\n"
