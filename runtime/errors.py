@@ -1,0 +1,128 @@
+"""Everything that can go wrong on purpose, on one page.
+
+A failure has a `code` (the name of its sentence in `runtime.i18n`) and the evidence its reader
+needs. It knows nothing of HTTP; `runtime.api.problems` gives each its status.
+"""
+
+from dataclasses import dataclass
+
+
+class Failure(Exception):
+    """What a person is told about."""
+
+    code: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one parameter.
+
+    `where` is a JSON pointer into the body (RFC 6901, `#/email`) or a parameter's name; `message`
+    is a sentence's code, followed by the numbers for its places: `too_long 30`.
+    """
+
+    where: str
+    message: str
+
+
+class InvalidParameters(Failure):
+    """The request's parameters are wrong; `faults` says which and how."""
+
+    code = "invalid_parameters"
+
+    def __init__(self, *faults: Fault):
+        super().__init__(*faults)
+        self.faults = faults
+
+
+class UsernameTaken(InvalidParameters):
+    """An account has this name, in whatever case."""
+
+    code = "username_taken"
+
+    def __init__(self):
+        super().__init__(Fault("#/username", "username_taken"))
+
+
+class UsernameTakenMeanwhile(UsernameTaken):
+    """The name was free at sign-up and is not at verification: the sign-up is over."""
+
+    code = "username_taken_meanwhile"
+
+    def __init__(self):
+        InvalidParameters.__init__(self, Fault("#/email", "username_taken_meanwhile"))
+
+
+class NotAuthenticated(Failure):
+    """Nobody in particular asks: there is no access token."""
+
+    code = "not_authenticated"
+
+
+class InvalidAccessToken(Failure):
+    """The access token means nothing, has run out, or its session is over."""
+
+    code = "invalid_access_token"
+
+
+class WrongCredentials(Failure):
+    """No account has this address and password together."""
+
+    code = "wrong_credentials"
+
+
+class InvalidCode(Failure):
+    """The code is not the one that was mailed, or no longer good."""
+
+    code = "invalid_code"
+
+
+class InvalidRefreshToken(Failure):
+    """The refresh token means nothing or its session is over."""
+
+    code = "invalid_refresh_token"
+
+
+class Forbidden(Failure):
+    """The user is known, and may not."""
+
+    code = "forbidden"
+
+
+class UserNotFound(Failure):
+    code = "user_not_found"
+
+
+class ChatNotFound(Failure):
+    """There is no such chat of this user's."""
+
+    code = "chat_not_found"
+
+
+class ChatBusy(Failure):
+    """Another run in this chat has not ended."""
+
+    code = "chat_busy"
+
+
+class TooManyRequests(Failure):
+    """A limit is reached; asking again makes sense after `retry_after` seconds."""
+
+    code = "too_many_requests"
+
+    def __init__(self, retry_after: float):
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
+class Overloaded(TooManyRequests):
+    """More hashes are asked for than the cores can do soon."""
+
+    code = "overloaded"
+
+
+class Unavailable(Failure):
+    """Something this service stands on is away."""
+
+    code = "unavailable"
+    retry_after = 1
