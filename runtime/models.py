@@ -1,0 +1,247 @@
+"""The tables: their columns, the rules about one row, the named ways to find rows.
+
+Addresses and usernames are ASCII, so that `lower()` means the same in both databases.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from peewee import (
+    BooleanField,
+    CharField,
+    CompositeKey,
+    DoubleField,
+    ForeignKeyField,
+    IntegerField,
+    TextField,
+    fn,
+)
+
+from . import clock
+from .db import InstantField, Model, Prepared, database_now, make_row
+
+# A session ends after so long without a refresh, and after so long in any case.
+SESSION_IDLE = timedelta(days=30)
+SESSION_LIFE = timedelta(days=365)
+# Within so long of a rotation, the token rotated away is a tab that raced, not a thief.
+ROTATION_GRACE = timedelta(seconds=10)
+
+CODE_LIFE = timedelta(minutes=10)
+# How long a sign-up waits for its code; a resend within that mails a fresh one.
+SIGN_UP_LIFE = timedelta(hours=24)
+TRIES_A_SIGN_UP = 5
+
+
+class User(Model):
+    """An account. There is one only once its address was proven."""
+
+    username = CharField(max_length=30)
+    email = CharField(max_length=254)
+    password_hash = CharField()
+    avatar_url = CharField(max_length=2048, null=True)
+    bio = CharField(max_length=200, null=True)
+    is_admin = BooleanField(default=False)
+    email_confirmed_at = InstantField(null=True)
+
+    class Meta:
+        table_name = "users"
+
+    def __repr__(self):
+        return f"<User {self.username} {self.email}>"
+
+    @classmethod
+    def find_by_email(cls, email: str) -> "User | None":
+        return cls.get_or_none(fn.LOWER(cls.email) == email.lower())
+
+    @classmethod
+    def find_by_username(cls, username: str) -> "User | None":
+        row = _USER_BY_USERNAME.execute(username.lower()).fetchone()
+        return row and make_row(cls, row)
+
+
+_USER_BY_USERNAME = Prepared(
+    lambda username: User.select().where(fn.LOWER(User.username) == username)
+)
+
+User.add_index(User.index(fn.LOWER(User.username), unique=True, name="users_username"))
+User.add_index(User.index(fn.LOWER(User.email), unique=True, name="users_email"))
+
+
+class Session(Model):
+    """A login, however often it is refreshed.
+
+    Tokens carry the session's id and the `generation` they were made in, so that the last
+    successor can be made again without being kept. `is_proven` says whether a token of this
+    generation was used, which shows that the answer it came in arrived; the first needs no proof.
+    """
+
+    user = ForeignKeyField(User, backref="sessions", on_delete="CASCADE")
+    network = CharField(max_length=64)
+    generation = IntegerField(default=1)
+    is_proven = BooleanField(default=True)
+    refreshed_at = InstantField(default=clock.now)
+    ended_at = InstantField(null=True)
+    read_at: datetime | None = None
+
+    class Meta:
+        table_name = "sessions"
+
+    def __repr__(self):
+        return f"<Session {self.user_id} {'over' if self.is_over else 'live'}>"
+
+    @classmethod
+    def find_with_user(cls, session_id: UUID) -> "Session | None":
+        row = _SESSION_WITH_USER.execute(session_id.hex).fetchone()
+        if row is None:
+            return None
+        columns = len(cls._meta.sorted_fields)
+        session = make_row(cls, row[:columns])
+        session.user = make_row(User, row[columns:-1])
+        session.read_at = cls.refreshed_at.python_value(row[-1])
+        return session
+
+    @property
+    def now(self) -> datetime:
+        """When the row was read, by the database's clock if it said.
+
+        All machines share that one; their own may differ by more than the seconds that tell a tab
+        that raced from a thief.
+        """
+        return self.read_at or clock.now()
+
+    @property
+    def is_over(self) -> bool:
+        return (
+            self.ended_at is not None
+            or self.now >= self.refreshed_at + SESSION_IDLE
+            or self.now >= self.created_at + SESSION_LIFE
+        )
+
+    @property
+    def was_just_refreshed(self) -> bool:
+        """Whether the last rotation was so recent that its old token may be a tab's that raced."""
+        return self.now - self.refreshed_at <= ROTATION_GRACE
+
+    def may_repeat(self, generation: int) -> bool:
+        """Whether a token of `generation` may have the last successor again.
+
+        It must be the one that was rotated away last, and either that was a moment ago or
+        nothing shows that the successor ever arrived.
+        """
+        may = self.was_just_refreshed or not self.is_proven
+        return may and generation == self.generation - 1
+
+
+_SESSION_WITH_USER = Prepared(
+    lambda session_id: (
+        Session.select(Session, User, database_now()).join(User).where(Session.id == session_id)
+    )
+)
+
+
+class SignUp(Model):
+    """A sign-up that waits for its code. Several may wait for one address.
+
+    One for an address that has an account waits like any other, so that nothing tells them
+    apart; its code was mailed to nobody.
+    """
+
+    email = CharField(max_length=254)
+    username = CharField(max_length=30)
+    password_hash = CharField()
+    network = CharField(max_length=64)
+    redirect_to = CharField(max_length=2048, null=True)
+    code_hash = CharField(max_length=64)
+    code_expires_at = InstantField()
+    tries_left = IntegerField(default=TRIES_A_SIGN_UP)
+
+    class Meta:
+        table_name = "sign_ups"
+
+    def __repr__(self):
+        return f"<SignUp {self.username} {self.email}>"
+
+    @classmethod
+    def is_waiting(cls, email: str):
+        """The condition that a sign-up waits for a code sent to this address."""
+        return (
+            (fn.LOWER(cls.email) == email.lower())
+            & (cls.created_at > clock.now() - SIGN_UP_LIFE)
+            & (cls.tries_left > 0)
+        )
+
+    @classmethod
+    def waiting(cls, email: str):
+        """The sign-ups that wait for this address, the newest first, as a query."""
+        return cls.select().where(cls.is_waiting(email)).order_by(cls.created_at.desc())
+
+
+SignUp.add_index(SignUp.index(fn.LOWER(SignUp.email), name="sign_ups_email"))
+
+
+class Allowance(Model):
+    """What may be spent on something and grows back, as one instant (GCRA).
+
+    `spent_until` is when all that was spent will have grown back, in seconds since 1970.
+    """
+
+    id = None
+    created_at = None
+    key = CharField(primary_key=True)
+    spent_until = DoubleField()
+
+    class Meta:
+        table_name = "allowances"
+
+
+class Chat(Model):
+    """A conversation of one user with the agent."""
+
+    user = ForeignKeyField(User, backref="chats", on_delete="CASCADE")
+
+    class Meta:
+        table_name = "chats"
+
+
+class Run(Model):
+    """One message of the user and all that the agent did about it.
+
+    `finished_at` is NULL while it runs; a run whose lease has lapsed died with its process.
+    """
+
+    chat = ForeignKeyField(Chat, backref="runs", on_delete="CASCADE", index=False)
+    message = TextField()
+    lease_until = InstantField()
+    finished_at = InstantField(null=True)
+    input_tokens = IntegerField(null=True)
+    output_tokens = IntegerField(null=True)
+
+    class Meta:
+        table_name = "runs"
+        indexes = ((("chat", "created_at"), False),)
+
+    def __repr__(self):
+        return f"<Run {self.chat_id} {'finished' if self.finished_at else 'running'}>"
+
+
+# The database itself sees to it that a chat has one run at a time.
+Run.add_index(
+    Run.index(Run.chat, unique=True, name="runs_running", where=Run.finished_at.is_null())
+)
+
+
+class RunEvent(Model):
+    """The journal of a run: its events as they are on the wire, numbered from 1."""
+
+    id = None
+    created_at = None
+    run = ForeignKeyField(Run, backref="events", on_delete="CASCADE", index=False)
+    number = IntegerField()
+    data = TextField()
+
+    class Meta:
+        table_name = "run_events"
+        primary_key = CompositeKey("run", "number")
+
+
+MODELS = (User, Session, SignUp, Allowance, Chat, Run, RunEvent)

@@ -1,0 +1,137 @@
+"""Migrations: forwards, back, and the models they lead to."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+
+import peewee
+import pytest
+from playhouse.migrations import Runner
+from playhouse.schema_diff import diff_models
+
+from runtime import clock, migrate
+from runtime.db import connect, db
+from runtime.migrate import DIRECTORY
+from runtime.models import MODELS, Chat, Run, RunEvent, Session, SignUp, User
+from tests.conftest import url_of
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request, tmp_path) -> Iterator[peewee.Database]:
+    """An empty database of each kind, the models bound to it."""
+    if request.param == "sqlite":
+        database, drop = connect(f"sqlite:///{tmp_path}/test.sqlite3", 4), lambda: None
+    else:
+        database, drop = _scratch_postgres()
+    db.initialize(database)
+    yield database
+    database.close_all()
+    drop()
+
+
+def _scratch_postgres():
+    url = url_of("TEST_DATABASE_URL")
+    server = connect(url, 1)
+    name = f"test_{uuid.uuid4().hex}"
+    server.execute_sql(f"CREATE DATABASE {name}")
+
+    def drop():
+        server.execute_sql(f"DROP DATABASE {name}")
+        server.close_all()
+
+    return connect(url.rpartition("/")[0] + f"/{name}", 4), drop
+
+
+def fill() -> None:
+    """A row in every table."""
+    user = User.create(username="ada", email="ada@example.org", password_hash="-")
+    Session.create(user=user, network="127.0.0.1")
+    SignUp.create(
+        email="bob@example.org",
+        username="bob",
+        password_hash="-",
+        network="127.0.0.1",
+        code_hash="-",
+        code_expires_at=clock.now(),
+    )
+    run = Run.create(chat=Chat.create(user=user), message="hello", lease_until=clock.now())
+    RunEvent.create(run=run, number=1, data="{}")
+
+
+def test_the_migrations_lead_to_the_models(database: peewee.Database):
+    migrate.upgrade(database)
+
+    assert str(diff_models(database, MODELS)) == ""
+    assert migrate.pending(database) == []
+
+
+def test_a_second_upgrade_does_nothing(database: peewee.Database):
+    migrate.upgrade(database)
+
+    assert migrate.upgrade(database) == []
+
+
+def test_every_migration_can_be_taken_back_with_rows_in_the_tables(database: peewee.Database):
+    applied = migrate.upgrade(database)
+    fill()
+
+    for name in reversed(applied):
+        assert migrate.downgrade(database) == [name]
+
+    assert set(database.get_tables()) <= {"schema_migration"}
+
+
+def test_what_was_taken_back_can_be_applied_again(database: peewee.Database):
+    applied = migrate.upgrade(database)
+    migrate.downgrade(database, applied[0])
+
+    assert migrate.upgrade(database) == applied
+    fill()
+
+
+def test_deleting_a_user_deletes_all_that_is_theirs(database: peewee.Database):
+    migrate.upgrade(database)
+    fill()
+
+    User.delete().execute()
+
+    assert [m.select().count() for m in (Session, Chat, Run, RunEvent)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("column", ["username", "email"])
+def test_names_and_addresses_are_unique_whatever_their_case(database, column: str):
+    migrate.upgrade(database)
+    fill()
+    other = {"username": "other", "email": "other@example.org", "password_hash": "-"}
+
+    with pytest.raises(peewee.IntegrityError):
+        User.create(**other | {column: getattr(User.get(), column).upper()})
+
+
+def test_instants_come_back_as_they_went(database: peewee.Database):
+    migrate.upgrade(database)
+    fill()
+    user = User.get()
+    user.created_at = clock.now().replace(microsecond=0)
+    user.save()
+
+    assert User.get().created_at == user.created_at
+
+
+def test_upgrades_at_once_apply_each_migration_once(database: peewee.Database):
+    start = threading.Barrier(4)
+    applied = []
+
+    def upgrade():
+        start.wait()
+        applied.extend(migrate.upgrade(database))
+        if not database.is_closed():
+            database.close()
+
+    threads = [threading.Thread(target=upgrade) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert applied == [migration.name for migration in Runner(database, str(DIRECTORY)).status()]
