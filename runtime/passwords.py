@@ -1,0 +1,69 @@
+"""Passwords: hash and check, only so many at once as this process has cores to itself.
+
+One hash takes about 190 ms of a core and 32 MiB. It releases the interpreter's lock, so that
+without a bound two hundred sign-ins at once would take 6 GiB.
+"""
+
+import os
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from flask import current_app
+from werkzeug.local import LocalProxy
+from werkzeug.security import check_password_hash, generate_password_hash
+
+from .errors import Overloaded
+
+# OWASP's Password Storage Cheat Sheet: N=2^15, r=8, p=3.
+METHOD = "scrypt:32768:8:3"
+# A few wait their turn, about a second and a half on two cores; the rest are told at once.
+QUEUE = 16
+RETRY_AFTER_SECONDS = 2
+NICENESS = 10
+
+
+class Passwords:
+    """Hashes on `workers` threads of its own; `queue` more may wait."""
+
+    def __init__(self, workers: int, queue: int = QUEUE):
+        self._executor = ThreadPoolExecutor(workers, "passwords", initializer=_yield_to_requests)
+        self._places = threading.BoundedSemaphore(workers + queue)
+        # Checked in place of an unknown account's, so that both take the same time.
+        self._nobody = f"{METHOD}${secrets.token_urlsafe(12)}${secrets.token_hex(64)}"
+
+    def hash(self, password: str) -> str:
+        """A salted hash to keep. Raises Overloaded."""
+        return self._run(generate_password_hash, password, METHOD)
+
+    def verify(self, password: str, password_hash: str | None) -> bool:
+        """Whether the hash is this password's; None, nobody's, costs as much. Raises Overloaded."""
+        return self._run(check_password_hash, password_hash or self._nobody, password)
+
+    def _run(self, function, *arguments):
+        if not self._places.acquire(blocking=False):
+            raise Overloaded(RETRY_AFTER_SECONDS)
+        try:
+            return self._executor.submit(function, *arguments).result()
+        finally:
+            self._places.release()
+
+
+def needs_rehash(password_hash: str) -> bool:
+    """Whether the hash was made with other parameters than today's."""
+    return not password_hash.startswith(f"{METHOD}$")
+
+
+def _yield_to_requests() -> None:
+    """Let the threads that answer requests go first; Linux has a niceness for each thread."""
+    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def init_app(app) -> None:
+    """As many hashes at once as there are cores, shared out among the worker processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    app.extensions["passwords"] = Passwords(max(1, cores // app.config["WEB_CONCURRENCY"]))
+
+
+passwords: Passwords = LocalProxy(lambda: current_app.extensions["passwords"])
