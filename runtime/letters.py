@@ -1,0 +1,161 @@
+"""The mails themselves, in Chinese and English: what they say, not how they travel.
+
+A letter is a list of paragraphs and codes, set once as text and once as HTML. Its subject is
+never anybody's text, so that nothing a person typed can reach a header.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One mail without its envelope; the text says everything that the HTML does."""
+
+    subject: str
+    text: str
+    html: str
+
+
+@dataclass(frozen=True)
+class MailedCode:
+    """A code, the username whose sign-up it completes, and where it can be used, if anywhere."""
+
+    username: str
+    code: str
+    link: str | None
+
+
+_LANG = {"zh": "zh-CN", "en": "en"}
+
+_WORDS = {
+    "zh": {
+        "verification_subject": "Runtime API 注册验证码",
+        "one_waits": "您好！有人正在用这个邮箱地址注册 Runtime API。"
+        "如果是您本人，请用下面的验证码完成注册。",
+        "several_wait": "您好！有 {count} 个注册请求在等待验证这个邮箱地址，它们互不相关。"
+        "请只使用您自己填写的用户名下面的验证码，不要使用其他的：那可能是别人的注册。",
+        "username": "用户名：",
+        "code": "验证码：",
+        "link": "也可以打开这个链接完成注册：",
+        "good_for": "验证码 {minutes} 分钟内有效，只能使用一次。请不要把它告诉任何人。",
+        "ignore_code": "如果您没有注册，请忽略这封邮件，不必做任何操作。",
+        "registered_subject": "您的邮箱已注册 Runtime API",
+        "registered": "您好！有人想用这个邮箱地址注册 Runtime API，但它已经有账号了。",
+        "sign_in": "如果是您本人，请直接登录，无需再次注册。",
+        "ignore_registered": "如果不是您本人，请忽略这封邮件：您的账号没有任何变化。",
+    },
+    "en": {
+        "verification_subject": "Your Runtime API verification code",
+        "one_waits": "Hello! Somebody is signing up to Runtime API with this email address."
+        " If it is you, complete the sign-up with the code below.",
+        "several_wait": "Hello! {count} separate sign-ups are waiting for this email address to be"
+        " verified. Use only the code under the username that you chose yourself, and none of the"
+        " others: they may be somebody else's.",
+        "username": "Username: ",
+        "code": "Code: ",
+        "link": "You can also open this link to complete the sign-up:",
+        "good_for": "A code is good for {minutes} min and can be used once."
+        " Do not give it to anybody.",
+        "ignore_code": "If you did not sign up, ignore this email; there is nothing to do.",
+        "registered_subject": "You already have a Runtime API account",
+        "registered": "Hello! Somebody tried to sign up to Runtime API with this email address,"
+        " which already has an account.",
+        "sign_in": "If it was you, just sign in; there is no need to sign up again.",
+        "ignore_registered": "If it was not you, ignore this email: nothing about your account has"
+        " changed.",
+    },
+}
+
+# No colours of our own, so that a reader's dark mode has nothing to undo.
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="{lang}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>{subject}</title>
+</head>
+<body style="margin:0 auto;padding:24px;max-width:560px;font:16px/1.6 sans-serif">
+{body}
+</body>
+</html>
+"""
+_CODE_STYLE = (
+    "margin:4px 0 12px;font:bold 32px/1.4 monospace;letter-spacing:4px;"
+    "-webkit-user-select:all;user-select:all"
+)
+
+
+def verification_letter(language: str, codes: Sequence[MailedCode], minutes: int) -> Letter:
+    """The code of every sign-up that waits for one address, each with the username it is for.
+
+    `codes` has at least one; `minutes` is how long the one that ends first is still good. A link
+    is for GET: whoever serves it consumes nothing.
+    """
+    words = _words(language)
+    waits = words["one_waits"] if len(codes) == 1 else words["several_wait"]
+    return _letter(
+        language,
+        words["verification_subject"],
+        [
+            waits.format(count=len(codes)),
+            *codes,
+            words["good_for"].format(minutes=minutes),
+            words["ignore_code"],
+        ],
+    )
+
+
+def already_registered_letter(language: str) -> Letter:
+    """Tells an account's owner that somebody tried to sign up with their address; no code."""
+    words = _words(language)
+    return _letter(
+        language,
+        words["registered_subject"],
+        [words["registered"], words["sign_in"], words["ignore_registered"]],
+    )
+
+
+def _words(language: str) -> dict[str, str]:
+    return _WORDS[_known(language)]
+
+
+def _known(language: str) -> str:
+    return language if language in _WORDS else "zh"
+
+
+def _letter(language: str, subject: str, parts: Sequence[str | MailedCode]) -> Letter:
+    """Set the same parts, each a paragraph or a code, as text and as HTML."""
+    words = _words(language)
+    body = "\n".join(_part_as_html(part, words) for part in parts)
+    return Letter(
+        subject=subject,
+        text="\n\n".join(_part_as_text(part, words) for part in parts) + "\n",
+        html=_PAGE.format(lang=_LANG[_known(language)], subject=escape(subject), body=body),
+    )
+
+
+def _part_as_text(part: str | MailedCode, words: dict[str, str]) -> str:
+    if isinstance(part, str):
+        return part
+    lines = [words["username"] + part.username, words["code"] + part.code]
+    if part.link:
+        lines += [words["link"], part.link]
+    return "\n".join(lines)
+
+
+def _part_as_html(part: str | MailedCode, words: dict[str, str]) -> str:
+    if isinstance(part, str):
+        return f"<p>{escape(part)}</p>"
+    lines = [
+        f'<p style="margin:20px 0 0">{words["username"]}<strong>{escape(part.username)}</strong>'
+        f"<br>{words['code']}</p>",
+        f'<p style="{_CODE_STYLE}">{escape(part.code)}</p>',
+    ]
+    if part.link:
+        link = escape(part.link)
+        lines.append(f'<p>{words["link"]}<br><a href="{link}">{link}</a></p>')
+    return "\n".join(lines)
