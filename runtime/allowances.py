@@ -1,0 +1,54 @@
+"""What may be spent on something and grows back: the bounds that must hold whatever else is down.
+
+Unlike the limits in `runtime.ratelimit` these are kept in the database, for all processes, and no
+setting lifts them. The algorithm is GCRA, the one of ATM's traffic contracts: one instant for
+each key, moved forward by every unit spent.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from peewee import Case
+
+from . import clock
+from .errors import TooManyRequests
+from .models import Allowance
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`burst` units at once, then one every `period`: in a day `burst + 24 h / period`."""
+
+    name: str
+    burst: int
+    period: timedelta
+
+
+def spend(rate: Rate, *key: str) -> bool:
+    """Spend one unit of `rate` for `key`, in one guarded statement.
+
+    Returns whether it was the first: all that had been spent before has grown back. Raises
+    TooManyRequests, with nothing spent, when none is left.
+    """
+    now = clock.now().timestamp()
+    period = rate.period.total_seconds()
+    name = ":".join((rate.name, *key))
+    fresh = Case(None, [(Allowance.spent_until > now, Allowance.spent_until)], now)
+    spent = list(
+        Allowance.insert(key=name, spent_until=now + period)
+        .on_conflict(
+            conflict_target=[Allowance.key],
+            update={Allowance.spent_until: fresh + period},
+            where=(fresh + period <= now + rate.burst * period),
+        )
+        .returning(Allowance.spent_until)
+        .execute()
+    )
+    if not spent:
+        raise TooManyRequests(_seconds_until_one_is_left(name, now, rate))
+    return spent[0].spent_until == now + period
+
+
+def _seconds_until_one_is_left(name: str, now: float, rate: Rate) -> float:
+    spent_until = Allowance.get_by_id(name).spent_until
+    return max(1, spent_until - now - (rate.burst - 1) * rate.period.total_seconds())

@@ -1,0 +1,109 @@
+"""The limits, each named by its purpose; the `limits` library counts, in Redis or memory.
+
+A key names whom a limit holds for: a network, an address, or both together. None of this is what
+keeps a code from being guessed; that bound is in the database (`runtime.services.verifications`).
+"""
+
+import math
+import threading
+import time
+
+from flask import current_app
+from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerHour, RateLimitItemPerMinute
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import MovingWindowRateLimiter
+from werkzeug.local import LocalProxy
+
+from . import logs
+from .errors import TooManyRequests
+from .store import StoreUnavailable
+
+# A school or an office behind one address may sign up a hundred people in an hour.
+SIGN_UPS_PER_NETWORK = RateLimitItemPerHour(100, namespace="sign-ups-network")
+# Mails that one network may have sent to one address by signing up with it.
+SIGN_UPS_PER_ADDRESS_AND_NETWORK = RateLimitItemPerDay(6, namespace="sign-ups-address-network")
+# Against a flood from many networks; it ends in minutes, so that the owner is not shut out.
+SIGN_UPS_PER_ADDRESS = RateLimitItemPerMinute(20, 10, namespace="sign-ups-address")
+RESENDS_PER_NETWORK = RateLimitItemPerHour(100, namespace="resends-network")
+RESENDS_PER_ADDRESS = RateLimitItemPerMinute(1, namespace="resends")
+# A resend makes the codes mailed before worthless: who opened no sign-up gets few in a day.
+RESENDS_BY_OPENER = RateLimitItemPerDay(12, namespace="resends-opener")
+RESENDS_BY_OTHERS = RateLimitItemPerDay(4, namespace="resends-others")
+CODES_PER_NETWORK = RateLimitItemPerMinute(100, 10, namespace="codes-network")
+# Cleared by the right password.
+SIGN_INS_PER_ADDRESS_AND_NETWORK = RateLimitItemPerMinute(10, 15, namespace="sign-ins-pair")
+SIGN_INS_PER_NETWORK = RateLimitItemPerMinute(300, 15, namespace="sign-ins-network")
+# Holds only networks that the account has not signed in from: a flood leaves its owner a way in.
+SIGN_INS_PER_ADDRESS = RateLimitItemPerHour(100, namespace="sign-ins-address")
+RUNS_PER_USER = RateLimitItemPerMinute(60, namespace="runs")
+
+
+class _Memory(MemoryStorage):
+    """The library's, whose `clear` takes a key from under a `hit` or its own clean-up: KeyError."""
+
+    def __init__(self):
+        self._one_at_a_time = threading.Lock()
+        super().__init__()
+
+    def acquire_entry(self, *arguments, **options) -> bool:
+        with self._one_at_a_time:
+            return super().acquire_entry(*arguments, **options)
+
+    def clear(self, key: str) -> None:
+        with self._one_at_a_time:
+            self.events[key] = []
+
+
+class RateLimiter:
+    """Moving windows, so that a limit of N is N in any window and `retry_after` is exact."""
+
+    def __init__(self, store, enabled: bool):
+        self._store = store
+        self._enabled = enabled
+        self._own = MovingWindowRateLimiter(_Memory())
+        self._shared = self._own
+        self._fell_back = False
+        if store.pool is not None:
+            self._shared = MovingWindowRateLimiter(
+                RedisStorage("redis://", connection_pool=store.pool, retry=store.retry)
+            )
+
+    def hit(self, limit: RateLimitItem, *key: str) -> None:
+        """Count one. Raises TooManyRequests when the limit is reached; that one is not counted."""
+        if self._enabled and not self._call("hit", limit, *key):
+            self._refuse(limit, *key)
+
+    def check(self, limit: RateLimitItem, *key: str) -> None:
+        """Count nothing. Raises TooManyRequests when the limit is reached."""
+        if self._enabled and not self._call("test", limit, *key):
+            self._refuse(limit, *key)
+
+    def clear(self, limit: RateLimitItem, *key: str) -> None:
+        """Forget what was counted."""
+        if self._enabled:
+            self._call("clear", limit, *key)
+
+    def _refuse(self, limit: RateLimitItem, *key: str) -> None:
+        reset_at, _remaining = self._call("get_window_stats", limit, *key)
+        raise TooManyRequests(max(1, math.ceil(reset_at - time.time())))
+
+    def _call(self, method: str, limit: RateLimitItem, *key: str):
+        """Ask Redis, or count in this process alone while it is away."""
+        try:
+            answer = self._store.call(getattr(self._shared, method), limit, *key)
+        except StoreUnavailable as error:
+            if not self._fell_back:
+                logs.event("limits_fell_back", reason=str(error))
+            self._fell_back = True
+            return getattr(self._own, method)(limit, *key)
+        if self._fell_back:
+            logs.event("limits_shared_again")
+        self._fell_back = False
+        return answer
+
+
+def init_app(app) -> None:
+    app.extensions["ratelimit"] = RateLimiter(app.extensions["store"], app.config["RATE_LIMITS"])
+
+
+limiter: RateLimiter = LocalProxy(lambda: current_app.extensions["ratelimit"])
