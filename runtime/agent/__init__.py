@@ -1,0 +1,30 @@
+"""One run of an agent: a model that answers, calls tools, and answers again.
+
+Knows neither Flask nor a database. `run` is the whole of it: messages in, AG-UI events out.
+"""
+
+from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunStarted, compact
+from runtime.agent.loop import Bounds, run
+from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history, from_events
+from runtime.agent.tools import Context, Tool, load_tools, tool
+
+__all__ = [
+    "Bounds",
+    "Context",
+    "ErrorCode",
+    "Event",
+    "Message",
+    "RunError",
+    "RunFinished",
+    "RunStarted",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
+    "Usage",
+    "compact",
+    "cut_history",
+    "from_events",
+    "load_tools",
+    "run",
+    "tool",
+]

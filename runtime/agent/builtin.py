@@ -1,0 +1,51 @@
+"""The built-in tools: the time in a zone, arithmetic, one's own profile."""
+
+from datetime import UTC, datetime, tzinfo
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from runtime.agent.arithmetic import evaluate
+from runtime.agent.tools import Context, tool
+
+
+@tool
+def current_time(
+    context: Context | None,
+    zone: Annotated[str, 'an IANA time zone such as "Asia/Shanghai"'] = "UTC",
+) -> dict[str, str]:
+    """The current date and time in a time zone."""
+    now = (context.now() if context else datetime.now(UTC)).astimezone(_zone(zone))
+    return {
+        "zone": zone,
+        "time": now.isoformat(sep=" ", timespec="seconds"),
+        "weekday": f"{now:%A}",
+    }
+
+
+def _zone(name: str) -> tzinfo:
+    # A machine without tzdata still knows UTC.
+    if name.upper() == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{name[:80]!r} is no known time zone. Use an IANA name such as Asia/Shanghai, "
+            "Europe/Paris or America/New_York."
+        ) from error
+
+
+@tool
+def calculate(
+    expression: Annotated[str, 'for example "12 * (3 + 4)" or "sqrt(2) / 2"'],
+) -> int | float:
+    """Evaluate arithmetic: + - * / // % **, parentheses, sqrt, round, abs, min, max."""
+    return evaluate(expression)
+
+
+@tool
+def my_profile(context: Context | None) -> dict[str, Any]:
+    """The profile of the user who is asking: their name and what they say of themselves."""
+    if context is None:
+        raise ValueError("Nobody is signed in, so there is no profile.")
+    return context.profile()

@@ -1,0 +1,336 @@
+"""The loop: ask the model, run the tools it calls, ask again, until it answers.
+
+Everything the model begins in a step is ended when the step ends, the text first, then its
+calls in the order they began; the calls then run one after the other in that order.
+"""
+
+import contextvars
+import logging
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from runtime.agent.events import (
+    ErrorCode,
+    Event,
+    RunError,
+    RunFinished,
+    RunStarted,
+    TextMessageContent,
+    TextMessageEnd,
+    TextMessageStart,
+    ToolCallArgs,
+    ToolCallEnd,
+    ToolCallResult,
+    ToolCallStart,
+)
+from runtime.agent.messages import Message, ToolCall, ToolResult, Usage
+from runtime.agent.providers import (
+    Provider,
+    ProviderError,
+    StepFinished,
+    TextDelta,
+    ToolCallDelta,
+)
+from runtime.agent.text import TextCleaner, clean
+from runtime.agent.tools import Context, Tool, cut
+
+log = logging.getLogger(__name__)
+
+# More calls in one step than anybody means; they would cost time and room without a bound.
+MAX_CALLS_OF_A_STEP = 32
+# OpenAI refuses a longer id when it comes back in the history.
+MAX_ID_CHARS = 40
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far a run may go; it ends in RUN_ERROR where it would go further.
+
+    `max_output_chars` counts all text and tool arguments the model writes in the run.
+    A tool that takes longer than `tool_seconds` gives an error as its result.
+    """
+
+    max_steps: int = 10
+    max_seconds: float = 300
+    silence_seconds: float = 60
+    max_output_chars: int = 100_000
+    tool_seconds: float = 30
+
+
+def run(
+    messages: Sequence[Message],
+    provider: Provider,
+    tools: Sequence[Tool],
+    bounds: Bounds | None = None,
+    *,
+    run_id: str | None = None,
+    context: Context | None = None,
+) -> Iterator[Event]:
+    """Answer the last message: the events of one run, from RUN_STARTED to exactly one ending.
+
+    Never raises: a failure is a RUN_ERROR, after the end of what was open. Closing the generator
+    closes the provider's connection at once and emits nothing more.
+    """
+    this = _Run(run_id or str(uuid4()), messages, provider, tools, bounds or Bounds(), context)
+    yield RunStarted(this.id)
+    try:
+        yield from this.steps()
+        ending: Event = RunFinished(this.id, this.output, this.usage)
+    except (ProviderError, _Failed) as failure:
+        log.warning("run %s failed: %s: %s", this.id, failure.code, failure)
+        ending = RunError(this.id, failure.code, this.output or None, this.usage)
+    except Exception:
+        log.exception("run %s failed", this.id)
+        ending = RunError(this.id, ErrorCode.INTERNAL, this.output or None, this.usage)
+    yield from this.step.close()
+    yield ending
+
+
+class _Failed(Exception):
+    def __init__(self, code: ErrorCode) -> None:
+        super().__init__(code.value)
+        self.code = code
+
+
+class _Run:
+    """What is known of a run while it goes on."""
+
+    def __init__(
+        self,
+        run_id: str,
+        messages: Sequence[Message],
+        provider: Provider,
+        tools: Sequence[Tool],
+        bounds: Bounds,
+        context: Context | None,
+    ) -> None:
+        self.id = run_id
+        self.messages = list(messages)
+        self.provider = provider
+        self.tools = {tool.name: tool for tool in tools}
+        self.bounds = bounds
+        self.context = context
+        self.deadline = time.monotonic() + bounds.max_seconds
+        self.usage = Usage()
+        self.chars_left = bounds.max_output_chars
+        self.answer: list[str] = []
+        self.call_ids = {call.id for message in messages for call in message.tool_calls}
+        self.step = _Step(self)
+
+    @property
+    def output(self) -> str:
+        """The text of the last message so far."""
+        return "".join(self.answer)
+
+    def steps(self) -> Iterator[Event]:
+        """Steps until one of them calls no tool. Raises _Failed or ProviderError."""
+        for steps_left in reversed(range(self.bounds.max_steps)):
+            self.step = _Step(self)
+            yield from self._ask()
+            calls = self.step.tool_calls
+            if not calls:
+                return
+            if not steps_left:
+                raise _Failed(ErrorCode.TOO_MANY_STEPS)
+            self.messages.append(Message("assistant", self.step.text, calls))
+            yield from self._answer(calls)
+        raise _Failed(ErrorCode.TOO_MANY_STEPS)
+
+    def _ask(self) -> Iterator[Event]:
+        self.seconds_left()
+        stream = self.provider.stream(
+            self.messages,
+            list(self.tools.values()),
+            deadline=self.deadline,
+            silence_seconds=self.bounds.silence_seconds,
+        )
+        with closing(stream):
+            for chunk in stream:
+                self.seconds_left()
+                if isinstance(chunk, StepFinished):
+                    self.usage += chunk.usage or Usage()
+                else:
+                    yield from self.step.add(chunk)
+        yield from self.step.finish()
+
+    def _answer(self, calls: Sequence[ToolCall]) -> Iterator[Event]:
+        for call in calls:
+            result = self._result(call)
+            self.messages.append(Message.from_result(result))
+            yield ToolCallResult(self.id, call.id, call.name, result.content, result.is_error)
+
+    def _result(self, call: ToolCall) -> ToolResult:
+        """What the tool gave, or the error as the model should read it."""
+        seconds = min(self.bounds.tool_seconds, self.seconds_left())
+        tool = self.tools.get(call.name)
+        if tool is None:
+            return self._error(call, f"there is no such tool, only {', '.join(self.tools)}")
+        try:
+            content = _within(seconds, lambda: tool.call(call.arguments, self.context))
+        except _TookTooLong:
+            return self._error(call, f"the tool gave no result within {seconds:.3g} seconds")
+        except ValueError as error:
+            # Arguments that do not fit, or the way a tool says no: nothing to look into.
+            return self._error(call, str(error))
+        except Exception as error:
+            log.warning("run %s: tool %s failed", self.id, call.name, exc_info=error)
+            return self._error(call, str(error) or type(error).__name__)
+        return ToolResult(call.id, call.name, content)
+
+    def _error(self, call: ToolCall, reason: str) -> ToolResult:
+        return ToolResult(call.id, call.name, cut(clean(f"Error: {reason}")), is_error=True)
+
+    def seconds_left(self) -> float:
+        """The wall time that is left. Raises _Failed when there is none."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise _Failed(ErrorCode.OUT_OF_TIME)
+        return left
+
+    def new_call_id(self, given: str | None) -> str:
+        """The provider's id for a call if it can be used, and was not before; or a new one."""
+        call_id = clean(given or "")
+        if not call_id or len(call_id) > MAX_ID_CHARS or call_id in self.call_ids:
+            call_id = f"call_{uuid4().hex[:24]}"
+        self.call_ids.add(call_id)
+        return call_id
+
+    def afford(self, text: str) -> str:
+        """As much of the text as the bound on the run's output still allows."""
+        text = text[: self.chars_left]
+        self.chars_left -= len(text)
+        return text
+
+
+@dataclass
+class _Call:
+    """A tool call as it comes in; it has begun as soon as its name is known."""
+
+    id: str = ""
+    name: str = ""
+    given_id: str | None = None
+    unsent: str = ""
+    arguments: list[str] = field(default_factory=list)
+    cleaner: TextCleaner = field(default_factory=TextCleaner)
+
+
+class _Step:
+    """One answer of the model: its chunks made into events that begin and end in order."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._message_id = str(uuid4())
+        self._cleaner = TextCleaner()
+        self._text: list[str] = []
+        self._calls: dict[int, _Call] = {}
+        self._open: list[Event] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._text)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls in the order they began."""
+        return tuple(
+            ToolCall(call.id, call.name, "".join(call.arguments)) for call in self._calls.values()
+        )
+
+    def add(self, chunk: TextDelta | ToolCallDelta) -> Iterator[Event]:
+        """The events a chunk gives, which may be none."""
+        if isinstance(chunk, TextDelta):
+            return self._add_text(self._cleaner.clean(chunk.text))
+        return self._add_call(chunk)
+
+    def finish(self) -> Iterator[Event]:
+        """The events that complete a step which came to its end. Raises _Failed if it is empty."""
+        for call in self._calls.values():
+            if not call.name:
+                yield from self._begin(call, "unknown")
+            if not call.arguments:
+                yield from self._add_arguments(call, "{}")
+        if not self._calls and not self._text:
+            raise _Failed(ErrorCode.NO_ANSWER)
+        yield from self.close()
+
+    def close(self) -> Iterator[Event]:
+        """The ends of everything that is open, whether or not the step came to its end."""
+        while self._open:
+            yield self._open.pop(0)
+
+    def _add_text(self, text: str) -> Iterator[Event]:
+        affordable = self._run.afford(text)
+        if affordable and not self._text:
+            self._run.answer = self._text
+            self._open.insert(0, TextMessageEnd(self._run.id, self._message_id))
+            yield TextMessageStart(self._run.id, self._message_id)
+        if affordable:
+            self._text.append(affordable)
+            yield TextMessageContent(self._run.id, self._message_id, affordable)
+        if len(affordable) < len(text):
+            raise _Failed(ErrorCode.ANSWER_TOO_LONG)
+
+    def _add_call(self, chunk: ToolCallDelta) -> Iterator[Event]:
+        call = self._calls.setdefault(chunk.index, _Call())
+        if len(self._calls) > MAX_CALLS_OF_A_STEP:
+            del self._calls[chunk.index]
+            raise _Failed(ErrorCode.ANSWER_TOO_LONG)
+        call.given_id = call.given_id or chunk.id
+        arguments = call.cleaner.clean(chunk.arguments)
+        if not call.name and not chunk.name:
+            call.unsent += arguments
+            return
+        if not call.name:
+            yield from self._begin(call, chunk.name)
+        yield from self._add_arguments(call, arguments)
+
+    def _begin(self, call: _Call, name: str) -> Iterator[Event]:
+        call.id = self._run.new_call_id(call.given_id)
+        # A name no server would take back in the history is a tool we do not have either.
+        call.name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
+        self._open.append(ToolCallEnd(self._run.id, call.id))
+        yield ToolCallStart(self._run.id, call.id, call.name, self._message_id)
+        yield from self._add_arguments(call, call.unsent)
+
+    def _add_arguments(self, call: _Call, arguments: str) -> Iterator[Event]:
+        affordable = self._run.afford(arguments)
+        if affordable:
+            call.arguments.append(affordable)
+            yield ToolCallArgs(self._run.id, call.id, affordable)
+        if len(affordable) < len(arguments):
+            raise _Failed(ErrorCode.ANSWER_TOO_LONG)
+
+
+class _TookTooLong(Exception):
+    pass
+
+
+def _within(seconds: float, function: Callable[[], str]) -> str:
+    """The function's result, or what it raises. Raises _TookTooLong when it takes longer.
+
+    It runs in a daemon thread: one that hangs keeps neither the run nor the process.
+    """
+    outcome: queue.SimpleQueue[tuple[str | None, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put((function(), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(work,), daemon=True).start()
+    try:
+        content, error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise _TookTooLong from None
+    if error is None:
+        return content
+    # SystemExit in a tool is that tool's failure, not ours.
+    raise error if isinstance(error, Exception) else RuntimeError(type(error).__name__)

@@ -1,0 +1,152 @@
+"""What a provider reads: messages, tool calls and their results, and the usage it reports."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+INTERRUPTED_RESULT = "Error: the run was interrupted before this call gave a result."
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A model's wish to have a tool run; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a tool call gave. An error is a result too: the model reads it and goes on."""
+
+    tool_call_id: str
+    tool_name: str
+    content: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation; `tool_call_id` and `tool_name` belong to the role `tool`."""
+
+    role: Role
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    tool_name: str | None = None
+
+    @classmethod
+    def from_result(cls, result: ToolResult) -> "Message":
+        """The message that tells the model a call's result."""
+        return cls(
+            "tool",
+            result.content,
+            tool_call_id=result.tool_call_id,
+            tool_name=result.tool_name,
+        )
+
+    @property
+    def chars(self) -> int:
+        """How much of a history's room the message takes."""
+        calls = sum(len(call.name) + len(call.arguments) for call in self.tool_calls)
+        return len(self.content) + calls
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as a provider counts them; None is unknown, which is not the same as 0."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            _add(self.input_tokens, other.input_tokens),
+            _add(self.output_tokens, other.output_tokens),
+        )
+
+
+def _add(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return one + other
+
+
+def cut_history(messages: Sequence[Message], max_chars: int) -> list[Message]:
+    """The newest whole turns that fit in `max_chars`, the last one always.
+
+    A turn begins at a user message, so a tool result never stands without its call. System
+    messages at the beginning are no turn: they stay, and count.
+    """
+    system, turns = _turns(messages)
+    left = max_chars - sum(message.chars for message in system)
+    kept: list[list[Message]] = []
+    for turn in reversed(turns):
+        left -= sum(message.chars for message in turn)
+        if kept and left < 0:
+            break
+        kept.append(turn)
+    return [*system, *(message for turn in reversed(kept) for message in turn)]
+
+
+def _turns(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
+    system: list[Message] = []
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message.role == "system" and not turns:
+            system.append(message)
+        elif message.role == "user" or not turns:
+            turns.append([message])
+        else:
+            turns[-1].append(message)
+    return system, turns
+
+
+@dataclass
+class _Call:
+    id: str
+    name: str
+    arguments: list[str] = field(default_factory=list)
+    result: str = INTERRUPTED_RESULT
+
+    def message(self) -> Message:
+        return Message.from_result(ToolResult(self.id, self.name, self.result))
+
+
+@dataclass
+class _Step:
+    text: list[str] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
+
+    def messages(self) -> list[Message]:
+        calls = tuple(ToolCall(call.id, call.name, "".join(call.arguments)) for call in self.calls)
+        answer = Message("assistant", "".join(self.text), calls)
+        return [answer, *(call.message() for call in self.calls)]
+
+
+def from_events(events: Iterable[Mapping[str, Any]]) -> list[Message]:
+    """Fold one run's events, in their wire form, back into the messages a later run needs.
+
+    The text and the tool calls that share a `message_id` are one step of the model and become
+    one assistant message, followed by the result of each call. A run that failed half-way or
+    never ended keeps its partial text, and its open calls get a result that says so.
+    """
+    steps: dict[str, _Step] = {}
+    calls: dict[str, _Call] = {}
+    for event in events:
+        match event["type"]:
+            case "TEXT_MESSAGE_CONTENT":
+                step = steps.setdefault(event["message_id"], _Step())
+                step.text.append(event["delta"])
+            case "TOOL_CALL_START":
+                call = _Call(event["tool_call_id"], event["tool_name"])
+                calls[call.id] = call
+                steps.setdefault(event["message_id"], _Step()).calls.append(call)
+            case "TOOL_CALL_ARGS":
+                calls[event["tool_call_id"]].arguments.append(event["delta"])
+            case "TOOL_CALL_RESULT":
+                calls[event["tool_call_id"]].result = event["result"]
+    return [message for step in steps.values() for message in step.messages()]

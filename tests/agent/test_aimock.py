@@ -1,0 +1,140 @@
+"""The provider against a chat completions server that none of us wrote: @copilotkit/aimock.
+
+`TEST_AIMOCK` names the directory it is or will be installed in; else it is in the user's cache.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.agent.events import ErrorCode, Event, RunFinished, TextMessageContent, ToolCallResult
+from runtime.agent.loop import run
+from runtime.agent.messages import Message
+from runtime.agent.providers.openai import OpenAIProvider
+from runtime.agent.tools import load_tools
+from tests.agent.order import check_order
+
+PACKAGE = "@copilotkit/aimock"
+
+BOTH_TOOLS = [
+    {"name": "calculate", "arguments": {"expression": "12*(3+4)"}},
+    {"name": "current_time", "arguments": {}},
+]
+LONG = "This sentence is cut somewhere in its middle, long before it comes to its end."
+
+
+def fixture(asked: str, response: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"match": {"userMessage": asked, **more.pop("match", {})}, "response": response, **more}
+
+
+def error(status: int, **more: Any) -> dict[str, Any]:
+    return {"error": {"message": "not now", "type": "overloaded_error"}, "status": status, **more}
+
+
+FIXTURES = [
+    fixture("greet", {"content": "Hello there, and welcome to the place."}),
+    fixture("both", {"content": "Both are done."}, match={"hasToolResult": True}),
+    fixture("both", {"content": "One moment.", "toolCalls": BOTH_TOOLS}),
+    fixture("cut", {"content": LONG}, truncateAfterChunks=3),
+    fixture("crowd", error(429, retryAfter=1)),
+    fixture("overload", error(529)),
+    fixture("wrong", error(400)),
+]
+
+
+def directory() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("TEST_AIMOCK") or cache / "aimock")
+
+
+def installed() -> Path:
+    """The command, installed when it is missing; a skip where npm cannot, a failure in CI."""
+    command = directory() / "node_modules" / ".bin" / "llmock"
+    if command.exists():
+        return command
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not there, so neither is aimock")
+    directory().mkdir(parents=True, exist_ok=True)
+    install = [npm, "install", "--no-audit", "--no-fund", PACKAGE]
+    result = subprocess.run(install, cwd=directory(), capture_output=True, text=True, timeout=120)
+    if result.returncode:
+        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        stop(f"npm cannot install aimock: {result.stderr[-300:]}")
+    return command
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running aimock that answers from FIXTURES, a chunk every few milliseconds."""
+    command = installed()
+    path = tmp_path_factory.mktemp("aimock") / "fixtures.json"
+    path.write_text(json.dumps({"fixtures": FIXTURES}))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ["-p", str(port), "-f", str(path), "-l", "10", "-c", "8", "--log-level", "silent"]
+    process = subprocess.Popen([command, *options], stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(200):
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail("aimock did not start")
+
+
+def ask(url: str, question: str) -> list[Event]:
+    provider = OpenAIProvider(url, "sk-test", "gpt-test", attempts=2, backoff_seconds=0.05)
+    return check_order(run([Message("user", question)], provider, load_tools()))
+
+
+def test_aimock_streams_text_and_usage(url: str) -> None:
+    events = ask(url, "greet")
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].output == "Hello there, and welcome to the place."
+    assert sum(isinstance(event, TextMessageContent) for event in events) > 1
+    assert events[-1].usage.output_tokens
+
+
+def test_aimock_calls_two_tools_at_once(url: str) -> None:
+    events = ask(url, "both")
+    results = [event for event in events if isinstance(event, ToolCallResult)]
+    assert [result.tool_name for result in results] == ["calculate", "current_time"]
+    assert results[0].result == "84"
+    assert events[-1].output == "Both are done."
+
+
+def test_aimock_cuts_its_answer(url: str) -> None:
+    ending = ask(url, "cut")[-1]
+    assert ending.code == ErrorCode.PROVIDER_INTERRUPTED
+    assert ending.output and LONG.startswith(ending.output)
+
+
+def test_aimock_has_too_many_requests_and_its_retry_after_is_kept(url: str) -> None:
+    began = time.monotonic()
+    assert ask(url, "crowd")[-1].code == ErrorCode.PROVIDER_BUSY
+    assert 1 <= time.monotonic() - began < 2
+
+
+def test_aimock_is_overloaded(url: str) -> None:
+    assert ask(url, "overload")[-1].code == ErrorCode.PROVIDER_BUSY
+
+
+def test_aimock_refuses_a_request(url: str) -> None:
+    assert ask(url, "wrong")[-1].code == ErrorCode.PROVIDER_REJECTED

@@ -1,0 +1,25 @@
+"""The agent could be lifted out as it is."""
+
+import ast
+import sys
+from pathlib import Path
+
+import runtime.agent
+
+
+def test_the_agent_imports_only_itself_and_urllib3() -> None:
+    root = Path(runtime.agent.__file__).parent
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for name in imported(node):
+                known = name.startswith("runtime.agent") or name.split(".")[0] == "urllib3"
+                assert known or name.split(".")[0] in sys.stdlib_module_names, (path, name)
+
+
+def imported(node: ast.AST) -> list[str]:
+    """The modules a statement imports; a relative import is never one that is known."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return ["." * node.level + (node.module or "")]
+    return []
