@@ -1,0 +1,194 @@
+"""Sessions: start one, tell whose a token is, refresh it, end it.
+
+The rules are those of RFC 9700 §4.14.2: a refresh token is good once. Two clients are not thieves:
+the one that raced with itself, and the one whose answer was lost on the way.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from peewee import SQL
+
+from .. import clock, logs
+from ..db import Prepared, release
+from ..errors import InvalidAccessToken, InvalidRefreshToken, Overloaded, WrongCredentials
+from ..models import Session, User
+from ..passwords import needs_rehash, passwords
+from ..ratelimit import (
+    SIGN_INS_PER_ADDRESS,
+    SIGN_INS_PER_ADDRESS_AND_NETWORK,
+    SIGN_INS_PER_NETWORK,
+    limiter,
+)
+from ..tokens import ACCESS_SECONDS, Claims, InvalidToken, tokens
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """What a client holds of its session; the access token is good for `expires_in` seconds."""
+
+    access_token: str
+    refresh_token: str
+    user: User
+    expires_in: int = ACCESS_SECONDS
+    token_type: str = "bearer"
+
+
+def sign_in(email: str, password: str, network: str) -> TokenPair:
+    """Start a session for whoever knows the password.
+
+    An unknown address costs the same time. Raises WrongCredentials; TooManyRequests after too
+    many tries, and when too many passwords are being hashed.
+    """
+    user = User.find_by_email(email)
+    _count_sign_in(email.lower(), network, user)
+    release()
+    if not passwords.verify(password, user and user.password_hash) or user is None:
+        logs.event("sign_in_refused", network=network)
+        raise WrongCredentials
+    limiter.clear(SIGN_INS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
+    if needs_rehash(user.password_hash):
+        _renew_hash(user, password)
+    return start(user, network)
+
+
+def start(user: User, network: str) -> TokenPair:
+    """Start a session for `user`, who has proven to be that."""
+    session = Session.create(user=user, network=network)
+    logs.event("session_started", user_id=user.id, session_id=session.id)
+    return _pair(session, clock.now())
+
+
+def authenticate(access_token: str) -> Session:
+    """The session, with its user, that an access token was made for.
+
+    Raises InvalidAccessToken when it means nothing, has run out, or its session is over.
+    """
+    try:
+        claims = tokens.read_access(access_token, clock.now())
+    except InvalidToken as error:
+        raise InvalidAccessToken from error
+    session = Session.find_with_user(claims.session_id)
+    if session is None or session.is_over:
+        raise InvalidAccessToken
+    if claims.generation == session.generation and not session.is_proven:
+        _prove(session)
+    return session
+
+
+def refresh(refresh_token: str) -> TokenPair:
+    """Exchange a refresh token for the next pair.
+
+    The one rotated away last gets the same successor again while it may be a retry; any older
+    one is a thief's, or its victim's, and ends the session. Raises InvalidRefreshToken when the
+    token means nothing or its session is over.
+    """
+    try:
+        claims = tokens.read_refresh(refresh_token)
+    except InvalidToken as error:
+        raise InvalidRefreshToken from error
+    session = Session.find_with_user(claims.session_id)
+    if session and claims.generation == session.generation and not session.is_over:
+        if _rotate(session):
+            return _pair(session, session.refreshed_at)
+        # Another request rotated it between our two statements.
+        session = Session.find_with_user(claims.session_id)
+    if session is None or session.is_over:
+        raise InvalidRefreshToken
+    if session.may_repeat(claims.generation):
+        return _pair(session, _repeated_at(session))
+    if claims.generation < session.generation:
+        logs.event("refresh_token_reused", user_id=session.user_id, session_id=session.id)
+        _end(session.id)
+    raise InvalidRefreshToken
+
+
+def end(refresh_token: str) -> None:
+    """End the session of a refresh token, whichever of its tokens it is, if there is one."""
+    try:
+        claims = tokens.read_refresh(refresh_token)
+    except InvalidToken:
+        return
+    _end(claims.session_id)
+
+
+def end_all(user: User) -> int:
+    """End every session of a user; returns how many were live."""
+    live = (Session.user == user) & Session.ended_at.is_null()
+    return Session.update(ended_at=clock.now()).where(live).execute()
+
+
+def _count_sign_in(email: str, network: str, user: User | None) -> None:
+    """Count a try before the password is looked at. Raises TooManyRequests."""
+    limiter.hit(SIGN_INS_PER_NETWORK, network)
+    limiter.hit(SIGN_INS_PER_ADDRESS_AND_NETWORK, email, network)
+    if not _has_signed_in_from(user, network):
+        limiter.hit(SIGN_INS_PER_ADDRESS, email)
+
+
+def _has_signed_in_from(user: User | None, network: str) -> bool:
+    owner = user.id if user else None
+    return Session.select().where(Session.user == owner, Session.network == network).exists()
+
+
+def _renew_hash(user: User, password: str) -> None:
+    """Hash again with today's parameters, unless the password was changed meanwhile.
+
+    When too many are being hashed it waits for another sign-in; this one has succeeded.
+    """
+    try:
+        renewed = passwords.hash(password)
+    except Overloaded:
+        return
+    same = (User.id == user.id) & (User.password_hash == user.password_hash)
+    User.update(password_hash=renewed).where(same).execute()
+
+
+def _rotate(session: Session) -> bool:
+    """Move the session to its next generation; False when another request did."""
+    at = Session.refreshed_at.db_value(session.now)
+    if not _ROTATE.execute(at, session.id.hex, session.generation).rowcount:
+        return False
+    session.generation += 1
+    session.refreshed_at = session.now
+    return True
+
+
+_ROTATE = Prepared(
+    lambda at, session_id, generation: Session.update(
+        {
+            Session.generation: Session.generation + SQL("1"),
+            Session.is_proven: SQL("FALSE"),
+            Session.refreshed_at: at,
+        }
+    ).where(
+        Session.id == session_id,
+        Session.generation == generation,
+        Session.ended_at.is_null(),
+    ),
+    values=3,
+)
+
+
+def _prove(session: Session) -> None:
+    """Note that the newest tokens arrived: from now on the one before them is a thief's."""
+    current = (Session.id == session.id) & (Session.generation == session.generation)
+    Session.update(is_proven=True).where(current).execute()
+
+
+def _end(session_id) -> None:
+    live = (Session.id == session_id) & Session.ended_at.is_null()
+    if Session.update(ended_at=clock.now()).where(live).execute():
+        logs.event("session_ended", session_id=session_id)
+
+
+def _repeated_at(session: Session) -> datetime:
+    """Tabs that race get the very same access token; an answer lost long ago gets a fresh one."""
+    return session.refreshed_at if session.was_just_refreshed else session.now
+
+
+def _pair(session: Session, issued_at: datetime) -> TokenPair:
+    claims = Claims(session.id, session.generation)
+    return TokenPair(
+        tokens.make_access(claims, issued_at), tokens.make_refresh(claims), session.user
+    )

@@ -1,0 +1,130 @@
+"""What HTTP cannot reach: what happens in the middle of a request, and what the shell does."""
+
+from threading import Barrier, Thread
+
+import pytest
+from flask import Flask
+from werkzeug.security import generate_password_hash
+
+from runtime.db import db
+from runtime.errors import InvalidRefreshToken
+from runtime.models import Session, User
+from runtime.passwords import Passwords
+from runtime.services import sessions
+from runtime.tokens import Claims
+from tests.conftest import PASSWORD, Person
+
+
+class InterruptedPasswords(Passwords):
+    """Quick ones, that call `meanwhile` in the middle of every hash and every check."""
+
+    def __init__(self, meanwhile):
+        super().__init__(1)
+        self.meanwhile = meanwhile
+
+    def hash(self, password: str) -> str:
+        self.meanwhile("hash")
+        return self._run(generate_password_hash, password, "scrypt:512:8:1")
+
+    def verify(self, password: str, password_hash: str | None) -> bool:
+        self.meanwhile("verify")
+        return True
+
+
+def test_a_password_that_changed_meanwhile_is_not_overwritten(app: Flask, alice: Person):
+    def meanwhile(what: str) -> None:
+        if what == "hash":
+            User.update(password_hash="of the new password").execute()
+
+    with app.app_context():
+        User.update(password_hash=generate_password_hash(PASSWORD, "pbkdf2:sha256:1")).execute()
+        app.extensions["passwords"] = InterruptedPasswords(meanwhile)
+        sessions.sign_in(alice.email, PASSWORD, alice.network)
+
+        assert User.find_by_email(alice.email).password_hash == "of the new password"
+
+
+def test_no_connection_is_held_while_a_password_is_hashed(app: Flask, alice: Person):
+    closed = []
+    with app.app_context():
+        User.update(password_hash=generate_password_hash(PASSWORD, "pbkdf2:sha256:1")).execute()
+        app.extensions["passwords"] = InterruptedPasswords(
+            lambda what: closed.append((what, db.is_closed()))
+        )
+        sessions.sign_in(alice.email, PASSWORD, alice.network)
+
+    assert closed == [("verify", True), ("hash", True)]
+
+
+def test_all_sessions_of_a_user_can_be_ended(app: Flask, alice: Person, bob: Person):
+    with app.app_context():
+        user = User.find_by_email(alice.email)
+        sessions.start(user, "192.0.2.1")
+
+        assert sessions.end_all(user) == 2
+        assert sessions.end_all(user) == 0
+
+    assert alice.get("/users/me").status_code == 401
+    assert bob.get("/users/me").status_code == 200
+
+
+def test_a_token_from_the_future_of_a_restored_database_ends_nothing(app: Flask, alice: Person):
+    """A backup was put back: the client's counter is ahead, which no thief's can be."""
+    with app.app_context():
+        session = Session.get()
+        token = app.extensions["tokens"].make_refresh(Claims(session.id, 7))
+        with pytest.raises(InvalidRefreshToken):
+            sessions.refresh(token)
+
+    assert alice.get("/users/me").status_code == 200
+
+
+def test_a_slow_request_sets_no_session_back(app: Flask, alice: Person):
+    """It read the session, others refreshed it twice, and only now does it come to write."""
+    with app.app_context():
+        read_early = Session.find_with_user(Session.get().id)
+        second = sessions.refresh(alice.tokens["refresh_token"])
+        sessions.refresh(second.refresh_token)
+
+        assert not sessions._rotate(read_early)
+        assert Session.get().generation == 3
+
+
+def test_a_slow_request_wakes_no_session_that_has_ended(app: Flask, alice: Person):
+    with app.app_context():
+        read_early = Session.find_with_user(Session.get().id)
+        sessions.end(alice.tokens["refresh_token"])
+
+        assert not sessions._rotate(read_early)
+        assert Session.get().is_over
+
+
+def test_a_refresh_that_lost_the_race_after_the_sign_out_is_refused(app: Flask, alice: Person):
+    """Many rounds of a refresh, a sign-out and a use of the old access token, at once."""
+    refresh_token = alice.tokens["refresh_token"]
+    outcomes = []
+
+    def run(call) -> None:
+        with app.app_context():
+            barrier.wait()
+            try:
+                outcomes.append(call(refresh_token))
+            except InvalidRefreshToken:
+                outcomes.append(None)
+
+    for _ in range(10):
+        with app.app_context():
+            pair = sessions.start(User.find_by_email(alice.email), alice.network)
+            refresh_token = pair.refresh_token
+        barrier = Barrier(4)
+        calls = [sessions.refresh, sessions.refresh, sessions.refresh, sessions.end]
+        threads = [Thread(target=run, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert len(outcomes) == 40
+    with app.app_context():
+        live = [session for session in Session.select() if not session.is_over]
+        assert len(live) == 1  # Alice's own, from before.
