@@ -1,0 +1,44 @@
+"""The application factory: reads the settings, builds each part once, registers it."""
+
+from collections.abc import Mapping
+from os import environ
+
+from flask import Flask
+
+from runtime import (
+    api,
+    cli,
+    config,
+    db,
+    logs,
+    mail,
+    migrate,
+    passwords,
+    ratelimit,
+    store,
+    tokens,
+)
+from runtime.services import runs
+
+
+def create_app(settings: Mapping[str, str] | None = None) -> Flask:
+    """The service, from `settings` as the environment would have them, or from the environment.
+
+    Raises config.ConfigError when one makes no sense.
+    """
+    app = Flask(
+        "runtime",
+        root_path=str(config.ROOT / "runtime"),
+        static_url_path="/api/v1/docs",
+        instance_path=str(config.ROOT / "instance"),
+    )
+    app.config.update(config.load(environ if settings is None else settings))
+    app.json.sort_keys = False
+    folder = config.make_instance_folder(app.config["INSTANCE_PATH"])
+    app.config["SECRET_KEY"] = app.config["SECRET_KEY"] or config.keep_secret_key(folder)
+    for part in (logs, db, store, tokens, passwords, mail, ratelimit, runs, api, cli):
+        part.init_app(app)
+    if not app.config["DATABASE_URL"]:
+        migrate.upgrade(app.extensions["db"])
+        app.extensions["db"].close_all()
+    return app

@@ -1,0 +1,42 @@
+"""HTTP and nothing else: the only place that knows a status code or a header."""
+
+from flask import Flask, current_app
+
+from .. import __version__
+from . import agent_chats, auth, http, infra, users
+from .guards import SCHEME
+from .openapi import DESCRIPTION, Api
+
+PREFIX = "/api/v1"
+
+
+def init_app(app: Flask) -> None:
+    """Register the blueprints, in the route document's order, and the page to read them."""
+    app.config.update(
+        API_TITLE="Runtime API",
+        API_VERSION=__version__,
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX=PREFIX,
+        API_SPEC_OPTIONS={
+            "info": {"description": DESCRIPTION},
+            "servers": [{"url": "/"}],
+            "security": [{"bearer": []}],
+            "components": {"securitySchemes": SCHEME},
+        },
+    )
+    http.init_app(app)
+    api = Api(app)
+    app.extensions["api"] = api
+    for module in (auth, users, agent_chats, infra):
+        api.register_blueprint(module.blp)
+    app.add_url_rule(f"{PREFIX}/docs", "docs", _docs)
+
+
+def _docs():
+    """The page that shows the OpenAPI document. It holds an access token, so it trusts no host."""
+    response = current_app.send_static_file("docs.html")
+    response.headers["Content-Security-Policy"] = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return response

@@ -1,0 +1,132 @@
+"""/auth: sign-up by mailed code, sessions, accounts by address."""
+
+from ..errors import (
+    Forbidden,
+    InvalidAccessToken,
+    InvalidCode,
+    InvalidParameters,
+    InvalidRefreshToken,
+    NotAuthenticated,
+    Overloaded,
+    TooManyRequests,
+    UsernameTaken,
+    UsernameTakenMeanwhile,
+    UserNotFound,
+    WrongCredentials,
+)
+from ..models import User
+from ..services import sessions, users, verifications
+from ..services.sessions import TokenPair
+from . import http
+from .blueprint import Blueprint
+from .guards import current_user, public
+from .schemas import (
+    CreateSessionSchema,
+    CreateVerificationSchema,
+    FindUserSchema,
+    FoundUserSchema,
+    RefreshTokenSchema,
+    ResendVerificationSchema,
+    SessionSchema,
+    VerificationSchema,
+    VerifyVerificationSchema,
+)
+
+blp = Blueprint(
+    "Auth",
+    __name__,
+    url_prefix="/api/v1/auth",
+    description="用邮件验证码注册、会话、按邮箱查询账号。",
+)
+
+
+@blp.route("/verifications", methods=["POST"])
+@public
+@blp.arguments(CreateVerificationSchema)
+@blp.response(202, VerificationSchema)
+@blp.fails(InvalidParameters, UsernameTaken, TooManyRequests, Overloaded)
+def create_verification(body: dict) -> dict:
+    """创建验证码(注册发起)。
+
+    验证码发往该邮箱，10 分钟内有效。邮箱是否已有账号，响应都相同；已有账号时，邮箱主人收到的是一封
+    说明邮件，而不是验证码。`redirect_to` 是邮件中链接的去处，其来源须在 `REDIRECT_ALLOWLIST` 中，
+    链接的查询参数会加上 `email` 和 `token`。
+    """
+    verifications.begin(**body, network=http.network(), language=http.language())
+    return body
+
+
+@blp.route("/verifications/resend", methods=["POST"])
+@public
+@blp.arguments(ResendVerificationSchema)
+@blp.response(204)
+@blp.fails(InvalidParameters, TooManyRequests)
+def resend_verification(body: dict) -> None:
+    """重发验证码。
+
+    该邮箱每一个等待验证的注册都会得到新的验证码，旧的随即失效。邮箱是否有注册在等待，响应都相同。
+    每个邮箱每分钟一次。
+    """
+    verifications.resend(**body, network=http.network(), language=http.language())
+
+
+@blp.route("/verifications/verify", methods=["POST"])
+@public
+@blp.arguments(VerifyVerificationSchema)
+@blp.response(200, SessionSchema)
+@blp.fails(InvalidCode, InvalidParameters, UsernameTakenMeanwhile, TooManyRequests)
+def verify_verification(body: dict) -> TokenPair:
+    """验证码校验。
+
+    创建该验证码所对应的账号，并登录。验证码只能用一次，每个注册最多试五次。
+    """
+    return verifications.verify(email=body["email"], code=body["token"], network=http.network())
+
+
+@blp.route("/sessions", methods=["POST"])
+@public
+@blp.arguments(CreateSessionSchema)
+@blp.response(200, SessionSchema)
+@blp.fails(WrongCredentials, InvalidParameters, TooManyRequests, Overloaded)
+def create_session(body: dict) -> TokenPair:
+    """登录(创建会话)。"""
+    return sessions.sign_in(**body, network=http.network())
+
+
+@blp.route("/sessions/refresh", methods=["POST"])
+@public
+@blp.arguments(RefreshTokenSchema)
+@blp.response(200, SessionSchema)
+@blp.fails(InvalidRefreshToken, InvalidParameters)
+def refresh_session(body: dict) -> TokenPair:
+    """刷新 Token。
+
+    refresh token 只能用一次。10 秒内重复，或新的两个 token 都还没有用过时，再次得到同一个新的
+    refresh token；除此之外再用旧 token 会立即结束整个会话 (RFC 9700 §4.14.2)。
+    """
+    return sessions.refresh(body["refresh_token"])
+
+
+@blp.route("/sessions", methods=["DELETE"])
+@public
+@blp.arguments(RefreshTokenSchema)
+@blp.response(204)
+@blp.fails(InvalidParameters)
+def delete_session(body: dict) -> None:
+    """登出(删除会话)。
+
+    该会话的 access token 从下一个请求起即被拒绝。无效的 token 也返回 204。
+    """
+    sessions.end(body["refresh_token"])
+
+
+@blp.route("/users", methods=["GET"])
+@blp.arguments(FindUserSchema, location="query")
+@blp.response(200, FoundUserSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, Forbidden, UserNotFound, InvalidParameters)
+def find_user(query: dict) -> User:
+    """按邮箱查询用户(需要认证)。
+
+    只能查询自己的邮箱，管理员可以查询任何邮箱；查询他人的邮箱，无论是否有账号都是 403。
+    """
+    return users.get_by_email(query["email"], asker=current_user())

@@ -1,0 +1,116 @@
+"""The blueprint of a route group: guarded, read by our parser, everything it may answer documented.
+
+A route says with `fails` what is its own; what any route may answer besides is added here.
+"""
+
+from collections.abc import Callable
+
+import flask_smorest
+import marshmallow as ma
+
+from .. import i18n
+from ..errors import Failure, Fault, Unavailable
+from . import guards, problems
+from .parser import Parser
+from .schemas import InvalidParametersSchema, ProblemSchema
+
+# What any route may answer besides what is its own; the route document tells them once.
+COMMON_STATUSES = (400, 413, 500, 503)
+
+
+class Blueprint(flask_smorest.Blueprint):
+    """Routes that ask for an access token, unless they are `guards.public`."""
+
+    ARGUMENTS_PARSER = Parser()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.before_request(guards.authenticate)
+
+    def fails(self, *failures: type[Failure]) -> Callable:
+        """Tell the OpenAPI document how a route may fail, besides the ways every route may."""
+
+        def decorate(function):
+            function.failures = failures
+            return function
+
+        return decorate
+
+    def response(self, status_code: int, schema: type[ma.Schema] | None = None) -> Callable:
+        """What the route answers when all is well."""
+        return super().response(status_code, schema, headers=_HEADERS)
+
+    def add_url_rule(self, rule, endpoint=None, view_func=None, *args, **kwargs):
+        """Register a route; its name is its operation's too."""
+        path = self.url_prefix + rule.replace("<username>", "ada")
+        responses = {
+            status: _response(status, codes, path, _fault(view_func))
+            for status, codes in _codes(view_func).items()
+        }
+        document = self.doc(operationId=view_func.__name__, responses=responses)
+        super().add_url_rule(rule, endpoint, document(view_func), *args, **kwargs)
+
+
+def _codes(function: Callable) -> dict[int, list[str]]:
+    """The sentences' codes for each status that a route may fail with.
+
+    Any route that may fail in a way of its own asks the database, which may be away.
+    """
+    codes: dict[int, list[str]] = {}
+    failures = getattr(function, "failures", ())
+    for failure in (*failures, *([Unavailable] if failures else [])):
+        codes.setdefault(problems.STATUS[failure], []).append(failure.code)
+    if any(parameter["in"] == "json" for parameter in _parameters(function)):
+        codes[413] = ["http_413"]
+    return codes | {400: ["http_400"], 500: ["http_500"]}
+
+
+def _fault(function: Callable) -> Fault | None:
+    """What may be wrong with the first parameter of a route that has some."""
+    for parameter in _parameters(function):
+        name = next(iter(parameter["schema"]().fields))
+        return Fault(f"#/{name}" if parameter["in"] == "json" else name, "invalid_character")
+    return None
+
+
+def _parameters(function: Callable) -> list[dict]:
+    return getattr(function, "_apidoc", {}).get("arguments", {}).get("parameters", [])
+
+
+def _response(status: int, codes: list[str], path: str, fault: Fault | None) -> dict:
+    """An OpenAPI response object, with an example for each sentence."""
+    sentences = dict.fromkeys(i18n.sentence(code, "zh") for code in codes)
+    examples = {
+        str(number): {"value": problems.example(status, sentence, path, fault)}
+        for number, sentence in enumerate(sentences, 1)
+    }
+    schema = InvalidParametersSchema if status == 422 else ProblemSchema
+    return {
+        "description": "；".join(sentences),
+        "headers": _HEADERS | _PROBLEM_HEADERS | _HEADERS_OF.get(status, {}),
+        "content": {problems.MEDIA_TYPE: {"schema": schema, "examples": examples}},
+    }
+
+
+def _header(description: str, **schema: object) -> dict:
+    return {"required": True, "description": description, "schema": schema}
+
+
+_HEADERS = {
+    "X-Request-ID": _header(
+        "请求自带的或新的编号；日志中与该请求有关的每一行都有它。",
+        type="string",
+        pattern="^[A-Za-z0-9._:-]{1,128}$",
+    )
+}
+_PROBLEM_HEADERS = {
+    "Content-Language": _header("`detail` 的语言", type="string", enum=list(i18n.LANGUAGES))
+}
+_CHALLENGE = _header("RFC 6750 §3.", type="string", pattern="^Bearer")
+_RETRY = _header("需要等待的秒数", type="integer", minimum=1)
+_HEADERS_OF = {
+    401: {"WWW-Authenticate": _CHALLENGE},
+    403: {"WWW-Authenticate": _CHALLENGE},
+    429: {"Retry-After": _RETRY},
+    503: {"Retry-After": _RETRY},
+}

@@ -1,0 +1,42 @@
+"""Who asks: a bearer token becomes a session with its user (RFC 6750 §2.1).
+
+A route of a guarded blueprint is refused without one unless it is declared public.
+"""
+
+from collections.abc import Callable
+
+from flask import current_app, g, request
+from flask_smorest import Blueprint
+
+from ..errors import NotAuthenticated
+from ..models import User
+from ..services import sessions
+
+SCHEME = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The `access_token` of a session.",
+    }
+}
+
+
+def public(function: Callable) -> Callable:
+    """Declare a route open to everybody."""
+    function.is_public = True
+    return Blueprint.doc(security=[])(function)
+
+
+def current_user() -> User:
+    """The user who asks, on a route that is not public."""
+    return g.session.user
+
+
+def authenticate() -> None:
+    """Raises NotAuthenticated without a token, InvalidAccessToken with a wrong one."""
+    if getattr(current_app.view_functions[request.endpoint], "is_public", False):
+        return
+    authorization = request.authorization
+    if authorization is None or authorization.type != "bearer" or authorization.token is None:
+        raise NotAuthenticated
+    g.session = sessions.authenticate(authorization.token)

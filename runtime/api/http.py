@@ -1,0 +1,129 @@
+"""What every answer carries, and what is known of every request: id, network, language."""
+
+import ipaddress
+import re
+import secrets
+import time
+
+from flask import Flask, Response, current_app, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from .. import i18n, logs
+
+MAX_BODY_BYTES = 1024 * 1024
+PREFLIGHT_SECONDS = 7200
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def init_app(app: Flask) -> None:
+    """Hook the app up; proxies are believed as far as TRUSTED_PROXIES says."""
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # A path is what it is: no redirect, which would be HTML, to one that looks alike.
+    app.url_map.merge_slashes = False
+    app.before_request(_begin)
+    app.before_request(_answer_options)
+    app.after_request(_add_cors)
+    app.after_request(_add_headers)
+    app.after_request(_log)
+    hops = app.config["TRUSTED_PROXIES"]
+    if hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)
+
+
+def language() -> str:
+    """The language for the person in front of the screen."""
+    return i18n.choose(request.accept_languages)
+
+
+def network() -> str:
+    """Where the request comes from, as limits count it: an IPv4 address, an IPv6 /56.
+
+    A home has a /56 as a rule, 256 of the networks that a machine in it can choose from.
+    """
+    try:
+        address = ipaddress.ip_address(_without_port(request.remote_addr or ""))
+    except ValueError:
+        return "unknown"
+    if address.version == 4:
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 56), strict=False))
+
+
+def _without_port(address: str) -> str:
+    """Some proxies put the port behind the address: `192.0.2.1:5678`, `[2001:db8::1]:5678`."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    g.began_at = time.monotonic()
+    logs.request_id.set(g.request_id)
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    if response.status_code == 204:
+        del response.headers["Content-Type"]
+    return response
+
+
+def _log(response: Response) -> Response:
+    session = g.get("session")
+    logs.event(
+        "request",
+        method=request.method,
+        route=request.url_rule.rule if request.url_rule else None,
+        status=response.status_code,
+        ms=round((time.monotonic() - g.began_at) * 1000, 1),
+        bytes=response.content_length,
+        user_id=session and str(session.user_id),
+    )
+    return response
+
+
+def _allowed_origin() -> str | None:
+    """The page's origin if CORS_ORIGINS names it (Fetch standard, CORS protocol)."""
+    allowed = _cors_origins()
+    origin = request.headers.get("Origin")
+    if origin and "*" in allowed:
+        return "*"
+    return origin if origin in allowed else None
+
+
+def _cors_origins() -> list[str]:
+    return current_app.config["CORS_ORIGINS"]
+
+
+def _answer_options() -> Response | None:
+    """Say what a path takes, to a browser that asks before a request from another origin too."""
+    if request.method != "OPTIONS" or request.url_rule is None:
+        return None
+    response = current_app.make_default_options_response()
+    response.status_code = 204
+    if not _allowed_origin():
+        return response
+    response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
+    response.headers["Access-Control-Allow-Headers"] = (
+        "Authorization, Content-Type, Accept-Language, X-Request-ID"
+    )
+    response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
+    return response
+
+
+def _add_cors(response: Response) -> Response:
+    """Let pages of allowed origins read the answer; bearer tokens need no credentials mode."""
+    origin = _allowed_origin()
+    if origin:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
+    if _cors_origins():
+        response.vary.add("Origin")
+    return response

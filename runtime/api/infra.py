@@ -1,0 +1,35 @@
+"""Health: of this process, and of what it stands on."""
+
+from ..services import health
+from .blueprint import Blueprint
+from .guards import public
+from .schemas import HealthSchema, InfraHealthSchema
+
+blp = Blueprint(
+    "Infra",
+    __name__,
+    url_prefix="/api/v1",
+    description="服务与其依赖的健康状态。",
+)
+
+
+@blp.route("/infra/health", methods=["GET"])
+@public
+@blp.response(200, InfraHealthSchema)
+def get_infra_health() -> dict:
+    """检查基础设施健康状态。
+
+    同时真正询问 Redis 和数据库，各最多一秒，总是返回 200。没有配置 Redis 时 `mode` 为 `embedded`。
+    """
+    return health.check()
+
+
+@blp.route("/health", methods=["GET"])
+@public
+@blp.response(200, HealthSchema)
+def get_health() -> dict:
+    """检查服务健康状态。
+
+    不访问任何外部服务。
+    """
+    return {"status": "ok"}

@@ -1,0 +1,118 @@
+"""Failures as `application/problem+json` (RFC 9457): the one place that knows their status."""
+
+import json
+import logging
+import math
+from urllib.parse import quote
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.http import HTTP_STATUS_CODES
+
+from .. import errors, i18n
+from ..db import is_outage, unavailable
+from ..errors import Failure, Fault, InvalidParameters
+from . import http
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: dict[type[Failure], int] = {
+    errors.InvalidParameters: 422,
+    errors.UsernameTaken: 422,
+    errors.UsernameTakenMeanwhile: 422,
+    errors.NotAuthenticated: 401,
+    errors.InvalidAccessToken: 401,
+    errors.WrongCredentials: 401,
+    errors.InvalidCode: 401,
+    errors.InvalidRefreshToken: 401,
+    errors.Forbidden: 403,
+    errors.UserNotFound: 404,
+    errors.ChatNotFound: 404,
+    errors.ChatBusy: 409,
+    errors.TooManyRequests: 429,
+    errors.Overloaded: 429,
+    errors.Unavailable: 503,
+}
+
+_log = logging.getLogger("runtime")
+
+
+def init_app(app: Flask) -> None:
+    """Answer whatever is raised, in debug mode too: a handler for Exception is asked first."""
+    app.register_error_handler(Failure, _render_failure)
+    app.register_error_handler(HTTPException, _render_http_exception)
+    app.register_error_handler(Exception, _render_exception)
+
+
+def example(status: int, detail: str, path: str, fault: Fault | None) -> dict:
+    """A problem as the OpenAPI document shows it."""
+    problem = _members(status, detail, path)
+    if status == 422:
+        problem["errors"] = [_fault(fault, i18n.LANGUAGES[0])]
+    return problem
+
+
+def _members(status: int, detail: str, path: str) -> dict:
+    """What every problem has. werkzeug's phrases are the same on every Python."""
+    return {
+        "type": "about:blank",
+        "title": HTTP_STATUS_CODES[status],
+        "status": status,
+        "detail": detail,
+        # A URI reference (RFC 9457 §3.1.5), which the path as it was decoded may not be.
+        "instance": quote(path, safe="/!$&'()*+,;=:@", errors="replace"),
+    }
+
+
+def _respond(status: int, detail: str, headers: dict[str, str], **more) -> Response:
+    problem = _members(status, detail, request.path) | more
+    response = Response(json.dumps(problem, ensure_ascii=False), status)
+    response.headers.update(headers)
+    response.headers["Content-Type"] = MEDIA_TYPE
+    response.headers["Content-Language"] = http.language()
+    response.vary.add("Accept-Language")
+    return response
+
+
+def _render_failure(failure: Failure) -> Response:
+    members, headers = {}, {}
+    status = STATUS[type(failure)]
+    if isinstance(failure, InvalidParameters):
+        members["errors"] = [_fault(fault, http.language()) for fault in failure.faults]
+    if status == 401:
+        headers["WWW-Authenticate"] = _challenge(failure)
+    if status == 403:
+        headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
+    if hasattr(failure, "retry_after"):
+        headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after)))
+    return _respond(status, i18n.sentence(failure.code, http.language()), headers, **members)
+
+
+def _challenge(failure: Failure) -> str:
+    """RFC 6750 §3.1: no error code for who presented nothing."""
+    if isinstance(failure, errors.NotAuthenticated):
+        return "Bearer"
+    return 'Bearer error="invalid_token"'
+
+
+def _fault(fault: Fault, language: str) -> dict:
+    place = "pointer" if fault.where.startswith("#") else "parameter"
+    return {place: fault.where, "detail": i18n.message(fault.message, language)}
+
+
+def _render_http_exception(error: HTTPException) -> Response:
+    """What Flask and werkzeug raise, with the headers they set: `Allow`, `Retry-After`."""
+    if error.code is None or error.code < 400:
+        return error.get_response()
+    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    codes = (f"http_{error.code}", "http_500" if error.code >= 500 else "http_400")
+    code = next(code for code in codes if code in i18n.SENTENCES)
+    return _respond(error.code, i18n.sentence(code, http.language()), headers)
+
+
+def _render_exception(error: Exception) -> Response:
+    """An outage of the database is 503; anything else is a fault of ours, told in the log."""
+    _log.exception("outage" if is_outage(error) else "unhandled_exception")
+    if is_outage(error):
+        return _render_failure(unavailable(error))
+    return _render_http_exception(InternalServerError())

@@ -1,0 +1,395 @@
+"""Every shape on the wire, in the route document's words.
+
+A field's messages are codes of `runtime.i18n`, with the numbers for their places behind them.
+"""
+
+import ipaddress
+import re
+import uuid
+from datetime import datetime
+
+import marshmallow as ma
+from marshmallow import validate
+
+from ..agent import events
+
+ID = "3f1c1a52-6c1e-4b43-9f0e-0a3c5a0c2f11"
+
+
+class String(ma.fields.String):
+    """Text of bounded length that matches `pattern`, for Python and ECMA-262 alike, as a whole."""
+
+    default_error_messages = {
+        "required": "required",
+        "null": "not_null",
+        "invalid": "not_a_string",
+    }
+
+    def __init__(self, *, low=None, high=None, pattern=None, mismatch=None, example=None, **kwargs):
+        metadata = kwargs.pop("metadata", {})
+        if pattern:
+            metadata = {"pattern": f"^{pattern}$", **metadata}
+        if example is not None:
+            metadata = {"examples": [example], **metadata}
+        super().__init__(metadata=metadata, validate=_length(low, high), **kwargs)
+        self._pattern = pattern and re.compile(pattern)
+        self.mismatch = mismatch
+
+    def _validate(self, value):
+        super()._validate(value)
+        if self._pattern and not self._pattern.fullmatch(value):
+            raise ma.ValidationError(self.mismatch)
+
+
+def _length(low: int | None, high: int | None) -> list:
+    checks = []
+    if low is not None:
+        checks.append(validate.Length(min=low, error=f"too_short {low}"))
+    if high is not None:
+        checks.append(validate.Length(max=high, error=f"too_long {high}"))
+    return checks
+
+
+class Word(String):
+    """One of a few words."""
+
+    def __init__(self, *words: str, **kwargs):
+        super().__init__(metadata={"enum": list(words)}, **kwargs)
+
+
+class Email(String):
+    """An address of ASCII letters, in the form that mail servers really take."""
+
+    _ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
+    _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            high=254,
+            pattern=rf"(?=.{{1,64}}@){self._ATOM}(?:\.{self._ATOM})*@(?:{self._LABEL}\.)+[A-Za-z]"
+            r"(?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])",
+            mismatch="not_an_email",
+            example="ada@example.org",
+            metadata={"format": "email"},
+            **kwargs,
+        )
+
+
+class Username(String):
+    """3 to 30 ASCII letters, digits and underscores."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            low=3,
+            high=30,
+            pattern=r"[A-Za-z0-9_]+",
+            mismatch="not_a_username",
+            example="ada",
+            **kwargs,
+        )
+
+
+class Password(String):
+    """6 to 128 characters, whichever, as they were typed."""
+
+    def __init__(self, **kwargs):
+        metadata = {"format": "password"}
+        super().__init__(low=6, high=128, example="correct horse", metadata=metadata, **kwargs)
+
+
+class PlainText(String):
+    """Text that Postgres can keep: all but NUL."""
+
+    def __init__(self, **kwargs):
+        super().__init__(pattern=r"[^\u0000]*", mismatch="invalid_character", **kwargs)
+
+
+class WebURL(String):
+    """An absolute http or https URL (RFC 3986, RFC 3987), without user information."""
+
+    _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    _PORT = (
+        r"(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4}))?"
+    )
+    _CHARACTER = (
+        r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/\u00a0-\ud7ff\uf900-\ufdcf\ufdf0-\uffef-]"
+        r"|%[0-9A-Fa-f]{2})"
+    )
+    _REST = rf"(?:/{_CHARACTER}*)?(?:\?(?:{_CHARACTER}|\?)*)?(?:#(?:{_CHARACTER}|\?)*)?"
+
+    def __init__(self, *, metadata=None, **kwargs):
+        super().__init__(
+            high=2048,
+            pattern=rf"[Hh][Tt][Tt][Pp][Ss]?://{self._HOST}{self._PORT}{self._REST}",
+            mismatch="not_a_url",
+            metadata={"format": "iri", **(metadata or {})},
+            **kwargs,
+        )
+
+    def _validate(self, value):
+        super()._validate(value)
+        literal = re.match(r"(?i:https?)://\[(.*?)\]", value)
+        if literal and not _is_ipv6(literal[1]):
+            raise ma.ValidationError(self.mismatch)
+
+
+def _is_ipv6(text: str) -> bool:
+    """More than a pattern can say; urlsplit() raises on one that is no address."""
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Id(ma.fields.UUID):
+    """A UUID in its usual form (RFC 9562 §4)."""
+
+    def __init__(self, *, metadata=None, **kwargs):
+        super().__init__(metadata={"examples": [ID], **(metadata or {})}, **kwargs)
+
+    default_error_messages = {"null": "not_null", "invalid_uuid": "not_a_uuid"}
+
+    def _validated(self, value):
+        # uuid.UUID() would take braces, a URN prefix and misplaced hyphens too.
+        if isinstance(value, uuid.UUID):
+            return value
+        if not isinstance(value, str) or not _UUID.fullmatch(value):
+            raise self.make_error("invalid_uuid")
+        return uuid.UUID(value)
+
+
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+
+class Instant(ma.fields.Field):
+    """An instant in UTC, ISO 8601 with `Z`."""
+
+    def __init__(self, **kwargs):
+        shape = {"type": "string", "format": "date-time", "examples": ["2026-11-22T10:15:00.000Z"]}
+        super().__init__(metadata=shape, **kwargs)
+
+    def _serialize(self, value: datetime | None, attr, obj, **kwargs):
+        return value and value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Schema(ma.Schema):
+    """A request. What is not named in it is refused."""
+
+    error_messages = {"unknown": "unknown_field", "type": "not_an_object"}
+
+
+class AnswerSchema(ma.Schema):
+    """An answer. More fields may come one day, so that a reader must not refuse them."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+
+# Accounts
+
+
+class CreateVerificationSchema(Schema):
+    username = Username(required=True)
+    email = Email(required=True)
+    password = Password(required=True)
+    redirect_to = WebURL(
+        example="https://app.example.org/verify",
+        allow_none=True,
+        load_default=None,
+        metadata={"description": "邮件中链接的去处，其来源须在 REDIRECT_ALLOWLIST 中。"},
+    )
+
+
+class VerificationSchema(AnswerSchema):
+    email = Email(required=True)
+
+
+class ResendVerificationSchema(Schema):
+    email = Email(required=True)
+
+
+class VerifyVerificationSchema(Schema):
+    email = Email(required=True)
+    token = String(required=True, pattern=r"[0-9]{6}", mismatch="not_a_code", example="493027")
+
+
+class CreateSessionSchema(Schema):
+    email = Email(required=True)
+    password = Password(required=True)
+
+
+class RefreshTokenSchema(Schema):
+    refresh_token = String(required=True, example="WyJiNzQ…")
+
+
+class AccountSchema(AnswerSchema):
+    id = Id(required=True)
+    email = Email(required=True)
+
+
+class SessionSchema(AnswerSchema):
+    access_token = String(required=True, example="WyI2Mzk…")
+    refresh_token = String(required=True, example="WyJiNzQ…")
+    expires_in = ma.fields.Integer(
+        required=True, metadata={"minimum": 1, "examples": [3600], "description": "秒"}
+    )
+    token_type = Word("bearer", required=True)
+    user = ma.fields.Nested(AccountSchema, required=True)
+
+
+class FindUserSchema(Schema):
+    email = Email(required=True)
+
+
+class FoundUserSchema(AnswerSchema):
+    id = Id(required=True)
+    email = Email(required=True)
+    created_at = Instant(required=True)
+    email_confirmed_at = Instant(required=True, allow_none=True)
+
+
+# Users
+
+
+class UserSchema(AnswerSchema):
+    id = Id(required=True)
+    username = Username(required=True)
+    avatar_url = WebURL(required=True, allow_none=True, example="https://example.org/ada.png")
+    bio = PlainText(required=True, high=200, allow_none=True, example="分析机的第一位程序员")
+
+
+class ChangeUserSchema(Schema):
+    username = Username()
+    avatar_url = WebURL(allow_none=True, example="https://example.org/ada.png")
+    bio = PlainText(high=200, allow_none=True, example="分析机的第一位程序员")
+
+
+class UsernamePathSchema(Schema):
+    username = Username(required=True)
+
+
+# Agent chats
+
+
+class CreateRunSchema(Schema):
+    message = PlainText(required=True, low=1, high=8000, example="现在几点？")
+    session_id = Id(
+        allow_none=True,
+        load_default=None,
+        metadata={
+            "description": "新的 UUID 成为新对话的 id；自己的对话则继续。",
+        },
+    )
+
+
+_EVENT_TYPES = [event.type for event in events.Event.__subclasses__()]
+_RUN_ID = "9b2f6f5e-2f0b-4d0c-8f57-6a4f1f6f1f0a"
+_MESSAGE_ID = "7d0e6f0a-6df5-4f4f-9a7c-6f7b0b6b0f7e"
+
+
+def _event(kind: type[events.Event], **fields: str) -> dict:
+    return kind(_RUN_ID, **fields).to_dict()
+
+
+class EventSchema(AnswerSchema):
+    """One event of AG-UI; fields that an event has not are left out."""
+
+    example = _event(events.TextMessageContent, message_id=_MESSAGE_ID, delta="现在是 10:15。")
+
+    type = Word(*_EVENT_TYPES, required=True)
+    run_id = String(required=True)
+    message_id = String()
+    delta = String(low=1)
+    tool_call_id = String()
+    tool_name = String()
+    result = String()
+    output = String()
+    error = String()
+
+
+class RunSchema(AnswerSchema):
+    example = {
+        "session_id": ID,
+        "output": "现在是 10:15。",
+        "events": [
+            _event(events.RunStarted),
+            _event(events.TextMessageStart, message_id=_MESSAGE_ID),
+            EventSchema.example,
+            _event(events.TextMessageEnd, message_id=_MESSAGE_ID),
+            _event(events.RunFinished, output="现在是 10:15。"),
+        ],
+    }
+
+    session_id = Id(required=True)
+    output = String(required=True)
+    events = ma.fields.List(ma.fields.Nested(EventSchema), required=True)
+
+
+# Health
+
+
+class ServiceHealthSchema(AnswerSchema):
+    example = {"status": "healthy", "latency_ms": 0.4}
+
+    status = Word("healthy", "unhealthy", required=True)
+    latency_ms = ma.fields.Float(required=True, metadata={"minimum": 0, "examples": [0.4]})
+    mode = Word("embedded")
+
+
+class ServicesHealthSchema(AnswerSchema):
+    redis = ma.fields.Nested(ServiceHealthSchema, required=True)
+    database = ma.fields.Nested(ServiceHealthSchema, required=True)
+
+
+class InfraHealthSchema(AnswerSchema):
+    status = Word("healthy", "unhealthy", required=True)
+    services = ma.fields.Nested(ServicesHealthSchema, required=True)
+
+
+class HealthSchema(AnswerSchema):
+    status = Word("ok", required=True)
+
+
+# Errors
+
+
+class FaultSchema(AnswerSchema):
+    """Where a parameter is, in the body or outside it, and what is wrong with it."""
+
+    example = {"pointer": "#/email", "detail": "邮箱格式不正确"}
+
+    pointer = String(
+        metadata={"format": "uri-reference", "description": "请求体中的位置 (RFC 6901 §6)"}
+    )
+    parameter = String(metadata={"description": "查询或路径参数的名称"})
+    detail = String(required=True, low=1)
+
+
+class ProblemSchema(AnswerSchema):
+    """RFC 9457, which replaced RFC 7807."""
+
+    type = Word("about:blank", required=True)
+    title = String(required=True, example="Unauthorized")
+    status = ma.fields.Integer(
+        required=True, metadata={"minimum": 400, "maximum": 599, "examples": [401]}
+    )
+    detail = String(required=True, low=1, example="未认证")
+    instance = String(
+        required=True, example="/api/v1/users/me", metadata={"format": "uri-reference"}
+    )
+
+
+class InvalidParametersSchema(ProblemSchema):
+    example = {
+        "type": "about:blank",
+        "title": "Unprocessable Entity",
+        "status": 422,
+        "detail": "请求参数无效",
+        "instance": "/api/v1/auth/sessions",
+        "errors": [FaultSchema.example],
+    }
+
+    errors = ma.fields.List(
+        ma.fields.Nested(FaultSchema), required=True, validate=validate.Length(min=1)
+    )

@@ -1,0 +1,293 @@
+"""What every answer carries, and what is known of every request."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+
+from app import create_app
+from runtime.api import http
+from runtime.db import db
+from tests.conftest import Person
+
+PAGE = "https://app.example.org"
+SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@pytest.fixture
+def settings(settings: dict) -> dict:
+    return {**settings, "CORS_ORIGINS": f"{PAGE} http://localhost:5173"}
+
+
+@pytest.fixture
+def remade(settings: dict) -> Iterator[Callable[..., Flask]]:
+    """The service with other settings."""
+    yield lambda **changes: create_app({**settings, **changes})
+    db.close_all()
+
+
+def preflight(person: Person, path: str = "/users/me", origin: str = PAGE, method: str = "PATCH"):
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    return person.request("OPTIONS", path, headers=headers)
+
+
+def network(app: Flask, remote: str, forwarded: str | None = None) -> str:
+    """What the service takes a request's network for."""
+    seen = []
+    app.add_url_rule("/seen", view_func=lambda: seen.append(http.network()) or "")
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    app.test_client().get("/seen", headers=headers, environ_base={"REMOTE_ADDR": remote})
+    return seen[0]
+
+
+# X-Request-ID
+
+
+@pytest.mark.parametrize("path", ["/health", "/users/me", "/nothing", "/openapi.json"])
+def test_every_answer_names_its_request(stranger: Person, path: str):
+    first, second = (stranger.get(path).headers["X-Request-ID"] for _ in range(2))
+
+    assert first != second
+    assert SANE.fullmatch(first)
+
+
+@pytest.mark.parametrize("given", ["abc", "req_1.2:3-4", "0" * 128])
+def test_a_sane_id_is_kept(stranger: Person, given: str):
+    answer = stranger.get("/health", headers={"X-Request-ID": given})
+
+    assert answer.headers["X-Request-ID"] == given
+
+
+@pytest.mark.parametrize(
+    "given", ["", "0" * 129, "a b", "a,b", "\xe9", '"', "{}", "\x1b[31m", "<script>", "a=1", "a\t"]
+)
+def test_any_other_is_replaced(stranger: Person, given: str):
+    answer = stranger.get("/health", headers={"X-Request-ID": given})
+
+    assert answer.headers["X-Request-ID"] != given
+    assert SANE.fullmatch(answer.headers["X-Request-ID"])
+
+
+def test_every_line_of_the_log_has_the_requests_id(member, capsys):
+    alice = member("alice")
+    capsys.readouterr()
+    body = {"email": alice.email, "password": "not the right one"}
+
+    alice.post("/auth/sessions", body, headers={"X-Request-ID": "r-1"})
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines] == ["sign_in_refused", "request"]
+    assert {line["request_id"] for line in lines} == {"r-1"}
+
+
+def test_the_log_says_who_asked_for_what_and_how_it_went(alice: Person, capsys):
+    capsys.readouterr()
+
+    alice.get("/users/bob?secret=1")
+
+    (line,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (line["method"], line["route"], line["status"]) == (
+        "GET",
+        "/api/v1/users/<username>",
+        404,
+    )
+    assert line["user_id"] == alice.id
+    assert line["bytes"] > 0
+    assert line["ms"] >= 0
+    assert "secret" not in json.dumps(line)
+
+
+# What no cache keeps, and no browser guesses
+
+
+@pytest.mark.parametrize("path", ["/users/me", "/health", "/infra/health", "/no", "/openapi.json"])
+def test_no_answer_is_cached(alice: Person, path: str):
+    answer = alice.get(path)
+
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_an_answer_without_content_has_no_media_type(alice: Person):
+    answer = alice.delete("/auth/sessions", {"refresh_token": "x"})
+
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert "Content-Type" not in answer.headers
+
+
+def test_head_is_get_without_the_body(alice: Person):
+    got, head = alice.get("/users/me"), alice.request("HEAD", "/users/me")
+
+    assert (head.status_code, head.data) == (200, b"")
+    assert head.headers["Content-Length"] == got.headers["Content-Length"]
+
+
+def test_fields_come_in_the_documents_order(alice: Person):
+    assert list(alice.get("/users/me").json) == ["id", "username", "avatar_url", "bio"]
+
+
+# Pages of other origins (Fetch standard, CORS protocol)
+
+
+@pytest.mark.parametrize("path", ["/users/me", "/auth/sessions", "/health"])
+def test_a_browser_that_asks_first_is_told_what_it_may(stranger: Person, path: str):
+    answer = preflight(stranger, path)
+
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+    assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    assert {"authorization", "content-type", "x-request-id"} <= set(allowed)
+    assert int(answer.headers["Access-Control-Max-Age"]) > 0
+    assert "Origin" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", f"{PAGE}.evil.example", "http://app.example.org", "null", PAGE + ":8"],
+)
+def test_other_pages_are_told_nothing(stranger: Person, origin: str):
+    for answer in (
+        preflight(stranger, origin=origin),
+        stranger.get("/health", headers={"Origin": origin}),
+    ):
+        assert not [name for name, _ in answer.headers if name.startswith("Access-Control-")]
+        assert "Origin" in answer.headers["Vary"]
+
+
+def test_a_page_reads_the_answer(alice: Person):
+    answer = alice.get("/users/me", headers={"Origin": PAGE})
+
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+    exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
+    assert {"Retry-After", "X-Request-ID"} <= set(exposed)
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "method, path, status",
+    [("GET", "/users/me", 401), ("GET", "/no", 404), ("PUT", "/health", 405)],
+)
+def test_a_page_reads_errors_too(stranger: Person, method: str, path: str, status: int):
+    answer = stranger.request(method, path, headers={"Origin": PAGE})
+
+    assert answer.status_code == status
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+    assert {"Origin", "Accept-Language"} <= set(answer.headers["Vary"].split(", "))
+
+
+def test_a_page_reads_a_fault_of_ours(app: Flask):
+    app.add_url_rule("/api/v1/broken", view_func=lambda: 1 / 0)
+
+    answer = app.test_client().get("/api/v1/broken", headers={"Origin": PAGE})
+
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (500, PAGE)
+
+
+def test_any_page_may_when_any_origin_is_allowed(remade):
+    client = remade(CORS_ORIGINS="*").test_client()
+
+    for origin in (PAGE, "https://other.example", "null"):
+        answer = client.get("/api/v1/health", headers={"Origin": origin})
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_without_the_setting_there_is_no_cors(remade):
+    client = remade(CORS_ORIGINS="").test_client()
+
+    answer = client.get("/api/v1/health", headers={"Origin": PAGE})
+
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert "Vary" not in answer.headers
+
+
+def test_options_says_what_a_path_takes(stranger: Person):
+    answer = stranger.request("OPTIONS", "/users/me")
+
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "PATCH", "OPTIONS"}
+    assert "Access-Control-Allow-Methods" not in answer.headers
+
+
+def test_options_of_nothing_is_404(stranger: Person):
+    assert stranger.request("OPTIONS", "/no").status_code == 404
+    assert preflight(stranger, "/no").status_code == 404
+
+
+# Networks and proxies
+
+
+def test_what_a_client_says_of_itself_is_ignored(app: Flask):
+    assert network(app, "192.0.2.1", forwarded="203.0.113.9") == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    "hops, forwarded, seen",
+    [
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        (1, "6.6.6.6, 7.7.7.7,203.0.113.9", "203.0.113.9"),
+        (2, "6.6.6.6, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        (2, "203.0.113.9", "10.0.0.2"),
+        (1, None, "10.0.0.2"),
+    ],
+)
+def test_behind_proxies_the_last_one_trusted_says_who_asks(
+    remade, hops: int, forwarded: str | None, seen: str
+):
+    app = remade(TRUSTED_PROXIES=str(hops))
+
+    assert network(app, "10.0.0.2", forwarded) == seen
+
+
+@pytest.mark.parametrize(
+    "address, seen",
+    [
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/56"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1::/56"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::/56"),
+        ("fe80::1%" + "x" * 200, "fe80::/56"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:5678", "192.0.2.1"),
+        ("[2001:db8:1:2::1]:5678", "2001:db8:1::/56"),
+        ("", "unknown"),
+        ("unix:", "unknown"),
+        ("1.2.3.4.5", "unknown"),
+    ],
+)
+def test_a_network_is_an_address_or_the_64_that_one_customer_has(
+    app: Flask, address: str, seen: str
+):
+    assert network(app, address) == seen
+
+
+@pytest.mark.parametrize("forwarded", ["garbage", "x" * 4000, "\xff", ",,,", "203.0.113.9:4711"])
+def test_nonsense_from_a_proxy_breaks_nothing(remade, forwarded: str):
+    client = remade(TRUSTED_PROXIES="1").test_client()
+    body = {"email": "ada@example.org", "token": "123456"}
+
+    answer = client.post(
+        "/api/v1/auth/verifications/verify", json=body, headers={"X-Forwarded-For": forwarded}
+    )
+
+    assert answer.status_code == 401
+
+
+# Paths are what they are
+
+
+@pytest.mark.parametrize(
+    "path", ["//health", "/health/", "/./health", "/users/../health", "/%2e%2e/", "/Health"]
+)
+def test_a_path_that_looks_alike_is_another(stranger: Person, path: str):
+    answer = stranger.get(path)
+
+    assert answer.status_code == 404
+    assert answer.content_type == "application/problem+json"

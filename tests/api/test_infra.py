@@ -1,0 +1,61 @@
+"""/health and /infra/health"""
+
+import socket
+import time
+
+import pytest
+
+from runtime.db import connect, db
+from tests.conftest import Person
+
+
+@pytest.fixture
+def silent():
+    """A server that accepts and says nothing; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_the_service_is_healthy(stranger: Person):
+    assert stranger.get("/health").json == {"status": "ok"}
+
+
+def test_what_it_stands_on_is_healthy(stranger: Person):
+    answer = stranger.get("/infra/health")
+
+    assert answer.status_code == 200
+    assert answer.json["status"] == "healthy"
+    assert answer.json["services"]["database"]["status"] == "healthy"
+    assert answer.json["services"]["redis"]["mode"] == "embedded"
+    assert answer.json["services"]["redis"]["latency_ms"] >= 0
+
+
+def test_a_redis_that_is_away_is_told(settings, request):
+    settings |= {"REDIS_URL": "redis://127.0.0.1:1"}
+
+    answer = request.getfixturevalue("stranger").get("/infra/health")
+
+    assert answer.status_code == 200
+    assert answer.json["status"] == "unhealthy"
+    assert answer.json["services"]["redis"]["status"] == "unhealthy"
+    assert isinstance(answer.json["services"]["redis"]["latency_ms"], int | float)
+    assert "mode" not in answer.json["services"]["redis"]
+    assert answer.json["services"]["database"]["status"] == "healthy"
+
+
+def test_what_hangs_is_given_up_after_a_second_all_at_once(settings, request, silent: int):
+    settings |= {"REDIS_URL": f"redis://127.0.0.1:{silent}"}
+    stranger = request.getfixturevalue("stranger")
+    working = db.obj
+    db.initialize(connect(f"postgres://nobody@127.0.0.1:{silent}/none", 1))
+    try:
+        began = time.monotonic()
+        answer = stranger.get("/infra/health")
+        took = time.monotonic() - began
+    finally:
+        db.initialize(working)
+
+    statuses = {name: each["status"] for name, each in answer.json["services"].items()}
+    assert statuses == {"redis": "unhealthy", "database": "unhealthy"}
+    assert took < 1.9
+    assert stranger.get("/health").status_code == 200

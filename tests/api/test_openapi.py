@@ -1,0 +1,276 @@
+"""The OpenAPI document tells the whole truth."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+
+from runtime import __version__, i18n
+from runtime.api.blueprint import COMMON_STATUSES
+from runtime.api.problems import MEDIA_TYPE, STATUS
+from tests import openapi_checker
+from tests.conftest import Person
+
+GUARDED = {"find_user", "get_me", "change_me", "get_user", "create_run"}
+WITHOUT_DATABASE = {"get_health", "get_infra_health"}
+
+
+@pytest.fixture
+def spec(stranger: Person) -> dict:
+    """The document as a reader gets it."""
+    answer = stranger.get("/openapi.json")
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    return answer.json
+
+
+def operations(spec: dict) -> Iterator[dict]:
+    for item in spec["paths"].values():
+        yield from (operation for name, operation in item.items() if name != "parameters")
+
+
+def objects(value: object) -> Iterator[dict]:
+    """Every object in the document, however deep."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list):
+            yield from objects(inner)
+
+
+def shape(spec: dict, name: str) -> dict:
+    return spec["components"]["schemas"][name]
+
+
+def test_it_is_openapi_3_1(spec: dict):
+    definitions = pytest.importorskip("schemathesis.specs.openapi.definitions")
+
+    faults = [str(error) for error in definitions.OPENAPI_31_VALIDATOR.iter_errors(spec)]
+
+    assert (spec["openapi"], faults) == ("3.1.0", [])
+    assert (spec["info"]["title"], spec["info"]["version"]) == ("Runtime API", __version__)
+    assert "problem+json" in spec["info"]["description"]
+    assert spec["servers"] == [{"url": "/"}]
+
+
+def test_every_shape_is_a_json_schema(spec: dict):
+    jsonschema_rs = pytest.importorskip("jsonschema_rs")
+
+    for schema in spec["components"]["schemas"].values():
+        jsonschema_rs.meta.validate(schema)
+
+
+def test_every_reference_leads_somewhere_and_no_shape_is_left_over(spec: dict):
+    used = {each["$ref"] for each in objects(spec) if "$ref" in each}
+
+    assert used == {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
+    assert set(spec["components"]) == {"schemas", "securitySchemes"}
+
+
+def test_every_route_is_in_it(app: Flask, spec: dict):
+    rules = {
+        (method.lower(), re.sub(r"<(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+        if rule.endpoint.partition(".")[0] in {tag["name"] for tag in spec["tags"]}
+    }
+
+    found = {(m, path) for path, item in spec["paths"].items() for m in item if m != "parameters"}
+    assert found == rules
+    assert len(found) == 13
+
+
+def test_an_operation_is_named_like_its_function_and_described(app: Flask, spec: dict):
+    names = [operation["operationId"] for operation in operations(spec)]
+
+    assert len(set(names)) == len(names)
+    assert set(names) <= {endpoint.rpartition(".")[2] for endpoint in app.view_functions}
+    for operation in operations(spec):
+        assert operation["summary"].endswith("。")
+        assert len(operation["tags"]) == 1
+    assert all(tag["description"] for tag in spec["tags"])
+
+
+def test_security_is_said_where_it_holds(app: Flask, spec: dict):
+    assert spec["security"] == [{"bearer": []}]
+    assert shape_of_bearer(spec) == ("http", "bearer")
+    for operation in operations(spec):
+        guarded = operation["operationId"] in GUARDED
+        assert operation.get("security") == (None if guarded else [])
+    for path, item in spec["paths"].items():
+        for method in set(item) - {"parameters"}:
+            path = path.replace("{username}", "ada")
+            refused = app.test_client().open(path, method=method).status_code == 401
+            assert refused == (item[method]["operationId"] in GUARDED)
+
+
+def shape_of_bearer(spec: dict) -> tuple[str, str]:
+    scheme = spec["components"]["securitySchemes"]["bearer"]
+    return scheme["type"], scheme["scheme"]
+
+
+def test_what_any_route_may_answer_stands_at_every_route(spec: dict):
+    for operation in operations(spec):
+        name, statuses = operation["operationId"], set(map(int, operation["responses"]))
+        has_body = "requestBody" in operation
+        has_parameters = has_body or "parameters" in operation
+        assert {400, 500} <= statuses
+        assert (503 in statuses) == (name not in WITHOUT_DATABASE)
+        assert (413 in statuses) == has_body
+        assert (422 in statuses) == has_parameters
+        assert 401 in statuses or name not in GUARDED
+
+
+def test_no_status_is_claimed_that_cannot_be(spec: dict):
+    possible = {*STATUS.values(), *COMMON_STATUSES}
+    for operation in operations(spec):
+        statuses = set(map(int, operation["responses"]))
+        assert {status for status in statuses if status >= 400} <= possible
+        assert len({status for status in statuses if status < 400}) == 1
+
+
+def test_every_error_is_a_problem_with_its_headers_and_an_example(spec: dict):
+    for operation in operations(spec):
+        for status, response in operation["responses"].items():
+            headers = response["headers"]
+            assert "X-Request-ID" in headers
+            if int(status) < 400:
+                continue
+            assert "Content-Language" in headers
+            assert ("WWW-Authenticate" in headers) == (status in ("401", "403"))
+            assert ("Retry-After" in headers) == (status in ("429", "503"))
+            assert list(response["content"]) == [MEDIA_TYPE]
+            content = response["content"][MEDIA_TYPE]
+            for example in content["examples"].values():
+                openapi_checker.demand_valid(spec, content["schema"], example["value"])
+                assert example["value"]["status"] == int(status)
+                assert example["value"]["detail"] in response["description"]
+
+
+def test_a_422_names_the_faults(spec: dict):
+    for operation in operations(spec):
+        if "422" in operation["responses"]:
+            (content,) = operation["responses"]["422"]["content"].values()
+            assert content["schema"] == {"$ref": "#/components/schemas/InvalidParameters"}
+    assert "errors" in shape(spec, "InvalidParameters")["required"]
+    assert "errors" not in shape(spec, "Problem")["properties"]
+
+
+def test_every_shape_has_an_example_that_is_one(spec: dict):
+    for name, schema in spec["components"]["schemas"].items():
+        assert schema["examples"], name
+        for example in schema["examples"]:
+            openapi_checker.demand_valid(spec, {"$ref": f"#/components/schemas/{name}"}, example)
+
+
+def test_every_example_of_a_field_is_one(spec: dict):
+    for schema in spec["components"]["schemas"].values():
+        for field in schema["properties"].values():
+            for example in field.get("examples", ()):
+                openapi_checker.demand_valid(spec, field, example)
+
+
+def test_requests_are_closed_and_answers_are_not(spec: dict):
+    requests = set()
+    for operation in operations(spec):
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            requests.add(media["schema"]["$ref"].rpartition("/")[2])
+    for name, schema in spec["components"]["schemas"].items():
+        assert schema.get("additionalProperties") == (False if name in requests else None)
+    assert len(requests) == 7
+
+
+def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
+    taken = {
+        (name, field)
+        for name, schema in spec["components"]["schemas"].items()
+        for field, inner in schema["properties"].items()
+        if inner.get("type") == ["string", "null"]
+    }
+
+    assert taken == {
+        ("CreateVerification", "redirect_to"),
+        ("ChangeUser", "avatar_url"),
+        ("ChangeUser", "bio"),
+        ("CreateRun", "session_id"),
+        ("User", "avatar_url"),
+        ("User", "bio"),
+        ("FoundUser", "email_confirmed_at"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name, field, limits",
+    [
+        ("CreateVerification", "username", {"minLength": 3, "maxLength": 30}),
+        ("CreateVerification", "password", {"minLength": 6, "maxLength": 128}),
+        ("CreateVerification", "email", {"maxLength": 254, "format": "email"}),
+        ("VerifyVerification", "token", {"pattern": "^[0-9]{6}$"}),
+        ("ChangeUser", "bio", {"maxLength": 200}),
+        ("ChangeUser", "avatar_url", {"maxLength": 2048}),
+        ("CreateRun", "message", {"minLength": 1, "maxLength": 8000}),
+        ("CreateRun", "session_id", {"format": "uuid"}),
+        ("Session", "token_type", {"enum": ["bearer"]}),
+        ("FoundUser", "created_at", {"format": "date-time"}),
+    ],
+)
+def test_limits_are_those_of_the_route_document(spec: dict, name: str, field: str, limits: dict):
+    found = shape(spec, name)["properties"][field]
+
+    assert {key: found[key] for key in limits} == limits
+
+
+def test_patterns_are_whole_and_read_by_ecma_262(spec: dict):
+    patterns = {each["pattern"] for each in objects(spec) if isinstance(each.get("pattern"), str)}
+
+    for pattern in patterns - {"^Bearer"}:
+        assert pattern.startswith("^") and pattern.endswith("$")
+    for pattern in (re.sub(r"\[(?:\\.|[^]])*]", "", pattern) for pattern in patterns):
+        # No syntax of Python's own: groups with names, \A, \Z, inline flags, possessive ones.
+        assert not re.search(r"\(\?[Paimsux#]|\\[AZ]|[+*?}]\+", pattern)
+
+
+@pytest.mark.parametrize("path", ["/users/me", "/users/ada"])
+def test_the_checker_is_awake(app: Flask, alice: Person, path: str):
+    answer = alice.get(path)
+    openapi_checker.check(app, answer)
+
+    answer.headers.pop("X-Request-ID")
+    with pytest.raises(KeyError):
+        openapi_checker.check(app, answer)
+
+
+def test_the_checker_refuses_what_the_document_does_not_say(app: Flask, alice: Person):
+    pytest.importorskip("jsonschema_rs")
+    for change in ({"id": 1}, {"bio": 1}, {"secret": "x"}, {"username": "x"}):
+        answer = alice.get("/users/me")
+        answer.data = json.dumps({**answer.json, **change})
+        with pytest.raises(AssertionError):
+            openapi_checker.check(app, answer)
+    answer = alice.get("/users/me")
+    answer.status_code = 418
+    with pytest.raises(AssertionError, match="not documented"):
+        openapi_checker.check(app, answer)
+
+
+def test_sentences_in_it_are_those_of_the_answers(spec: dict):
+    chinese = {sentence for sentence, _english in i18n.SENTENCES.values()}
+    for operation in operations(spec):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert set(response["description"].split("；")) <= chinese
+
+
+def test_the_page_that_shows_it_loads_nothing_from_elsewhere(stranger: Person):
+    with stranger.get("/docs") as answer:
+        page = answer.text
+
+    assert answer.mimetype == "text/html"
+    links = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
+    assert links
+    for link in links:
+        assert not re.match(r"(?:https?:)?//", link)
+        path = link if link.startswith("/") else f"/api/v1/{link.removeprefix('./')}"
+        with stranger.client.get(path) as asset:
+            assert asset.status_code == 200, link

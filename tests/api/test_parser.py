@@ -1,0 +1,65 @@
+"""Our reading of JSON, where it is finer than what a route shows."""
+
+import json
+from random import Random
+
+import pytest
+
+from runtime.api.parser import MAX_DEPTH, decode
+
+SCRAPS = ["{", "}", "[", "]", ",", ":", '"', '"a"', "\\", "\\u", "d800", "1", "e", "-", ".", "null"]
+
+
+def nested(depth: int) -> bytes:
+    """An object with so many levels in all."""
+    return b'{"a": ' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_what_json_can_say_is_read_as_it_is_meant(ascii_only: bool):
+    value = {"": None, "é\n😀\u2028\0": [True, -1, 0.1, 1e300, {}, [], "x", {"a": {"b": "\\"}}]}
+
+    assert decode(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_crashes_it(seed: int):
+    random = Random(seed)
+    for _ in range(200):
+        text = "".join(random.choices(SCRAPS, k=random.randrange(20)))
+        for body in (random.randbytes(random.randrange(40)), text.encode(), f"{{{text}}}".encode()):
+            try:
+                assert isinstance(decode(body), dict)
+            except ValueError as error:
+                assert str(error) in ("not_json", "not_an_object", "repeated_field")
+
+
+def test_values_may_be_nested_as_deep_as_anything_here_needs():
+    decode(nested(MAX_DEPTH))
+
+    with pytest.raises(ValueError, match="not_json"):
+        decode(nested(MAX_DEPTH + 1))
+
+
+@pytest.mark.parametrize("digits", ["0", "-0", "9" * 18, "-" + "9" * 18, "1.5e300", "5e-324"])
+def test_numbers_that_fit_are_read(digits: str):
+    assert decode(b'{"a": %s}' % digits.encode()) == {"a": json.loads(digits)}
+
+
+@pytest.mark.parametrize("digits", ["9" * 19, "-" + "9" * 19, "9" * 5000, "1e309", "-1e309"])
+def test_numbers_that_do_not_are_refused(digits: str):
+    with pytest.raises(ValueError, match="not_json"):
+        decode(b'{"a": %s}' % digits.encode())
+
+
+@pytest.mark.parametrize("text", ["\\ud83d\\ude00", "\\u00e9", "e\\u0301", "\\uffff", "\\u0000"])
+def test_escapes_that_mean_a_character_are_read(text: str):
+    assert decode(b'{"a": "%s"}' % text.encode()) == {"a": json.loads(f'"{text}"')}
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a": 1, "a": 1}', b'{"b": {"a": 1, "a": 2}}', b'{"a": 1, "\\u0061": 2}']
+)
+def test_a_name_may_stand_in_an_object_once(body: bytes):
+    with pytest.raises(ValueError, match="repeated_field"):
+        decode(body)

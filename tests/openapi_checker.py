@@ -1,0 +1,79 @@
+"""Holds every answer against the OpenAPI document: its status, headers, media type and shape."""
+
+import json
+import re
+from functools import cache
+
+from flask import Flask
+from werkzeug.test import TestResponse
+
+try:
+    import jsonschema_rs
+except ImportError:  # it comes with schemathesis, which is not needed to run the tests
+    jsonschema_rs = None
+
+PROBLEM = "application/problem+json"
+
+
+def check(app: Flask, answer: TestResponse) -> None:
+    """Raises AssertionError when the document does not say that there may be such an answer."""
+    spec = document(app)
+    operation = find(spec, answer.request.method, answer.request.path)
+    if operation is None:
+        return
+    documented = operation["responses"].get(str(answer.status_code))
+    assert documented, f"{operation['operationId']}: {answer.status_code} is not documented"
+    for name, header in documented["headers"].items():
+        assert is_valid(spec, header["schema"], _value(header, answer.headers[name])), name
+    content = documented.get("content", {})
+    if not content:
+        assert answer.data == b""
+        assert "Content-Type" not in answer.headers
+        return
+    assert answer.mimetype in content
+    if answer.request.method != "HEAD":
+        demand_valid(spec, content[answer.mimetype]["schema"], answer.json)
+
+
+def document(app: Flask) -> dict:
+    """The OpenAPI document, as a reader gets it."""
+    if "openapi" not in app.extensions:
+        app.extensions["openapi"] = app.extensions["api"].spec.to_dict()
+    return app.extensions["openapi"]
+
+
+def find(spec: dict, method: str, path: str) -> dict | None:
+    """The operation behind a request; a path without a parameter goes first."""
+    for template in sorted(spec["paths"], key=lambda template: "{" in template):
+        if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path):
+            return spec["paths"][template].get(method.lower().replace("head", "get"))
+    return None
+
+
+def is_valid(spec: dict, schema: dict, value: object) -> bool:
+    """Whether a value has the shape, which may refer to the document's components."""
+    return not jsonschema_rs or _validator(spec, schema).is_valid(value)
+
+
+def demand_valid(spec: dict, schema: dict, value: object) -> None:
+    """Raises AssertionError with everything that is wrong with a value's shape."""
+    if jsonschema_rs:
+        faults = [str(error) for error in _validator(spec, schema).iter_errors(value)]
+        assert not faults, "\n".join(faults)
+
+
+def _validator(spec: dict, schema: dict):
+    return _compiled(json.dumps(schema), json.dumps(spec["components"]["schemas"]))
+
+
+@cache
+def _compiled(schema: str, shapes: str):
+    """Closed shapes: an answer may have more one day, but then the document says what."""
+    closed = {n: {"additionalProperties": False, **s} for n, s in json.loads(shapes).items()}
+    return jsonschema_rs.Draft202012Validator(
+        {**json.loads(schema), "components": {"schemas": closed}}, validate_formats=True
+    )
+
+
+def _value(header: dict, text: str) -> object:
+    return int(text) if header["schema"]["type"] == "integer" else text
