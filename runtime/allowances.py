@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from peewee import Case
 
-from . import clock
+from . import clock, metrics
 from .errors import TooManyRequests
 from .models import Allowance
 
@@ -45,6 +45,7 @@ def spend(rate: Rate, *key: str) -> bool:
         .execute()
     )
     if not spent:
+        metrics.limits_reached.inc(rate.name)
         raise TooManyRequests(_seconds_until_one_is_left(name, now, rate))
     return spent[0].spent_until == now + period
 

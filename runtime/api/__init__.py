@@ -3,7 +3,7 @@
 from flask import Flask, current_app
 
 from .. import __version__
-from . import agent_chats, auth, http, infra, users
+from . import agent_chats, auth, http, infra, metrics, users
 from .guards import SCHEME
 from .openapi import DESCRIPTION, Api
 
@@ -29,6 +29,7 @@ def init_app(app: Flask) -> None:
     app.extensions["api"] = api
     for module in (auth, users, agent_chats, infra):
         api.register_blueprint(module.blp)
+    metrics.init_app(app)
     app.add_url_rule(f"{PREFIX}/docs", "docs", _docs)
 
 

@@ -1,0 +1,25 @@
+"""/metrics: what the service has counted, for Prometheus. No part of the API and its document."""
+
+import hmac
+
+from flask import Flask, Response, current_app, request
+
+from .. import metrics
+from ..errors import InvalidAccessToken, NotAuthenticated
+
+
+def init_app(app: Flask) -> None:
+    """Without METRICS_TOKEN the path is one of many that are not there."""
+    if app.config["METRICS_TOKEN"]:
+        app.add_url_rule("/metrics", "metrics", _get_metrics)
+
+
+def _get_metrics() -> Response:
+    """Raises NotAuthenticated without a token, InvalidAccessToken with a wrong one."""
+    authorization = request.authorization
+    if authorization is None or authorization.type != "bearer" or authorization.token is None:
+        raise NotAuthenticated
+    wanted = current_app.config["METRICS_TOKEN"]
+    if not hmac.compare_digest(authorization.token.encode(), wanted.encode()):
+        raise InvalidAccessToken
+    return Response(metrics.text(current_app), content_type=metrics.CONTENT_TYPE)

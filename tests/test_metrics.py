@@ -1,0 +1,350 @@
+"""Metrics of several workers: whichever answers, the sums are all of theirs."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import urllib3
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.servers import PREFIX, Client, Service, free_port, wait_until
+
+TOKEN = "a-token-for-prometheus"
+HEALTH = {"method": "GET", "route": f"{PREFIX}/health", "status": "200"}
+
+
+@contextmanager
+def services(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Starts services that end with the block, two workers each."""
+    started = []
+
+    def start(name: str = "service", **settings: str) -> Service:
+        settings = {
+            "METRICS_TOKEN": TOKEN,
+            "WEB_CONCURRENCY": "2",
+            "RATE_LIMITS": "off",
+            **settings,
+        }
+        service = Service(tmp_path / name, settings)
+        started.append(service)
+        return wait_for_workers(service.start())
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    with services(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One for all who only look at what is added; its mail server is dead."""
+    with services(tmp_path_factory.mktemp("metrics")) as start:
+        yield start(SMTP_URL=f"smtp://127.0.0.1:{free_port()}")
+
+
+def wait_for_workers(service: Service) -> Service:
+    """Both are there, and each answers."""
+    wait_until(lambda: len(service.workers()) == 2, 30, "two workers")
+    for worker in service.workers():
+        with alone(service, worker) as client:
+            assert client.get("/health").status == 200
+    return service
+
+
+@contextmanager
+def alone(service: Service, worker: int) -> Iterator[Client]:
+    """Only this worker answers, the others being paused; a client with connections of its own."""
+    others = [pid for pid in service.workers() if pid != worker]
+    for pid in others:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield Client(service.port)
+    finally:
+        for pid in others:
+            os.kill(pid, signal.SIGCONT)
+
+
+def scrape(port: int) -> dict[tuple, float]:
+    """Every sample, by its name and the set of its labels, read as Prometheus reads it.
+
+    Over a new connection, which any worker may take.
+    """
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    with urllib3.PoolManager() as pool:
+        answer = pool.request("GET", f"http://127.0.0.1:{port}/metrics", headers=bearer)
+    assert answer.status == 200, answer.data
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.data.decode())
+        for sample in family.samples
+    }
+
+
+def figure(service: Service, name: str, **labels: str) -> float:
+    return scrape(service.port).get((name, frozenset(labels.items())), 0)
+
+
+def health_requests(service: Service) -> float:
+    return figure(service, "http_requests_total", **HEALTH)
+
+
+def folder(service: Service) -> Path:
+    """Where the workers keep what they count, as their memory maps tell."""
+    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in service.pids())
+    (found,) = set(re.findall(r"(/\S*/runtime-metrics-\w+)/", maps))
+    return Path(found)
+
+
+def end(service: Service, worker: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """End it, and wait until another stands in its place."""
+    os.kill(worker, how)
+    wait_until(lambda: worker not in service.workers(), 30, "the worker is gone")
+    wait_for_workers(service)
+
+
+def test_every_worker_answers_for_all(service):
+    before = health_requests(service)
+
+    for worker in service.workers():
+        with alone(service, worker):
+            for _ in range(25):  # each over a connection of its own
+                assert Client(service.port).get("/health").status == 200
+
+    for worker in service.workers():
+        with alone(service, worker):
+            assert health_requests(service) - before == 50
+    assert {health_requests(service) - before for _ in range(20)} == {50}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_worker_has_counted_stays_when_it_ends(service, how: signal.Signals):
+    before = scrape(service.port)
+
+    for _ in range(2):
+        end(service, service.workers()[0], how)
+        after = scrape(service.port)
+        fell = [key for key, value in before.items() if after.get(key, -1) < value]
+        assert not fell
+        before = after
+    counted = health_requests(service)
+    assert Client(service.port).get("/health").status == 200
+    assert health_requests(service) == counted + 1
+
+
+def test_workers_that_crash_leave_no_more_files_than_workers_that_live(service):
+    for worker in service.workers():
+        with alone(service, worker) as client:
+            client.get("/health")
+    files = set(folder(service).iterdir())
+
+    for _ in range(4):
+        end(service, service.workers()[0])
+        for worker in service.workers():
+            with alone(service, worker) as client:
+                client.get("/health")
+    assert set(folder(service).iterdir()) == files
+
+
+def test_mail_that_waits_is_added_up_and_what_a_killed_worker_held_is_gone(service):
+    first, second = service.workers()
+    for worker, mails in ((first, 2), (second, 3)):
+        with alone(service, worker) as client:
+            for number in range(mails):
+                name = f"person_{worker}_{number}"
+                body = {"username": name, "email": f"{name}@example.org", "password": "a password"}
+                assert client.post("/auth/verifications", body).status == 202
+
+    for worker in (first, second):
+        with alone(service, worker):
+            assert figure(service, "mail_queue") == 5
+    end(service, first)
+    assert {figure(service, "mail_queue") for _ in range(10)} == {3}
+    end(service, second)
+    assert {figure(service, "mail_queue") for _ in range(10)} == {0}
+    assert figure(service, "codes_sent_total") == 5
+    assert figure(service, "mail_failures_total") > 0
+
+
+def test_requests_refused_before_the_application_are_counted(service):
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", service.port), 10) as sock:
+            sock.sendall(b"nonsense\r\n\r\n")
+            assert sock.recv(100).startswith(b"HTTP/1.1 400")
+
+    assert figure(service, "http_requests_refused_total", status="400") == 3
+
+
+def test_a_restart_counts_from_zero_and_a_stop_leaves_no_files(start):
+    service = start()
+    for _ in range(100):
+        service.client.get("/health")
+    assert health_requests(service) >= 100
+    files = folder(service)
+    service.stop()
+    assert not files.exists()
+
+    service.start()
+    assert health_requests(service) < 100
+
+
+def test_files_that_are_cleared_away_break_no_answer(start):
+    service = start()
+    shutil.rmtree(folder(service))
+
+    for worker in service.workers():
+        end(service, worker)
+    assert health_requests(service) > 0
+
+
+def link(place: Path, elsewhere: Path) -> None:
+    """To a folder of ours: it is still not the one that the service made."""
+    place.symlink_to(elsewhere)
+
+
+def file(place: Path, _elsewhere: Path) -> None:
+    place.touch()
+
+
+def somebody_elses(place: Path, elsewhere: Path) -> None:
+    if os.getuid() != 0:
+        assert not os.environ.get("CI"), "CI must run as root, to give a folder away"
+        pytest.skip("only root may give a folder away")
+    shutil.copytree(elsewhere, place)
+    os.chown(place, 65534, 65534)
+
+
+@pytest.mark.parametrize("put", [link, file, somebody_elses])
+def test_a_folder_that_is_not_the_services_own_is_left_alone(start, tmp_path, put: Callable):
+    service = start()
+    files = folder(service)
+    shutil.move(files, tmp_path / "moved")
+    put(files, tmp_path / "moved")
+    moved = set((tmp_path / "moved").iterdir())
+
+    for worker in service.workers():
+        assert scrape(service.port) == {}
+        with alone(service, worker):
+            assert scrape(service.port) == {}
+    for worker in service.workers():
+        end(service, worker)
+    assert_each_worker_counts_for_itself(service)
+    assert set((tmp_path / "moved").iterdir()) == moved
+    files.unlink() if put is not somebody_elses else shutil.rmtree(files)
+
+
+def assert_each_worker_counts_for_itself(service: Service) -> None:
+    """And the log says so, once."""
+    (said,) = service.events("metrics_not_shared")
+    assert said["level"] == "warning"
+    for requests, worker in enumerate(service.workers(), 2):
+        with alone(service, worker) as client:
+            before = health_requests(service)
+            for _ in range(requests):
+                assert client.get("/health").status == 200
+            assert health_requests(service) - before == requests
+
+
+class Cramped(Service):
+    """With a /dev/shm and a temporary folder of its own, of as many bytes as are given."""
+
+    def __init__(self, folder: Path, memory: str, disk: str):
+        super().__init__(folder, {"METRICS_TOKEN": TOKEN, "WEB_CONCURRENCY": "2"})
+        self.disk = folder / "disk"
+        self.disk.mkdir()
+        self.settings["TMPDIR"] = str(self.disk)
+        self.mounts = (
+            f"mount -t tmpfs -o size={memory} tmpfs /dev/shm"
+            f" && mount -t tmpfs -o size={disk} tmpfs {self.disk}"
+        )
+        if subprocess.run(["unshare", "--mount", "sh", "-c", self.mounts]).returncode:
+            assert not os.environ.get("CI"), "CI must be allowed to mount small disks"
+            pytest.skip("small disks cannot be mounted here")
+
+    def command(self) -> list[str]:
+        inside = f'{self.mounts} && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", inside, "sh", *super().command()]
+
+
+@contextmanager
+def cramped(folder: Path, memory: str, disk: str) -> Iterator[Service]:
+    with Cramped(folder, memory, disk) as service:
+        yield wait_for_workers(service)
+
+
+def test_with_no_room_in_memory_workers_count_on_disk(tmp_path):
+    with cramped(tmp_path, memory="64k", disk="8m") as service:
+        assert folder(service).parent == service.disk
+        assert not service.events("metrics_not_shared")
+        before = health_requests(service)
+        for worker in service.workers():
+            with alone(service, worker) as client:
+                assert client.get("/health").status == 200
+        assert {health_requests(service) - before for _ in range(10)} == {2}
+
+
+def test_with_no_room_anywhere_each_worker_counts_for_itself(tmp_path):
+    with cramped(tmp_path, memory="64k", disk="64k") as service:
+        assert_each_worker_counts_for_itself(service)
+
+
+def test_the_room_that_workers_count_in_is_theirs_from_the_start(tmp_path):
+    """Whatever else fills the memory later, no worker meets a page that is not there."""
+    with cramped(tmp_path, memory="4m", disk="64k") as service:
+        files = Path(f"/proc/{service.process.pid}/root{folder(service)}")
+        with suppress(OSError), (files.parent / "filler").open("wb", buffering=0) as filler:
+            while filler.write(b"x" * 4096):
+                pass
+        pids = service.pids()
+        for worker in service.workers():
+            with alone(service, worker) as client:
+                for path in ("/health", "/infra/health", "/openapi.json", "/users/me", "/no"):
+                    for method in ("GET", "PUT", "PATCH", "DELETE", "BREW"):
+                        client.ask(method, path)
+        end(service, service.workers()[0])
+        end(service, service.workers()[0])
+        assert health_requests(service) > 0
+        assert service.process.pid == pids[0]
+        assert not service.events("metrics_not_shared")
+        assert "SIGBUS" not in service.log
+
+
+def test_a_killed_master_leaves_no_files_once_its_workers_have_noticed(start):
+    service = start()
+    files = folder(service)
+
+    service.process.kill()
+    service.process.wait(10)
+    wait_until(lambda: not files.exists(), 30, "the files are gone")
+
+
+def test_two_services_do_not_mix(start, tmp_path):
+    """As in a rolling restart: the same settings, the same folder, another port."""
+    old = start("old", INSTANCE_PATH=str(tmp_path / "instance"))
+    for _ in range(100):
+        old.client.get("/health")
+    new = start("new", INSTANCE_PATH=str(tmp_path / "instance"))
+
+    assert health_requests(new) < 100
+    old.stop()
+    assert health_requests(new) < 100
+
+
+def test_without_a_token_there_are_no_files(start):
+    service = start(METRICS_TOKEN="")
+
+    assert "runtime-metrics-" not in Path(f"/proc/{service.process.pid}/maps").read_text()
+    answer = urllib3.request("GET", f"http://127.0.0.1:{service.port}/metrics")
+    assert answer.status == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
