@@ -12,12 +12,14 @@ from runtime import (
     db,
     logs,
     mail,
+    metrics,
     migrate,
     passwords,
     ratelimit,
     store,
     tokens,
 )
+from runtime.api.http import Application
 from runtime.services import runs
 
 
@@ -26,7 +28,7 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
 
     Raises config.ConfigError when one makes no sense.
     """
-    app = Flask(
+    app = Application(
         "runtime",
         root_path=str(config.ROOT / "runtime"),
         static_url_path="/api/v1/docs",
@@ -36,7 +38,7 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     app.json.sort_keys = False
     folder = config.make_instance_folder(app.config["INSTANCE_PATH"])
     app.config["SECRET_KEY"] = app.config["SECRET_KEY"] or config.keep_secret_key(folder)
-    for part in (logs, db, store, tokens, passwords, mail, ratelimit, runs, api, cli):
+    for part in (logs, metrics, db, store, tokens, passwords, mail, ratelimit, runs, api, cli):
         part.init_app(app)
     if not app.config["DATABASE_URL"]:
         migrate.upgrade(app.extensions["db"])

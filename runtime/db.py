@@ -10,19 +10,19 @@ from datetime import UTC, datetime, timedelta
 
 import peewee
 from playhouse.pool import MaxConnectionsExceeded, PooledSqliteDatabase
+from psycopg.errors import UndefinedColumn, UndefinedTable
 
-from . import clock, logs
+from . import clock, logs, metrics
 from .errors import Unavailable
 from .postgres import PostgresDatabase
 
 db = peewee.DatabaseProxy()
 
-# How long a thread waits for one of the pool's connections.
-POOL_WAIT_SECONDS = 3
+SQLITE_POOL_WAIT_SECONDS = 3
 SQLITE_BUSY_MS = 10_000
 # Before, several writers might corrupt a database in WAL mode (sqlite.org/wal.html#walresetbug).
 SOUND_SQLITE = (3, 51, 3)
-# Of all workers together: small hosted plans allow 20. Threads beyond them wait their turn.
+# Of all workers together, up to four: small hosted plans allow 20. Threads wait their turn.
 POSTGRES_CONNECTIONS = 16
 MIN_CONNECTIONS = 4
 
@@ -38,8 +38,9 @@ class InstantField(peewee.DateTimeField):
         # SQLite compares the text, so that every one must have its microseconds.
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
 
-    def python_value(self, value):
-        value = super().python_value(value)
+    def python_value(self, value: datetime | str | None) -> datetime | None:
+        if isinstance(value, str):  # SQLite's
+            value = datetime.fromisoformat(value)
         return value and value.replace(tzinfo=UTC)
 
 
@@ -67,24 +68,32 @@ class Prepared:
         self._values = values
         self._sql: dict[str, str] = {}
 
-    def execute(self, *values):
-        """The driver's cursor."""
+    def rows(self, *values) -> list[tuple]:
+        """What the driver has for an answer, all of it: a RETURNING not read to its end would
+        keep SQLite's write lock.
+        """
         param = db.obj.param
         if param not in self._sql:
-            query = self._build(*[peewee.SQL(param)] * self._values)
-            self._sql[param], constants = query.sql()
-            assert not constants, "a constant in the query would have no value at the call"
-        return db.execute_sql(self._sql[param], values)
+            query = self._build(*[peewee.SQL(param)] * self._values).bind(db.obj)
+            sql, constants = query.sql()
+            if constants:
+                raise ValueError(f"constants would have no value at the call: {constants}")
+            self._sql[param] = sql
+        return db.execute_sql(self._sql[param], values).fetchall()
 
 
 def make_row(model: type[Model], values: Sequence) -> Model:
     """An instance of `model` from the values of its columns, in their order."""
-    fields = model._meta.sorted_fields
-    return model(**{f.name: f.python_value(v) for f, v in zip(fields, values, strict=True)})
+    row = model(__no_default__=True)
+    for field, value in zip(model._meta.sorted_fields, values, strict=True):
+        row.__data__[field.name] = field.python_value(value)
+    return row
 
 
 class SqliteDatabase(PooledSqliteDatabase):
     """Connections that any thread may use, one thread at a time."""
+
+    connect = metrics.database_pool_wait.timed(PooledSqliteDatabase.connect)
 
     def _is_closed(self, conn):
         return False
@@ -99,10 +108,10 @@ def connect(url: str, threads: int, workers: int = 1) -> peewee.Database:
 
 
 def _sqlite(path: str, threads: int) -> peewee.Database:
-    return SqliteDatabase(
+    database = SqliteDatabase(
         path,
         max_connections=threads + 8,
-        timeout=POOL_WAIT_SECONDS,
+        timeout=SQLITE_POOL_WAIT_SECONDS,
         check_same_thread=False,
         # A deferred BEGIN that reads and then writes fails at once when another has written
         # between, whatever the busy timeout; IMMEDIATE waits its turn.
@@ -115,6 +124,8 @@ def _sqlite(path: str, threads: int) -> peewee.Database:
             ("foreign_keys", 1),
         ),
     )
+    database.register_function(_from_now, "from_now", 1)
+    return database
 
 
 def init_app(app) -> None:
@@ -136,11 +147,33 @@ def release(_error: BaseException | None = None) -> None:
         db.close()
 
 
+def discard() -> None:
+    """Close the thread's connection to Postgres: after a failover it may lead to a replica."""
+    if isinstance(db.obj, PostgresDatabase) and not db.is_closed():
+        db.manual_close()
+
+
 def is_outage(error: BaseException) -> bool:
-    """Whether the database is away, full or overrun, rather than asked something wrong."""
-    return isinstance(
-        error, peewee.OperationalError | peewee.InterfaceError | MaxConnectionsExceeded
-    )
+    """Whether the database is away, full, overrun or not migrated, rather than asked nonsense."""
+    # SQLite commits when the last row of a RETURNING is fetched, where peewee translates nothing.
+    own = peewee.sqlite3.OperationalError
+    # Postgres' InternalError: it has become a replica, or ended a transaction that stood idle.
+    outages = peewee.OperationalError | peewee.InterfaceError | peewee.InternalError | own
+    return isinstance(error, outages | MaxConnectionsExceeded) or _is_unmigrated(error)
+
+
+def _is_unmigrated(error: BaseException) -> bool:
+    return isinstance(error.__context__, UndefinedTable | UndefinedColumn)
+
+
+def outage_reason(error: BaseException) -> str:
+    """One line for the log: what failed, and what had failed before that."""
+    reasons = ["the database is not migrated: run flask db upgrade"] * _is_unmigrated(error)
+    while error:
+        # Only the first line: those that follow may quote a row.
+        reasons.append(str(error).partition("\n")[0])
+        error = error.__context__
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
 def unavailable(error: BaseException) -> Unavailable:
@@ -150,18 +183,18 @@ def unavailable(error: BaseException) -> Unavailable:
     return failure
 
 
-def database_now() -> peewee.SQL:
-    """The database's own clock as a column; NULL on SQLite, whose one machine's clock is ours."""
-    is_sqlite = isinstance(db.obj, peewee.SqliteDatabase)
-    return peewee.SQL("NULL" if is_sqlite else "timezone('utc', now())")
-
-
-def from_now(**duration: float):
+def from_now(**duration: float) -> peewee.SQL:
     """An instant so far from now by the database's own clock, which all machines share.
 
-    Takes a timedelta's arguments. With SQLite there is one machine, and its clock is ours.
+    Takes a timedelta's arguments, and holds no parameter. With SQLite there is one machine, and
+    its clock is ours.
     """
-    span = timedelta(**duration)
+    seconds = timedelta(**duration).total_seconds()
     if isinstance(db.obj, peewee.SqliteDatabase):
-        return clock.now() + span
-    return peewee.SQL("timezone('utc', now()) + make_interval(secs => %s)", [span.total_seconds()])
+        return peewee.SQL(f"from_now({seconds})")
+    return peewee.SQL(f"(timezone('utc', now()) + make_interval(secs => {seconds}))")
+
+
+def _from_now(seconds: float) -> str:
+    """SQLite's own function of that name."""
+    return InstantField().db_value(clock.now() + timedelta(seconds=seconds))

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from peewee import (
+    JOIN,
+    SQL,
     BooleanField,
     CharField,
     CompositeKey,
@@ -18,7 +20,7 @@ from peewee import (
 )
 
 from . import clock
-from .db import InstantField, Model, Prepared, database_now, make_row
+from .db import InstantField, Model, Prepared, from_now, make_row
 
 # A session ends after so long without a refresh, and after so long in any case.
 SESSION_IDLE = timedelta(days=30)
@@ -55,8 +57,8 @@ class User(Model):
 
     @classmethod
     def find_by_username(cls, username: str) -> "User | None":
-        row = _USER_BY_USERNAME.execute(username.lower()).fetchone()
-        return row and make_row(cls, row)
+        rows = _USER_BY_USERNAME.rows(username.lower())
+        return make_row(cls, rows[0]) if rows else None
 
 
 _USER_BY_USERNAME = Prepared(
@@ -82,6 +84,7 @@ class Session(Model):
     refreshed_at = InstantField(default=clock.now)
     ended_at = InstantField(null=True)
     read_at: datetime | None = None
+    asked_for: User | None = None
 
     class Meta:
         table_name = "sessions"
@@ -90,19 +93,52 @@ class Session(Model):
         return f"<Session {self.user_id} {'over' if self.is_over else 'live'}>"
 
     @classmethod
+    def begin(cls, user: User, network: str) -> "Session":
+        """A new session, by the database's clock as everything about one.
+
+        On a machine whose own is an hour late its tokens would be too old for all others.
+        """
+        now = from_now()
+        begun = cls.insert(user=user, network=network, created_at=now, refreshed_at=now)
+        [session] = begun.returning(cls).execute()
+        session.user = user
+        session.read_at = session.created_at
+        return session
+
+    @classmethod
     def find_with_user(cls, session_id: UUID) -> "Session | None":
-        row = _SESSION_WITH_USER.execute(session_id.hex).fetchone()
-        if row is None:
+        rows = _SESSION_WITH_USER.rows(session_id.hex)
+        session, user = _session_and_user(rows)
+        if session:
+            session.user = user
+        return session
+
+    @classmethod
+    def find_asking_for(cls, session_id: UUID, username: str) -> "Session | None":
+        """The session, and in `asked_for` the user who has that name, in one trip."""
+        rows = _SESSION_ASKING_FOR.rows(username.lower(), session_id.hex)
+        session, user = _session_and_user(rows)
+        if session:
+            session.asked_for = user
+        return session
+
+    @classmethod
+    def rotate(cls, session_id: UUID, generation: int) -> "Session | None":
+        """Move a live session from this generation to the next; None when there is none.
+
+        One guarded statement, so that of many at once one finds it. Of its user only the id and
+        the address are read.
+        """
+        rows = _ROTATED_SESSION.rows(session_id.hex, generation)
+        if not rows:
             return None
-        columns = len(cls._meta.sorted_fields)
-        session = make_row(cls, row[:columns])
-        session.user = make_row(User, row[columns:-1])
-        session.read_at = cls.refreshed_at.python_value(row[-1])
+        session = make_row(cls, rows[0][:-1])
+        session.user = User(id=session.user_id, email=rows[0][-1])
         return session
 
     @property
     def now(self) -> datetime:
-        """When the row was read, by the database's clock if it said.
+        """When the row was read, by the database's clock if it was asked.
 
         All machines share that one; their own may differ by more than the seconds that tell a tab
         that raced from a thief.
@@ -132,10 +168,49 @@ class Session(Model):
         return may and generation == self.generation - 1
 
 
+def _session_and_user(rows: list[tuple]) -> tuple[Session | None, User | None]:
+    """What the first row has of both; its last column is when it was read."""
+    if not rows:
+        return None, None
+    *values, read_at = rows[0]
+    columns = len(Session._meta.sorted_fields)
+    session, user = make_row(Session, values[:columns]), make_row(User, values[columns:])
+    session.read_at = Session.refreshed_at.python_value(read_at)
+    return session, user if user.id else None
+
+
 _SESSION_WITH_USER = Prepared(
     lambda session_id: (
-        Session.select(Session, User, database_now()).join(User).where(Session.id == session_id)
+        Session.select(Session, User, from_now()).join(User).where(Session.id == session_id)
     )
+)
+_SESSION_ASKING_FOR = Prepared(
+    lambda username, session_id: (
+        Session.select(Session, User, from_now())
+        .join(User, JOIN.LEFT_OUTER, on=(fn.LOWER(User.username) == username))
+        .where(Session.id == session_id)
+    ),
+    values=2,
+)
+_ROTATED_SESSION = Prepared(
+    lambda session_id, generation: (
+        Session.update(
+            {
+                Session.generation: Session.generation + SQL("1"),
+                Session.is_proven: SQL("FALSE"),
+                Session.refreshed_at: from_now(),
+            }
+        )
+        .where(
+            Session.id == session_id,
+            Session.generation == generation,
+            Session.ended_at.is_null(),
+            Session.refreshed_at > from_now(days=-SESSION_IDLE.days),
+            Session.created_at > from_now(days=-SESSION_LIFE.days),
+        )
+        .returning(Session, User.select(User.email).where(User.id == Session.user))
+    ),
+    values=2,
 )
 
 
@@ -166,14 +241,19 @@ class SignUp(Model):
         """The condition that a sign-up waits for a code sent to this address."""
         return (
             (fn.LOWER(cls.email) == email.lower())
-            & (cls.created_at > clock.now() - SIGN_UP_LIFE)
+            & (cls.created_at > from_now(seconds=-SIGN_UP_LIFE.total_seconds()))
             & (cls.tries_left > 0)
         )
 
     @classmethod
     def waiting(cls, email: str):
-        """The sign-ups that wait for this address, the newest first, as a query."""
-        return cls.select().where(cls.is_waiting(email)).order_by(cls.created_at.desc())
+        """The sign-ups that wait for this address, the newest first, as a query.
+
+        Each has `has_fresh_code`, by the database's clock: the code may be another machine's.
+        """
+        is_fresh = (cls.code_expires_at > from_now()).alias("has_fresh_code")
+        waiting = cls.select(cls, is_fresh).where(cls.is_waiting(email))
+        return waiting.order_by(cls.created_at.desc())
 
 
 SignUp.add_index(SignUp.index(fn.LOWER(SignUp.email), name="sign_ups_email"))

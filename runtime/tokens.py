@@ -1,8 +1,9 @@
 """Access tokens, refresh tokens, and the keyed hash of a mailed code.
 
 Each purpose has a salt of its own, so that none passes for another. Keys are a list, the newest
-first: it signs, all verify. Tokens are signed, not encrypted: they name a session, a user and a
-counter, and hold nothing secret.
+first: it signs, all verify. Tokens are signed, not encrypted: they name a user, a session and a
+counter, and hold nothing secret. They are plain fields and a signature, with dots between: every
+request reads one, and a payload of JSON would take four times as long.
 """
 
 import hashlib
@@ -10,11 +11,11 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from flask import current_app
-from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous import BadData, Signer
 from werkzeug.local import LocalProxy
 
 ACCESS_SECONDS = 3600
@@ -28,8 +29,9 @@ class InvalidToken(Exception):
 
 @dataclass(frozen=True)
 class Claims:
-    """What a token says: its session, and how often that had been refreshed when it was made."""
+    """What a token says: whose it is, its session, and how often that had been refreshed."""
 
+    user_id: UUID
     session_id: UUID
     generation: int
 
@@ -39,19 +41,17 @@ class Tokens:
 
     def __init__(self, keys: Sequence[str]):
         self._keys = [key.encode() for key in keys]
-        self._access = self._serializer("access-token")
-        self._refresh = self._serializer("refresh-token")
+        self._access = self._signer("access-token")
+        self._refresh = self._signer("refresh-token")
 
-    def _serializer(self, salt: str) -> URLSafeSerializer:
+    def _signer(self, salt: str) -> Signer:
         # itsdangerous takes the oldest key first and would sign with SHA-1.
-        return URLSafeSerializer(
-            self._keys[::-1], salt=salt, signer_kwargs={"digest_method": hashlib.sha256}
-        )
+        return Signer(self._keys[::-1], salt=salt, digest_method=hashlib.sha256)
 
     def make_access(self, claims: Claims, issued_at: datetime) -> str:
         """An access token that is good for ACCESS_SECONDS from `issued_at`."""
         expires_at = issued_at + timedelta(seconds=ACCESS_SECONDS)
-        return self._access.dumps([*_pack(claims), int(expires_at.timestamp())])
+        return _sign(self._access, claims, int(expires_at.timestamp()))
 
     def read_access(self, token: str, now: datetime) -> Claims:
         """Raises InvalidToken when the token is not ours or ran out before `now`.
@@ -59,18 +59,18 @@ class Tokens:
         The expiry is carried instead of the age: itsdangerous refuses an age below zero, which
         is every fresh token once a clock is set back.
         """
-        *claims, expires_at = _load(self._access, token, 3)
-        if now > datetime.fromtimestamp(expires_at + LEEWAY_SECONDS, UTC):
+        claims, expires_at = _read(self._access, token)
+        if now.timestamp() > int(expires_at) + LEEWAY_SECONDS:
             raise InvalidToken("expired")
-        return _unpack(claims)
+        return claims
 
     def make_refresh(self, claims: Claims) -> str:
         """The refresh token of these claims: the same bytes whenever it is made."""
-        return self._refresh.dumps(_pack(claims))
+        return _sign(self._refresh, claims)
 
     def read_refresh(self, token: str) -> Claims:
         """Raises InvalidToken when the token is not ours. It runs out with its session."""
-        return _unpack(_load(self._refresh, token, 2))
+        return _read(self._refresh, token)[0]
 
     def hash_code(self, owner: UUID, code: str) -> str:
         """The keyed hash of a code mailed for `owner`, a row's id."""
@@ -82,7 +82,10 @@ class Tokens:
         return any([hmac.compare_digest(candidate, code_hash) for candidate in candidates])
 
     def hash_address(self, email: str) -> str:
-        """A name for an address that does not give it away: who knows no key cannot tell whose."""
+        """A name for an address, or for whatever else is somebody's, that does not give it away.
+
+        Who knows no key cannot tell whose it is.
+        """
         return self._digest(self._keys[-1], f"address:{email.lower()}")
 
     @staticmethod
@@ -95,24 +98,18 @@ def make_code() -> str:
     return f"{secrets.randbelow(1_000_000):06}"
 
 
-def _pack(claims: Claims) -> list:
-    return [claims.session_id.hex, claims.generation]
+def _sign(signer: Signer, claims: Claims, *more: int) -> str:
+    fields = (claims.user_id.hex, claims.session_id.hex, claims.generation, *more)
+    return signer.sign(".".join(map(str, fields))).decode()
 
 
-def _unpack(claims: list) -> Claims:
-    session_id, generation = claims
-    return Claims(UUID(session_id), generation)
-
-
-def _load(serializer: URLSafeSerializer, token: str, length: int) -> list:
-    """What the token carries: its signature vouches that we wrote it, so its types hold."""
+def _read(signer: Signer, token: str) -> tuple:
+    """The claims, and what follows them as text."""
     try:
-        claims = serializer.loads(token)
+        user_id, session_id, generation, *more = signer.unsign(token).decode().split(".")
+        return Claims(UUID(user_id), UUID(session_id), int(generation)), *more
     except (BadData, ValueError) as error:
-        raise InvalidToken("not one of ours") from error
-    if len(claims) != length:
-        raise InvalidToken("of another shape")
-    return claims
+        raise InvalidToken("not one of ours, or of an earlier release") from error
 
 
 def init_app(app) -> None:

@@ -7,6 +7,7 @@ Set TEST_DATABASE_URL to a Postgres that a database may be made on.
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import selectors
@@ -18,87 +19,52 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
+from flask import Flask
+from werkzeug.security import check_password_hash, generate_password_hash
 
+from app import create_app
 from runtime.config import ROOT
+from runtime.models import User
+from runtime.passwords import METHOD, passwords
+from runtime.services import sessions
+from tests.servers import Service
 
 WORKERS, THREADS = 2, 8
 CONNECTIONS = 16
 SECONDS = 2.0
 ROUNDS = 5
+PASSWORD = "correct horse"
 
 SERVER = os.environ.get("TEST_DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres")
 
+# Each row's own floor, and how much of it is wanted.
+TARGETS = {
+    "GET /users/me": ("Flask and one SELECT", 0.75),
+    "GET /users/{username}": ("Flask and one SELECT", 0.70),
+    "refresh": ("Flask and one UPDATE", 0.60),
+    "login": ("hashes alone", 0.95),
+    "me beside two logins": ("me, 8 connections", 0.8),
+}
+# Those without a floor: at least so many a second, at most so many ms each, MB and seconds.
+RUNS_A_SECOND = 1500
+RUN_MS = 3
+MEMORY_MB = 130
+FIRST_ANSWER_SECONDS = 0.45
 
-@dataclass
-class Served:
-    """A gunicorn that runs: its port and its master's process id."""
-
-    port: int
-    pid: int
-
-    def tree(self) -> list[int]:
-        """The master and its workers."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [self.pid, *map(int, children)]
-
-    def memory_mb(self) -> float:
-        """Resident, of all processes."""
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.tree())
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-    def cpu_seconds(self) -> float:
-        """Processor time of all processes so far."""
-        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2] for pid in self.tree()]
-        ticks = sum(int(stat.split()[11]) + int(stat.split()[12]) for stat in stats)
-        return ticks / os.sysconf("SC_CLK_TCK")
+# Whose processor time is not the service's, or not only theirs.
+WITHOUT_COST = {"hashes alone", "me beside two logins"}
 
 
-@contextmanager
-def serving(application: str, database_url: str, **settings: str) -> Iterator[Served]:
-    """Run an application under runtime.server's settings; yields once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        environ = {
-            **os.environ,
-            "PORT": str(port),
-            "WEB_CONCURRENCY": str(WORKERS),
-            "WEB_THREADS": str(THREADS),
-            "DATABASE_URL": database_url,
-            "SECRET_KEY": "a key for the benchmark " * 2,
-            "RATE_LIMITS": "off",
-            "INSTANCE_PATH": folder,
-            **settings,
-        }
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:runtime.server", application]
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            wait_for(port)
-            yield Served(port, process.pid)
-        finally:
-            process.terminate()
-            process.wait()
+class Rate(NamedTuple):
+    """How many requests were answered a second, and how many in all, the last ones' ends too."""
 
-
-def wait_for(port: int, path: str = "/api/v1/health") -> float:
-    """The seconds until a server gives its first answer."""
-    began = time.monotonic()
-    while True:
-        try:
-            with socket.create_connection(("127.0.0.1", port)) as sock:
-                sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-                if sock.recv(64).startswith(b"HTTP/1.1 "):
-                    return time.monotonic() - began
-        except OSError:
-            time.sleep(0.005)
+    a_second: float
+    answers: int
 
 
 def request(method: str, path: str, body: object = None, token: str = "") -> bytes:
@@ -110,24 +76,8 @@ def request(method: str, path: str, body: object = None, token: str = "") -> byt
     return head.encode() + b"\r\n" + payload
 
 
-def ask(port: int, method: str, path: str, body: object = None, token: str = "") -> dict:
-    """One request, its JSON answer."""
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.sendall(
-            request(method, path, body, token).replace(
-                b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1
-            )
-        )
-        data = b""
-        while chunk := sock.recv(65536):
-            data += chunk
-    head, _, payload = data.partition(b"\r\n\r\n")
-    assert b" 20" in head.split(b"\r\n")[0], data
-    return json.loads(payload or b"{}")
-
-
 class Connection:
-    """A kept-alive connection that asks again as soon as it has its answer."""
+    """A kept-alive connection that asks again as soon as it has its answer, while it may."""
 
     def __init__(self, port: int, following: Callable[[bytes], bytes], first: bytes):
         self.sock = socket.create_connection(("127.0.0.1", port))
@@ -135,6 +85,7 @@ class Connection:
         self.following = following
         self.data = b""
         self.answers = 0
+        self.may_ask, self.waits = True, True
         self.sock.sendall(first)
 
     def readable(self) -> None:
@@ -148,13 +99,15 @@ class Connection:
             return
         assert self.data.startswith(b"HTTP/1.1 20"), self.data
         self.answers += 1
-        asked = self.following(self.data[end + 4 :])
-        self.data = b""
-        self.sock.sendall(asked)
+        self.waits = self.may_ask
+        if self.may_ask:
+            asked = self.following(self.data[end + 4 :])
+            self.data = b""
+            self.sock.sendall(asked)
 
 
 def load(port: int, firsts: list[bytes], following, seconds: float, counted) -> None:
-    """Keep a connection busy for each of `firsts`; puts the answers a second into `counted`."""
+    """Keep a connection busy for each of `firsts`; puts the Rate into `counted`."""
     selector = selectors.DefaultSelector()
     connections = []
     for first in firsts:
@@ -165,17 +118,32 @@ def load(port: int, firsts: list[bytes], following, seconds: float, counted) -> 
     while time.monotonic() < began + seconds:
         for key, _ in selector.select(1):
             key.data.readable()
-    counted.put(sum(each.answers for each in connections) / (time.monotonic() - began))
+    a_second = sum(each.answers for each in connections) / (time.monotonic() - began)
+    # What is under way costs too, and the next row should begin with nothing under way.
+    for each in connections:
+        each.may_ask = False
+    while any(each.waits for each in connections):
+        for key, _ in selector.select(1):
+            key.data.readable()
+    counted.put(Rate(a_second, sum(each.answers for each in connections)))
 
 
-def rate(port: int, firsts: list[bytes], following=None, seconds: float = SECONDS) -> float:
-    """Requests a second with a kept-alive connection for each of `firsts`."""
-    counted = multiprocessing.Queue()
-    process = multiprocessing.Process(target=load, args=(port, firsts, following, seconds, counted))
+@contextmanager
+def background(function: Callable, *arguments) -> Iterator[multiprocessing.Queue]:
+    """Run a function in a process of its own; it puts what it found into the queue."""
+    found = multiprocessing.Queue()
+    process = multiprocessing.Process(target=function, args=(*arguments, found))
     process.start()
-    found = counted.get(timeout=seconds + 30)
-    process.join()
-    return found
+    try:
+        yield found
+    finally:
+        process.join()
+
+
+def rate(port: int, firsts: list[bytes], following=None, seconds: float = SECONDS) -> Rate:
+    """What a kept-alive connection for each of `firsts` gets in `seconds`."""
+    with background(load, port, firsts, following, seconds) as found:
+        return found.get(timeout=seconds + 30)
 
 
 def refresh_again(body: bytes) -> bytes:
@@ -200,76 +168,164 @@ def scratch_database() -> Iterator[str]:
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def people(url: str, count: int) -> list[dict]:
-    """Accounts with a session each, made below HTTP, where no hash is needed."""
-    code = (
-        "import json, sys; from wsgi import app; from runtime.models import User; "
-        "from runtime.services import sessions\n"
-        "from runtime.passwords import passwords\n"
-        "with app.app_context():\n"
-        "    hashed = passwords.hash('correct horse')\n"
-        f"    for i in range({count}):\n"
-        "        user = User.create(username=f'user_{i}', email=f'u{i}@example.org',"
-        " password_hash=hashed)\n"
-        "        pair = sessions.start(user, '127.0.0.1')\n"
-        "        print(json.dumps({'access': pair.access_token, 'refresh': pair.refresh_token,"
-        " 'id': str(user.id), 'session': str(user.sessions.get().id)}),"
-        " file=sys.stderr)\n"
-    )
-    environ = {**os.environ, "DATABASE_URL": url, "SECRET_KEY": "a key for the benchmark " * 2}
-    made = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True
-    )
-    return [json.loads(line) for line in made.stderr.splitlines()]
+def people(app: Flask, count: int) -> list[dict]:
+    """Accounts with a session each, made below HTTP, where no hash is needed for each."""
+    made = []
+    with app.app_context():
+        hashed = passwords.hash(PASSWORD)
+        for number in range(count):
+            name = f"user_{number}"
+            user = User.create(username=name, email=f"{name}@example.org", password_hash=hashed)
+            pair = sessions.start(user, "127.0.0.1")
+            session = str(user.sessions.get().id)
+            made.append(
+                {
+                    "id": str(user.id),
+                    "session": session,
+                    "email": user.email,
+                    "access": pair.access_token,
+                    "refresh": pair.refresh_token,
+                }
+            )
+    return made
+
+
+class Benchmark:
+    """The service and its floors, side by side, and what is measured of them."""
+
+    def __init__(self, folder: Path, url: str):
+        settings = {
+            "DATABASE_URL": url,
+            "SECRET_KEY": "a-key-for-the-benchmark-" * 2,
+            "RATE_LIMITS": "off",
+            "WEB_CONCURRENCY": str(WORKERS),
+            "WEB_THREADS": str(THREADS),
+        }
+        self.floor = Service(folder / "floor", settings, "tests.benchmark_floor:app")
+        self.service = Service(folder / "service", settings)
+        self.app = create_app({**settings, "INSTANCE_PATH": str(folder)})
+        logging.getLogger("runtime").setLevel(logging.WARNING)  # this process's alone
+        everybody = people(self.app, CONNECTIONS * (ROUNDS + 2))
+        self.users, self.fresh = everybody[:CONNECTIONS], everybody[CONNECTIONS:]
+
+    def rows(self) -> dict[str, Callable[[], Rate]]:
+        """Each row's name, and what measures it once."""
+        service, floor, users = self.service.port, self.floor.port, self.users
+        me = [request("GET", "/api/v1/users/me", token=user["access"]) for user in users]
+        named = [request("GET", "/api/v1/users/user_1", token=user["access"]) for user in users]
+        select = [request("GET", f"/select/{user['id']}") for user in users]
+        update = [request("POST", f"/update/{user['session']}", {}) for user in users]
+        logins = [login(user) for user in users]
+        chats = [
+            request("POST", "/api/v1/agent-chats", {"message": "hi"}, user["access"])
+            for user in users
+        ]
+        return {
+            "Flask": lambda: rate(floor, [request("GET", "/bare")] * CONNECTIONS),
+            "Flask and one SELECT": lambda: rate(floor, select),
+            "GET /users/me": lambda: rate(service, me),
+            "GET /users/{username}": lambda: rate(service, named),
+            "Flask and one UPDATE": lambda: rate(floor, update),
+            "refresh": lambda: self.refreshes(),
+            "hashes alone": hashes,
+            "login": lambda: rate(service, logins[:4], seconds=2 * SECONDS),
+            "me, 8 connections": lambda: rate(service, me[:8]),
+            "me beside two logins": lambda: self.beside_logins(me[:8], logins[:2]),
+            # Three quarters of a worker's threads: all may come to the same one.
+            "chat runs": lambda: rate(service, chats[: THREADS * 3 // 4]),
+            # The embedded model answers at once: all the time is the service's.
+            "chat run, one at a time": lambda: rate(service, chats[:1]),
+        }
+
+    def refreshes(self) -> Rate:
+        """Each round's of sessions that nobody has refreshed."""
+        users = [self.fresh.pop() for _ in range(CONNECTIONS)]
+        firsts = [
+            refresh_again(json.dumps({"refresh_token": u["refresh"]}).encode()) for u in users
+        ]
+        return rate(self.service.port, firsts, refresh_again)
+
+    def beside_logins(self, firsts: list[bytes], logins: list[bytes]) -> Rate:
+        with background(load, self.service.port, logins, None, SECONDS + 0.5):
+            time.sleep(0.25)
+            return rate(self.service.port, firsts)
+
+
+def login(user: dict) -> bytes:
+    body = {"email": user["email"], "password": PASSWORD}
+    return request("POST", "/api/v1/auth/sessions", body)
+
+
+def hashes() -> Rate:
+    """Hashes on as many processes as the service has workers, and nothing else."""
+    with ExitStack() as stack:
+        found = [stack.enter_context(background(hash_on, SECONDS)) for _ in range(WORKERS)]
+        rates = [queue.get(timeout=SECONDS + 30) for queue in found]
+    return Rate(sum(each.a_second for each in rates), sum(each.answers for each in rates))
+
+
+def hash_on(seconds: float, counted) -> None:
+    began, count = time.monotonic(), 1
+    hashed = generate_password_hash(PASSWORD, METHOD)
+    while time.monotonic() < began + seconds:
+        assert check_password_hash(hashed, PASSWORD)
+        count += 1
+    counted.put(Rate(count / (time.monotonic() - began), count))
+
+
+def first_answer(server: Service) -> float:
+    """Seconds from the start of a server to its first answer."""
+    began = time.monotonic()
+    with server:
+        return time.monotonic() - began
 
 
 def main() -> None:
-    with (
-        scratch_database() as url,
-        serving("tests.benchmark_floor:app", url) as floor,
-        serving("wsgi:app", url) as service,
-    ):
-        everybody = people(url, CONNECTIONS * (ROUNDS + 1))
-        users, fresh = everybody[:CONNECTIONS], everybody[CONNECTIONS:]
-        me = [request("GET", "/api/v1/users/me", token=user["access"]) for user in users]
-        named = [request("GET", "/api/v1/users/user_1", token=user["access"]) for user in users]
-        bare = [request("GET", "/bare")] * CONNECTIONS
-        select = [request("GET", f"/select/{user['id']}") for user in users]
-        update = [request("POST", f"/update/{user['session']}", {}) for user in users]
-        rows = {
-            "Flask": lambda: rate(floor.port, bare),
-            "Flask and one SELECT": lambda: rate(floor.port, select),
-            "GET /users/me": lambda: rate(service.port, me),
-            "GET /users/{username}": lambda: rate(service.port, named),
-            "Flask and one UPDATE": lambda: rate(floor.port, update),
-            "refresh": lambda: refreshed(service.port, fresh),
+    with scratch_database() as url, tempfile.TemporaryDirectory() as folder:
+        benchmark = Benchmark(Path(folder), url)
+        starts = {
+            server.application: statistics.median(first_answer(server) for _ in range(ROUNDS))
+            for server in (benchmark.floor, benchmark.service)
         }
-        found: dict[str, list[float]] = {name: [] for name in rows}
-        for _ in range(ROUNDS):
-            for name, measure in rows.items():
-                found[name].append(measure())
-        report(found, service, floor)
+        with benchmark.floor, benchmark.service:
+            rows = benchmark.rows()
+            chosen = [name for name in rows if not sys.argv[1:] or name in sys.argv[1:]]
+            found: dict[str, list[float]] = {name: [] for name in chosen}
+            cost: dict[str, list[float]] = {name: [] for name in chosen}
+            for _ in range(ROUNDS):
+                for name in chosen:
+                    server = benchmark.floor if name.startswith("Flask") else benchmark.service
+                    before = server.cpu_seconds()
+                    measured = rows[name]()
+                    found[name].append(measured.a_second)
+                    cost[name].append((server.cpu_seconds() - before) / measured.answers * 1000)
+            report(found, cost)
+            targets = f"(targets {FIRST_ANSWER_SECONDS} and {MEMORY_MB})"
+            for server, wanted in ((benchmark.floor, ""), (benchmark.service, targets)):
+                print(
+                    f"{server.application:24} first answer {starts[server.application]:.2f} s,"
+                    f" memory after load {server.memory_mb():.0f} MB {wanted}"
+                )
 
 
-def refreshed(port: int, fresh: list[dict]) -> float:
-    """The rate of refreshes, each round's of sessions that nobody has refreshed."""
-    users = [fresh.pop() for _ in range(CONNECTIONS)]
-    firsts = [refresh_again(json.dumps({"refresh_token": u["refresh"]}).encode()) for u in users]
-    return rate(port, firsts, refresh_again)
-
-
-def report(found: dict[str, list[float]], service: Served, floor: Served) -> None:
+def report(found: dict[str, list[float]], cost: dict[str, list[float]]) -> None:
+    """Print a line a row: requests a second, processor time of each, and beside what is wanted."""
     middle = {name: statistics.median(rates) for name, rates in found.items()}
-    beside = {
-        "GET /users/me": ("Flask and one SELECT", 0.75),
-        "GET /users/{username}": ("Flask and one SELECT", 0.70),
-        "refresh": ("Flask and one UPDATE", 0.60),
-    }
     for name, value in middle.items():
-        floor_name, target = beside.get(name, (None, None))
-        ratio = f"{value / middle[floor_name]:.2f} of it (target {target})" if floor_name else ""
-        print(f"{name:24} {value:8.0f} a second  {ratio}")
-    print(f"memory: service {service.memory_mb():.0f} MB, floor {floor.memory_mb():.0f} MB")
+        spent = "" if name in WITHOUT_COST else f"{statistics.median(cost[name]):.2f} ms"
+        print(f"{name:24} {value:8.0f} a second {spent:>12}  {beside_target(name, middle)}")
+
+
+def beside_target(name: str, middle: dict[str, float]) -> str:
+    """A row's figure as its target has it, and the target; nothing if it has none."""
+    if name == "chat runs":
+        return f"(target {RUNS_A_SECOND})"
+    if name == "chat run, one at a time":
+        return f"{1000 / middle[name]:.2f} ms each (target {RUN_MS})"
+    floor, target = TARGETS.get(name, (None, None))
+    if floor not in middle:
+        return ""
+    return f"{middle[name] / middle[floor]:.2f} of it (target {target})"
 
 
 if __name__ == "__main__":

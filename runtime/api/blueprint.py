@@ -4,13 +4,15 @@ A route says with `fails` what is its own; what any route may answer besides is 
 """
 
 from collections.abc import Callable
+from functools import wraps
 
 import flask_smorest
 import marshmallow as ma
+from flask import Response
 
 from .. import i18n
 from ..errors import Failure, Fault, Unavailable
-from . import guards, problems
+from . import guards, http, problems
 from .parser import Parser
 from .schemas import InvalidParametersSchema, ProblemSchema
 
@@ -36,9 +38,25 @@ class Blueprint(flask_smorest.Blueprint):
 
         return decorate
 
+    def arguments(self, schema: type[ma.Schema], *, location: str = "json") -> Callable:
+        """What the route takes, read with one schema that is made once."""
+        return super().arguments(schema(), location=location)
+
     def response(self, status_code: int, schema: type[ma.Schema] | None = None) -> Callable:
-        """What the route answers when all is well."""
-        return super().response(status_code, schema, headers=_HEADERS)
+        """What the route answers when all is well: what it returns, dumped, as JSON."""
+        document = super().response(status_code, schema, headers=_HEADERS)
+        dump = schema().dump if schema else None
+
+        def decorate(function):
+            @wraps(document(function))
+            def answer(*args, **kwargs):
+                result = function(*args, **kwargs)
+                body = http.encode(dump(result)) if dump else None
+                return Response(body, status_code, mimetype="application/json")
+
+            return answer
+
+        return decorate
 
     def add_url_rule(self, rule, endpoint=None, view_func=None, *args, **kwargs):
         """Register a route; its name is its operation's too."""
@@ -68,7 +86,7 @@ def _codes(function: Callable) -> dict[int, list[str]]:
 def _fault(function: Callable) -> Fault | None:
     """What may be wrong with the first parameter of a route that has some."""
     for parameter in _parameters(function):
-        name = next(iter(parameter["schema"]().fields))
+        name = next(iter(parameter["schema"].fields))
         return Fault(f"#/{name}" if parameter["in"] == "json" else name, "invalid_character")
     return None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import current_app, g, request
 from flask_smorest import Blueprint
 
-from ..errors import NotAuthenticated
+from ..errors import NotAuthenticated, UserNotFound
 from ..models import User
 from ..services import sessions
 
@@ -39,4 +39,20 @@ def authenticate() -> None:
     authorization = request.authorization
     if authorization is None or authorization.type != "bearer" or authorization.token is None:
         raise NotAuthenticated
-    g.session = sessions.authenticate(authorization.token)
+    g.session = sessions.authenticate(authorization.token, _username_asked_for())
+
+
+def user_asked_for() -> User:
+    """The user whose name is in the path, read together with the session of who asks.
+
+    Raises UserNotFound.
+    """
+    if g.session.asked_for is None:
+        raise UserNotFound
+    return g.session.asked_for
+
+
+def _username_asked_for() -> str | None:
+    """The name in the path, unless no user can have it: then the route says what is wrong."""
+    username = request.view_args.get("username", "")
+    return username if username.isascii() and username.isprintable() else None

@@ -1,19 +1,43 @@
 """What every answer carries, and what is known of every request: id, network, language."""
 
 import ipaddress
+import json
+import random
 import re
-import secrets
 import time
+from collections.abc import Callable
 
 from flask import Flask, Response, current_app, g, request
+from flask.sessions import NullSession, SessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import Rule
 
-from .. import i18n, logs
+from .. import i18n, logs, metrics
 
 MAX_BODY_BYTES = 1024 * 1024
 PREFLIGHT_SECONDS = 7200
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class _NoCookies(SessionInterface):
+    """No session of Flask's: making one takes longer than to read an access token."""
+
+    _session = NullSession()
+
+    def open_session(self, app: Flask, request) -> NullSession:
+        return self._session
+
+
+class Application(Flask):
+    """Flask without what is not used here: sessions in cookies, and coroutines."""
+
+    session_interface = _NoCookies()
+
+    def ensure_sync(self, func: Callable) -> Callable:
+        """The function itself: Flask would look ten times a request for a coroutine."""
+        return func
 
 
 def init_app(app: Flask) -> None:
@@ -23,12 +47,18 @@ def init_app(app: Flask) -> None:
     app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.before_request(_answer_options)
-    app.after_request(_add_cors)
-    app.after_request(_add_headers)
-    app.after_request(_log)
+    # Flask calls the last one first.
+    app.after_request(_finish)
+    if app.config["CORS_ORIGINS"]:
+        app.after_request(_add_cors)
     hops = app.config["TRUSTED_PROXIES"]
     if hops:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)
+
+
+def encode(value: object) -> bytes:
+    """JSON as every answer has it: compact, in UTF-8, with an end of line."""
+    return f"{_encode(value)}\n".encode(errors="replace")
 
 
 def language() -> str:
@@ -60,33 +90,38 @@ def _without_port(address: str) -> str:
 
 
 def _begin() -> None:
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     g.began_at = time.monotonic()
-    logs.request_id.set(g.request_id)
+    given = request.headers.get("X-Request-ID", "")
+    is_sane = _SANE_REQUEST_ID.fullmatch(given)
+    logs.request_id.set(given if is_sane else f"{random.getrandbits(128):032x}")
 
 
-def _add_headers(response: Response) -> Response:
-    response.headers["X-Request-ID"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Cache-Control", "no-store")
-    if response.status_code == 204:
-        del response.headers["Content-Type"]
+def _finish(response: Response) -> Response:
+    """Add the headers that every answer has, and log the request."""
+    headers, status = response.headers, response.status_code
+    headers["X-Request-ID"] = logs.request_id.get()
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("Cache-Control", "no-store")
+    if status == 204:
+        del headers["Content-Type"]
+    _log(request.method, request.url_rule, status, response.content_length)
     return response
 
 
-def _log(response: Response) -> Response:
+def _log(method: str, rule: Rule | None, status: int, size: int | None) -> None:
+    seconds = time.monotonic() - g.began_at
     session = g.get("session")
+    route = rule.rule if rule else None
+    metrics.observe_request(method, route, status, seconds)
     logs.event(
         "request",
-        method=request.method,
-        route=request.url_rule.rule if request.url_rule else None,
-        status=response.status_code,
-        ms=round((time.monotonic() - g.began_at) * 1000, 1),
-        bytes=response.content_length,
+        method=method,
+        route=route,
+        status=status,
+        ms=round(seconds * 1000, 1),
+        bytes=size,
         user_id=session and str(session.user_id),
     )
-    return response
 
 
 def _allowed_origin() -> str | None:
@@ -124,6 +159,5 @@ def _add_cors(response: Response) -> Response:
     if origin:
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
-    if _cors_origins():
-        response.vary.add("Origin")
+    response.vary.add("Origin")
     return response

@@ -1,6 +1,5 @@
 """Failures as `application/problem+json` (RFC 9457): the one place that knows their status."""
 
-import json
 import logging
 import math
 from urllib.parse import quote
@@ -9,8 +8,8 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.http import HTTP_STATUS_CODES
 
-from .. import errors, i18n
-from ..db import is_outage, unavailable
+from .. import errors, i18n, logs
+from ..db import discard, is_outage, outage_reason, unavailable
 from ..errors import Failure, Fault, InvalidParameters
 from . import http
 
@@ -66,7 +65,7 @@ def _members(status: int, detail: str, path: str) -> dict:
 
 def _respond(status: int, detail: str, headers: dict[str, str], **more) -> Response:
     problem = _members(status, detail, request.path) | more
-    response = Response(json.dumps(problem, ensure_ascii=False), status)
+    response = Response(http.encode(problem), status)
     response.headers.update(headers)
     response.headers["Content-Type"] = MEDIA_TYPE
     response.headers["Content-Language"] = http.language()
@@ -112,7 +111,10 @@ def _render_http_exception(error: HTTPException) -> Response:
 
 def _render_exception(error: Exception) -> Response:
     """An outage of the database is 503; anything else is a fault of ours, told in the log."""
-    _log.exception("outage" if is_outage(error) else "unhandled_exception")
     if is_outage(error):
+        # No traceback: while it lasts, every request has the same.
+        logs.event("outage", level=logging.ERROR, reason=outage_reason(error))
+        discard()
         return _render_failure(unavailable(error))
+    _log.exception("unhandled_exception")
     return _render_http_exception(InternalServerError())

@@ -220,7 +220,7 @@ class CreateSessionSchema(Schema):
 
 
 class RefreshTokenSchema(Schema):
-    refresh_token = String(required=True, example="WyJiNzQ…")
+    refresh_token = String(required=True, example="b74c1d0e….1.dNhltmw2…")
 
 
 class AccountSchema(AnswerSchema):
@@ -229,8 +229,8 @@ class AccountSchema(AnswerSchema):
 
 
 class SessionSchema(AnswerSchema):
-    access_token = String(required=True, example="WyI2Mzk…")
-    refresh_token = String(required=True, example="WyJiNzQ…")
+    access_token = String(required=True, example="b74c1d0e….1.1795382544.2o-peyO_…")
+    refresh_token = String(required=True, example="b74c1d0e….1.dNhltmw2…")
     expires_in = ma.fields.Integer(
         required=True, metadata={"minimum": 1, "examples": [3600], "description": "秒"}
     )

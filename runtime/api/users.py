@@ -10,7 +10,7 @@ from ..errors import (
 from ..models import User
 from ..services import users
 from .blueprint import Blueprint
-from .guards import current_user
+from .guards import current_user, user_asked_for
 from .schemas import ChangeUserSchema, UsernamePathSchema, UserSchema
 
 blp = Blueprint("Users", __name__, url_prefix="/api/v1/users", description="用户资料。")
@@ -45,4 +45,4 @@ def get_user(path: dict, username: str) -> User:
 
     不区分大小写。
     """
-    return users.get_by_username(path["username"])
+    return user_asked_for()

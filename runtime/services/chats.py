@@ -1,12 +1,9 @@
 """Conversations: whose one is, and what was said in it."""
 
 import json
-from uuid import UUID, uuid4
-
-from peewee import IntegrityError
+from uuid import UUID
 
 from ..agent import Message, cut_history, from_events
-from ..db import db
 from ..errors import ChatNotFound
 from ..models import Chat, Run, RunEvent, User
 
@@ -14,14 +11,13 @@ from ..models import Chat, Run, RunEvent, User
 RECENT_RUNS = 100
 
 
-def open_chat(user: User, chat_id: UUID | None) -> Chat:
-    """The user's chat with this id, made now when nobody has one.
+def find(user: User, chat_id: UUID) -> Chat | None:
+    """The user's chat with this id; None when nobody has one.
 
     Raises ChatNotFound when it is somebody else's.
     """
-    chat_id = chat_id or uuid4()
-    chat = Chat.get_or_none(id=chat_id) or _make(user, chat_id)
-    if chat.user_id != user.id:
+    chat = Chat.get_or_none(id=chat_id)
+    if chat and chat.user_id != user.id:
         raise ChatNotFound
     return chat
 
@@ -39,15 +35,6 @@ def history(chat: Chat, max_chars: int) -> list[Message]:
     for run in reversed(runs):
         messages += [Message("user", run.message), *from_events(events[run.id])]
     return cut_history(messages, max_chars)
-
-
-def _make(user: User, chat_id: UUID) -> Chat:
-    """Make the chat, unless another request has made it since we looked."""
-    try:
-        with db.atomic():
-            return Chat.create(id=chat_id, user=user)
-    except IntegrityError:
-        return Chat.get_by_id(chat_id)
 
 
 def _events_of(runs: list[Run]) -> dict[UUID, list[dict]]:

@@ -12,17 +12,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from flask import Flask, current_app
-from peewee import IntegrityError, fn
+from peewee import IntegrityError, Query, fn
 
-from .. import agent, clock, i18n, logs
+from .. import agent, clock, i18n, logs, metrics
 from ..agent import Bounds, Event, Message, RunError, RunFinished, Tool
 from ..agent.providers.embedded import EmbeddedProvider
 from ..agent.providers.openai import OpenAIProvider
 from ..config import ConfigError
-from ..db import db, from_now, release
+from ..db import Prepared, db, from_now, release
 from ..errors import ChatBusy, TooManyRequests
 from ..models import Chat, Run, RunEvent, User
 from ..ratelimit import RUNS_PER_USER, limiter
@@ -76,24 +76,21 @@ def answer(user: User, message: str, session_id: UUID | None, language: str) -> 
     limiter.hit(RUNS_PER_USER, str(user.id))
     shared: Agent = current_app.extensions["agent"]
     with shared.places.taken(user.id):
-        chat = chats.open_chat(user, session_id)
-        run = _claim(chat, message, language)
-        events = agent.compact(execute(run, user, language))
+        run, said = _begin(user, message, session_id, language)
+        events = agent.compact(execute(run, said, user, language))
     wire = [_wire(event, language) for event in events]
-    return Answer(chat.id, wire[-1].get("output", ""), wire)
+    return Answer(run.chat_id, wire[-1].get("output", ""), wire)
 
 
-def execute(run: Run, user: User, language: str) -> Iterator[Event]:
-    """The events of a claimed run, as they happen, each journalled. No connection is held."""
+def execute(run: Run, said: list[Message], user: User, language: str) -> Iterator[Event]:
+    """The events of a claimed run, after what was said, as they happen, each journalled.
+
+    No connection is held.
+    """
     shared: Agent = current_app.extensions["agent"]
-    messages = [
-        Message("system", shared.instructions),
-        *chats.history(run.chat, shared.history_chars),
-        Message("user", run.message),
-    ]
     release()
     events = agent.run(
-        messages,
+        [Message("system", shared.instructions), *said, Message("user", run.message)],
         shared.provider,
         shared.tools,
         shared.bounds,
@@ -102,6 +99,28 @@ def execute(run: Run, user: User, language: str) -> Iterator[Event]:
     )
     with shared.leases.hold(run.id):
         yield from _journalled(run, events, language)
+
+
+def _begin(
+    user: User, message: str, chat_id: UUID | None, language: str
+) -> tuple[Run, list[Message]]:
+    """The chat's one run, and what was said before; the chat is made now when nobody has it.
+
+    Raises ChatNotFound, ChatBusy.
+    """
+    chat = chats.find(user, chat_id) if chat_id else None
+    if chat is None:
+        try:
+            with db.atomic():
+                chat = Chat(id=chat_id or uuid4(), user=user)
+                _NEW_CHAT.rows(chat.id.hex, user.id.hex)
+                return _insert(chat, message), []
+        except IntegrityError:
+            chat = chats.find(user, chat_id) if chat_id else None
+            if chat is None:  # Not that another request had made it since we looked.
+                raise
+    run = _claim(chat, message, language)
+    return run, chats.history(chat, current_app.extensions["agent"].history_chars)
 
 
 def _claim(chat: Chat, message: str, language: str) -> Run:
@@ -117,8 +136,29 @@ def _claim(chat: Chat, message: str, language: str) -> Run:
 
 
 def _insert(chat: Chat, message: str) -> Run:
-    with db.atomic():
-        return Run.create(chat=chat, message=message, lease_until=from_now(seconds=LEASE_SECONDS))
+    run = Run(chat=chat, message=message)
+    _NEW_RUN.rows(run.id.hex, chat.id.hex, message)
+    return run
+
+
+_NEW_CHAT = Prepared(
+    lambda chat_id, user_id: Chat.insert(
+        {Chat.id: chat_id, Chat.user: user_id, Chat.created_at: from_now()}
+    ).returning(Chat.id),
+    values=2,
+)
+_NEW_RUN = Prepared(
+    lambda run_id, chat_id, message: Run.insert(
+        {
+            Run.id: run_id,
+            Run.chat: chat_id,
+            Run.message: message,
+            Run.created_at: from_now(),
+            Run.lease_until: from_now(seconds=LEASE_SECONDS),
+        }
+    ).returning(Run.id),
+    values=3,
+)
 
 
 def _bury(chat: Chat, language: str) -> None:
@@ -130,8 +170,7 @@ def _bury(chat: Chat, language: str) -> None:
         return
     ending = RunError(str(dead.id), agent.ErrorCode.INTERRUPTED)
     with db.atomic():
-        lapsed = (Run.lease_until < from_now()) & Run.finished_at.is_null()
-        if _finish(dead, ending, lapsed):
+        if _finish(dead, ending, _FINISHED_IF_LAPSED):
             last = RunEvent.select(fn.MAX(RunEvent.number)).where(RunEvent.run == dead).scalar()
             _insert_events(dead, (last or 0) + 1, [ending], language)
 
@@ -155,17 +194,15 @@ def _journalled(run: Run, events: Iterable[Event], language: str) -> Iterator[Ev
 
 def _write(run: Run, number: int, group: list[Event], language: str) -> bool:
     """Append a group of events, and the end of the run with its last; False once it has ended."""
-    unfinished = Run.finished_at.is_null()
     with db.atomic():
         if isinstance(group[-1], RunFinished | RunError):
-            alive = _finish(run, group[-1], unfinished)
+            alive = _finish(run, group[-1], _FINISHED)
         else:
-            until = from_now(seconds=LEASE_SECONDS)
-            alive = Run.update(lease_until=until).where(Run.id == run.id, unfinished).execute()
+            alive = bool(_RENEWED.rows(run.id.hex))
         if alive:
             _insert_events(run, number, group, language)
     release()
-    return bool(alive)
+    return alive
 
 
 def _insert_events(run: Run, number: int, group: list[Event], language: str) -> None:
@@ -176,21 +213,36 @@ def _insert_events(run: Run, number: int, group: list[Event], language: str) -> 
     RunEvent.insert_many(rows, fields=[RunEvent.run, RunEvent.number, RunEvent.data]).execute()
 
 
-def _finish(run: Run, ending: RunFinished | RunError, unless_ended) -> int:
-    """End the run's row `unless_ended`, a condition, says otherwise; how many rows moved."""
-    moved = (
-        Run.update(
-            finished_at=clock.now(),
-            input_tokens=ending.usage.input_tokens,
-            output_tokens=ending.usage.output_tokens,
-        )
-        .where(Run.id == run.id, unless_ended)
-        .execute()
+def _finish(run: Run, ending: RunFinished | RunError, statement: Prepared) -> bool:
+    """End the run's row; False when the statement found it ended, or alive, already."""
+    usage = ending.usage
+    if not statement.rows(usage.input_tokens, usage.output_tokens, run.id.hex):
+        return False
+    code = ending.code.value if isinstance(ending, RunError) else None
+    metrics.runs.inc(code or "finished")
+    metrics.run_tokens.inc("input", by=usage.input_tokens or 0)
+    metrics.run_tokens.inc("output", by=usage.output_tokens or 0)
+    logs.event("run_ended", run_id=run.id, error=code)
+    return True
+
+
+def _unfinished(run_id, **changes) -> Query:
+    """Change a run that has not ended; a row comes back if there is one."""
+    running = (Run.id == run_id) & Run.finished_at.is_null()
+    return Run.update(changes).where(running).returning(Run.id)
+
+
+def _finished(input_tokens, output_tokens, run_id) -> Query:
+    return _unfinished(
+        run_id, finished_at=from_now(), input_tokens=input_tokens, output_tokens=output_tokens
     )
-    if moved:
-        code = ending.code.value if isinstance(ending, RunError) else None
-        logs.event("run_ended", run_id=run.id, error=code)
-    return moved
+
+
+_RENEWED = Prepared(lambda run_id: _unfinished(run_id, lease_until=from_now(seconds=LEASE_SECONDS)))
+_FINISHED = Prepared(_finished, values=3)
+_FINISHED_IF_LAPSED = Prepared(
+    lambda *values: _finished(*values).where(Run.lease_until < from_now()), values=3
+)
 
 
 def _wire(event: Event, language: str) -> dict:
@@ -215,6 +267,7 @@ class Places:
         """A place for a run of this user's. Raises TooManyRequests when there is none."""
         with self._lock:
             if self._taken[user_id] >= self._per_user or self._taken.total() >= self._total:
+                metrics.limits_reached.inc("runs-at-once")
                 raise TooManyRequests(FULL_RETRY_SECONDS)
             self._taken[user_id] += 1
         try:

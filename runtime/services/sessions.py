@@ -7,10 +7,8 @@ the one that raced with itself, and the one whose answer was lost on the way.
 from dataclasses import dataclass
 from datetime import datetime
 
-from peewee import SQL
-
-from .. import clock, logs
-from ..db import Prepared, release
+from .. import clock, logs, metrics
+from ..db import release
 from ..errors import InvalidAccessToken, InvalidRefreshToken, Overloaded, WrongCredentials
 from ..models import Session, User
 from ..passwords import needs_rehash, passwords
@@ -34,6 +32,7 @@ class TokenPair:
     token_type: str = "bearer"
 
 
+@metrics.sign_ins.outcomes
 def sign_in(email: str, password: str, network: str) -> TokenPair:
     """Start a session for whoever knows the password.
 
@@ -54,21 +53,25 @@ def sign_in(email: str, password: str, network: str) -> TokenPair:
 
 def start(user: User, network: str) -> TokenPair:
     """Start a session for `user`, who has proven to be that."""
-    session = Session.create(user=user, network=network)
+    session = Session.begin(user, network)
     logs.event("session_started", user_id=user.id, session_id=session.id)
-    return _pair(session, clock.now())
+    return _pair(session, session.now)
 
 
-def authenticate(access_token: str) -> Session:
+def authenticate(access_token: str, ask_for: str | None = None) -> Session:
     """The session, with its user, that an access token was made for.
 
-    Raises InvalidAccessToken when it means nothing, has run out, or its session is over.
+    With a username in `ask_for` it comes with that user instead, in `asked_for`. Raises
+    InvalidAccessToken when the token means nothing, has run out, or its session is over.
     """
     try:
         claims = tokens.read_access(access_token, clock.now())
     except InvalidToken as error:
         raise InvalidAccessToken from error
-    session = Session.find_with_user(claims.session_id)
+    if ask_for:
+        session = Session.find_asking_for(claims.session_id, ask_for)
+    else:
+        session = Session.find_with_user(claims.session_id)
     if session is None or session.is_over:
         raise InvalidAccessToken
     if claims.generation == session.generation and not session.is_proven:
@@ -76,6 +79,7 @@ def authenticate(access_token: str) -> Session:
     return session
 
 
+@metrics.refreshes.outcomes
 def refresh(refresh_token: str) -> TokenPair:
     """Exchange a refresh token for the next pair.
 
@@ -87,17 +91,16 @@ def refresh(refresh_token: str) -> TokenPair:
         claims = tokens.read_refresh(refresh_token)
     except InvalidToken as error:
         raise InvalidRefreshToken from error
+    rotated = Session.rotate(claims.session_id, claims.generation)
+    if rotated:
+        return _pair(rotated, rotated.refreshed_at)
     session = Session.find_with_user(claims.session_id)
-    if session and claims.generation == session.generation and not session.is_over:
-        if _rotate(session):
-            return _pair(session, session.refreshed_at)
-        # Another request rotated it between our two statements.
-        session = Session.find_with_user(claims.session_id)
     if session is None or session.is_over:
         raise InvalidRefreshToken
     if session.may_repeat(claims.generation):
         return _pair(session, _repeated_at(session))
     if claims.generation < session.generation:
+        metrics.refresh_tokens_reused.inc()
         logs.event("refresh_token_reused", user_id=session.user_id, session_id=session.id)
         _end(session.id)
     raise InvalidRefreshToken
@@ -144,32 +147,6 @@ def _renew_hash(user: User, password: str) -> None:
     User.update(password_hash=renewed).where(same).execute()
 
 
-def _rotate(session: Session) -> bool:
-    """Move the session to its next generation; False when another request did."""
-    at = Session.refreshed_at.db_value(session.now)
-    if not _ROTATE.execute(at, session.id.hex, session.generation).rowcount:
-        return False
-    session.generation += 1
-    session.refreshed_at = session.now
-    return True
-
-
-_ROTATE = Prepared(
-    lambda at, session_id, generation: Session.update(
-        {
-            Session.generation: Session.generation + SQL("1"),
-            Session.is_proven: SQL("FALSE"),
-            Session.refreshed_at: at,
-        }
-    ).where(
-        Session.id == session_id,
-        Session.generation == generation,
-        Session.ended_at.is_null(),
-    ),
-    values=3,
-)
-
-
 def _prove(session: Session) -> None:
     """Note that the newest tokens arrived: from now on the one before them is a thief's."""
     current = (Session.id == session.id) & (Session.generation == session.generation)
@@ -188,7 +165,7 @@ def _repeated_at(session: Session) -> datetime:
 
 
 def _pair(session: Session, issued_at: datetime) -> TokenPair:
-    claims = Claims(session.id, session.generation)
+    claims = Claims(session.user_id, session.id, session.generation)
     return TokenPair(
         tokens.make_access(claims, issued_at), tokens.make_refresh(claims), session.user
     )

@@ -8,11 +8,6 @@ from ..errors import Forbidden, UsernameTaken, UserNotFound
 from ..models import User
 
 
-def get_by_username(username: str) -> User:
-    """Raises UserNotFound."""
-    return _found(User.find_by_username(username))
-
-
 def get_by_email(email: str, asker: User) -> User:
     """Oneself, or anybody for an administrator.
 

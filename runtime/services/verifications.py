@@ -20,10 +20,10 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from flask import current_app
 from peewee import IntegrityError, fn
 
-from .. import clock, letters, logs
+from .. import clock, letters, logs, metrics
 from ..allowances import Rate, spend
 from ..config import origin_of
-from ..db import db, release
+from ..db import db, from_now, release
 from ..errors import (
     Fault,
     InvalidCode,
@@ -91,12 +91,13 @@ def begin(
         password_hash=password_hash,
         network=network,
         redirect_to=redirect_to,
+        created_at=from_now(),
     )
     code = _set_code(sign_up)
     sign_up.save(force_insert=True)
     owned = User.find_by_email(email) is not None
     letter = _letter_to_owner(language) if owned else _letter([(sign_up, code)], language)
-    mail.send(email, letter, sign_up.code_expires_at)
+    mail.send(email, letter, clock.now() + CODE_LIFE)
     logs.event("sign_up_waits", sign_up_id=sign_up.id, network=network)
 
 
@@ -114,6 +115,7 @@ def resend(*, email: str, network: str, language: str) -> None:
     mail.send(email, _in_app(_renew_codes, email, language), clock.now() + CODE_LIFE)
 
 
+@metrics.codes_checked.outcomes
 def verify(*, email: str, code: str, network: str) -> TokenPair:
     """Complete the sign-up that `code` was mailed for, discard the rest, start a session.
 
@@ -122,8 +124,7 @@ def verify(*, email: str, code: str, network: str) -> TokenPair:
     """
     limiter.hit(CODES_PER_NETWORK, network)
     for sign_up in _counted(email, network):
-        fresh = clock.now() < sign_up.code_expires_at
-        if tokens.matches_code(sign_up.id, code, sign_up.code_hash) and fresh:
+        if tokens.matches_code(sign_up.id, code, sign_up.code_hash) and sign_up.has_fresh_code:
             return _complete(sign_up, network)
     logs.event("code_refused", network=network)
     raise InvalidCode
@@ -204,7 +205,9 @@ def _void(which) -> int:
 
 def _purge() -> None:
     """Delete what has run out: nobody asks for it any more."""
-    SignUp.delete().where(SignUp.created_at <= clock.now() - SIGN_UP_LIFE).execute()
+    SignUp.delete().where(
+        SignUp.created_at <= from_now(seconds=-SIGN_UP_LIFE.total_seconds())
+    ).execute()
     Allowance.delete().where(Allowance.spent_until < clock.now().timestamp()).execute()
 
 
@@ -212,7 +215,7 @@ def _set_code(sign_up: SignUp) -> str:
     """Give the sign-up a new code; only its keyed hash stays."""
     code = make_code()
     sign_up.code_hash = tokens.hash_code(sign_up.id, code)
-    sign_up.code_expires_at = clock.now() + CODE_LIFE
+    sign_up.code_expires_at = from_now(seconds=CODE_LIFE.total_seconds())
     return code
 
 
@@ -234,6 +237,7 @@ def _renew_codes(email: str, language: str) -> Letter | None:
 
 
 def _letter(codes: list[tuple[SignUp, str]], language: str) -> Letter:
+    metrics.codes_sent.inc(by=len(codes))
     mailed = [MailedCode(s.username, code, _link(s, code)) for s, code in codes]
     return letters.verification_letter(language, mailed, CODE_LIFE // timedelta(minutes=1))
 
