@@ -6,20 +6,36 @@ from flask.cli import AppGroup
 
 from . import agent, clock, migrate, models
 from .api import document
-from .db import db
+from .db import db, is_outage, outage_reason
 from .mail import mail
 from .models import User
 from .services import chats, health, runs, sessions, users, verifications
 from .store import store
 
-db_group = AppGroup("db", help="The database's migrations.")
-users_group = AppGroup("users", help="Accounts, for operators.")
+
+class _Group(AppGroup):
+    """Commands that say in one line why they cannot have the database."""
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            raise click.ClickException(outage_reason(error)) from error
+
+
+db_group = _Group("db", help="The database's migrations.")
+users_group = _Group("users", help="Accounts, for operators.")
 
 
 @db_group.command("upgrade")
 def upgrade() -> None:
     """Apply the migrations that are pending."""
-    applied = migrate.upgrade(db.obj)
+    try:
+        applied = migrate.upgrade(db.obj)
+    except migrate.TableInUse as error:
+        raise click.ClickException(str(error)) from error
     for name in applied:
         click.echo(f"applied {name}")
     click.echo("up to date")

@@ -6,12 +6,16 @@ The environment is the only source. `load` turns it into a mapping of typed valu
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,6 +88,25 @@ def _database_url(value: str) -> str:
         raise ValueError("must name a database, as in postgres://host/name or sqlite:///path")
     if url.scheme == "sqlite" and url.netloc:
         raise ValueError("must have three slashes, as in sqlite:///path")
+    if url.scheme != "sqlite":
+        _demand_connectable(value)
+    return value
+
+
+def _demand_connectable(url: str) -> None:
+    try:
+        conninfo_to_dict("postgresql://" + url.partition("://")[2])
+    except ProgrammingError:
+        # Its own words quote the password.
+        raise ValueError(
+            "must be a connection URI that libpq takes: known options, and what is special in a"
+            " name or a password percent-encoded"
+        ) from None
+
+
+def _bearer_token(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", value):
+        raise ValueError("must be a token of letters, digits and -._~+/ (RFC 6750)")
     return value
 
 
@@ -235,6 +258,12 @@ SETTINGS = (
         _on_off,
         True,
         "`off` lifts limits and cool-downs for load tests, not the bound on wrong codes.",
+    ),
+    Setting(
+        "METRICS_TOKEN",
+        _bearer_token,
+        None,
+        "What Prometheus shows at `/metrics`. Unset: no such path, and nothing is counted.",
     ),
     Setting("PORT", _whole(1, 65535), 8000, "The port to listen on."),
     Setting("WEB_CONCURRENCY", _whole(1, 256), 1, "Worker processes."),

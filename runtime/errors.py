@@ -13,6 +13,10 @@ class Failure(Exception):
     code: str
 
 
+class StoreUnavailable(Exception):
+    """Redis does not answer, or did not a moment ago; nobody is told, others do its work."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """What is wrong with one parameter.

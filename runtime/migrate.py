@@ -2,11 +2,13 @@
 
 import fcntl
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from peewee import Database, SqliteDatabase
+from peewee import Database, OperationalError, SqliteDatabase
 from playhouse.migrations import Runner
+from psycopg.errors import LockNotAvailable
 
 from .config import ROOT
 
@@ -15,11 +17,42 @@ DIRECTORY = ROOT / "migrations"
 # Any number will do, as long as it is always this one.
 ADVISORY_LOCK = 7_203_114_559
 
+# Whoever wants a table waits behind a migration that waits for it: that one gives up after an
+# instant, and tries again later, until its patience is over.
+LOCK_MILLISECONDS = 200
+PAUSE_SECONDS = 1
+PATIENCE_SECONDS = 60
 
-def upgrade(database: Database) -> list[str]:
-    """Apply what is pending, in order; returns the names. Others that try at once wait."""
+
+class TableInUse(Exception):
+    """A migration did not get a lock; it, and those after it, were not applied."""
+
+
+def upgrade(database: Database, patience_seconds: float = PATIENCE_SECONDS) -> list[str]:
+    """Apply what is pending, in order; returns the names. Others that try at once wait.
+
+    Raises TableInUse when a table that one of them changes is in use for so long without a pause.
+    """
     with _alone(database):
-        return _runner(database).up()
+        names = pending(database)
+        deadline = time.monotonic() + patience_seconds
+        while not _is_applied(database):
+            if time.monotonic() > deadline:
+                blocked = pending(database)
+                raise TableInUse(f"{blocked[0]}: a table it changes is in use, try again later")
+            time.sleep(PAUSE_SECONDS)
+        return names
+
+
+def _is_applied(database: Database) -> bool:
+    """Apply what is pending; False when one found a table in use, and was taken back."""
+    try:
+        _runner(database).up()
+    except OperationalError as error:
+        if not isinstance(error.__context__, LockNotAvailable):
+            raise
+        return False
+    return True
 
 
 def downgrade(database: Database, target: str | None = None) -> list[str]:
@@ -55,11 +88,11 @@ def _alone_on_sqlite(database: SqliteDatabase) -> Iterator[None]:
 
 @contextmanager
 def _alone_on_postgres(database: Database) -> Iterator[None]:
-    """On a connection of its own kind: a migration may take long, but waits for no lock long."""
+    """On a connection of its own kind: a migration may take long, but waits for no table long."""
     database.connection().read_seconds = None
     database.execute_sql("SET statement_timeout = 0")
     database.execute_sql("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
-    database.execute_sql("SET lock_timeout = '2s'")
+    database.execute_sql(f"SET lock_timeout = {LOCK_MILLISECONDS}")
     try:
         yield
     finally:

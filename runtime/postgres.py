@@ -4,30 +4,42 @@ libpq waits for an answer for ever; neither the server's statement_timeout nor T
 against a server that is stopped, not gone.
 """
 
+import math
 import select
 import time
+from collections.abc import Callable
 
 import peewee
 import psycopg
-from playhouse.pool import PooledPostgresqlDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from psycopg.pq import TransactionStatus
+
+from . import metrics
+from .lookout import Lookout
 
 CONNECT_SECONDS = 2
 # The server ends a statement first, and keeps the connection; READ_SECONDS is for one that hangs.
 STATEMENT_SECONDS = 2
 READ_SECONDS = 2.5
-# After a connection was refused, or not answered, nobody else tries for so long: whoever connects
-# holds the lock that all others need.
-BREAK_SECONDS = 0.5
-# How long a thread waits for one of the pool's connections.
+# How long a thread waits for one of the pool's connections; and when none of them has moved for
+# so long, the server hangs, and threads that wait for it are missed elsewhere.
 POOL_WAIT_SECONDS = 2
+STUCK_SECONDS = 1
+# A server that has no room for another connection is not asked for one again for so long.
+FULL_SECONDS = 1
 # A connection is made anew from time to time, so that a failover or a new address is noticed.
 STALE_SECONDS = 600
+# One that was used so shortly before is not looked at: all others queue for the pool's lock while
+# a thread asks the kernel.
+FRESH_SECONDS = 0.1
 
 
 class Connection(psycopg.Connection):
     """Gives up on an answer after `read_seconds`; None, for a migration, waits for ever."""
 
     read_seconds: float | None = READ_SECONDS
+    on_silence: Callable[[], None] | None = None
+    used_at = -math.inf
 
     def wait(self, gen, interval=0.1, timeout=None):
         try:
@@ -35,26 +47,45 @@ class Connection(psycopg.Connection):
         except psycopg.errors._WaitTimeout as error:
             # What it was doing is unknown: the connection is of no more use.
             self.pgconn.finish()
+            if self.on_silence:
+                self.on_silence()
             raise psycopg.OperationalError("the server does not answer") from error
 
 
 class _Adapter(peewee.Psycopg3Adapter):
-    def __init__(self):
-        super().__init__()
-        self._broken_until = 0.0
-
     def connect(self, db, **params):
-        if time.monotonic() < self._broken_until:
-            raise psycopg.OperationalError("left alone for a moment after a failure")
+        """Whoever connects holds the lock that all others need: it must not be in vain twice.
+
+        While connections of ours are in use the server is there, and has no room for another:
+        raises MaxConnectionsExceeded, as a pool that is all in use does.
+        """
+        if db.lookout.is_away:
+            raise psycopg.OperationalError("left alone until it answers")
+        if time.monotonic() < db.full_until and db.is_in_use():
+            raise MaxConnectionsExceeded
         try:
-            conn = Connection.connect(db.database, autocommit=True, **params)
-            # Not in the connection's options, which are the URL's own, and no pooler's.
-            if "statement_timeout" not in db.database:
-                conn.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-            return conn
-        except psycopg.OperationalError:
-            self._broken_until = time.monotonic() + BREAK_SECONDS
+            conn = _open(db.database, params)
+        except psycopg.OperationalError as error:
+            if db.is_in_use():
+                db.full_until = time.monotonic() + FULL_SECONDS
+                raise MaxConnectionsExceeded from error
+            db.lookout.leave(str(error))
             raise
+        conn.on_silence = db.leave
+        return conn
+
+
+def _open(url: str, params: dict) -> Connection:
+    conn = Connection.connect(url, autocommit=True, **params)
+    # Not in the connection's options, which are the URL's own, and no pooler's.
+    if "statement_timeout" not in url:
+        conn.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+        return conn
+    [ms] = conn.execute(
+        "SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'"
+    ).fetchone()
+    conn.read_seconds = ms / 1000 + READ_SECONDS - STATEMENT_SECONDS if ms else None
+    return conn
 
 
 class PostgresDatabase(PooledPostgresqlDatabase):
@@ -66,20 +97,66 @@ class PostgresDatabase(PooledPostgresqlDatabase):
         super().__init__(
             url,
             max_connections=connections,
-            timeout=POOL_WAIT_SECONDS,
             stale_timeout=STALE_SECONDS,
             prefer_psycopg3=True,
             connect_timeout=CONNECT_SECONDS,
         )
+        self.full_until = -math.inf
+        self._taken_at = -math.inf
+        self.lookout = Lookout("database", lambda: _open(url, self.connect_params).close())
+
+    @metrics.database_pool_wait.timed
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Take a connection for this thread; False if it has one, with `reuse_if_open`.
+
+        Raises MaxConnectionsExceeded when all are in use and stay so, peewee.OperationalError.
+        """
+        deadline = time.monotonic() + POOL_WAIT_SECONDS
+        while True:
+            try:
+                opened = super().connect(reuse_if_open)
+            except MaxConnectionsExceeded:
+                # None was taken for a while, since none was given back.
+                is_stuck = time.monotonic() - self._taken_at > STUCK_SECONDS
+                if time.monotonic() > deadline or is_stuck:
+                    raise
+            else:
+                self._taken_at = time.monotonic()
+                return opened
+            with self._pool_available:
+                if not self._connections:
+                    self._pool_available.wait(STUCK_SECONDS / 10)
+
+    def is_in_use(self) -> bool:
+        """Whether a thread has one of the connections, as far as it is known."""
+        return bool(self._in_use)
+
+    def leave(self) -> None:
+        """The server hangs: each connection that is left would cost a request as much time."""
+        self.lookout.leave("the server does not answer")
+        self.close_idle()
+
+    def _can_reuse(self, conn) -> bool:
+        conn.used_at = time.monotonic()
+        return super()._can_reuse(conn)
 
     def _is_closed(self, conn) -> bool:
-        """Whether the server has closed it: then its goodbye is there to be read.
+        if _is_usable(conn):
+            return False
+        conn.close()  # peewee just forgets it
+        return True
 
-        That costs no round trip, where asking `SELECT 1` would cost one in each request.
-        """
-        if conn.closed:
-            return True
-        # Not select(): a worker that holds a thousand clients has sockets beyond its 1,023.
-        goodbye = select.poll()
-        goodbye.register(conn.pgconn.socket, select.POLLIN)
-        return bool(goodbye.poll(0)) or super()._is_closed(conn)
+
+def _is_usable(conn: Connection) -> bool:
+    """Whether the server has not closed it: then its goodbye would be there to be read.
+
+    That costs no round trip; peewee's own look, a `SELECT 1`, would cost one in each request.
+    """
+    if conn.closed or conn.pgconn.transaction_status != TransactionStatus.IDLE:
+        return False
+    if time.monotonic() - conn.used_at < FRESH_SECONDS:
+        return True
+    # Not select(): a worker that holds a thousand clients has sockets beyond its 1,023.
+    goodbye = select.poll()
+    goodbye.register(conn.pgconn.socket, select.POLLIN)
+    return not goodbye.poll(0)

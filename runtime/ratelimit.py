@@ -7,6 +7,7 @@ keeps a code from being guessed; that bound is in the database (`runtime.service
 import math
 import threading
 import time
+from collections.abc import Callable
 
 from flask import current_app
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerHour, RateLimitItemPerMinute
@@ -14,9 +15,8 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from werkzeug.local import LocalProxy
 
-from . import logs
-from .errors import TooManyRequests
-from .store import StoreUnavailable
+from . import metrics
+from .errors import StoreUnavailable, TooManyRequests
 
 # A school or an office behind one address may sign up a hundred people in an hour.
 SIGN_UPS_PER_NETWORK = RateLimitItemPerHour(100, namespace="sign-ups-network")
@@ -55,17 +55,25 @@ class _Memory(MemoryStorage):
 
 
 class RateLimiter:
-    """Moving windows, so that a limit of N is N in any window and `retry_after` is exact."""
+    """Moving windows, so that a limit of N is N in any window and `retry_after` is exact.
 
-    def __init__(self, store, enabled: bool):
+    `hide` makes of an address or a network what Redis may know of it.
+    """
+
+    def __init__(self, store, enabled: bool, hide: Callable[[str], str] = str):
         self._store = store
         self._enabled = enabled
+        self._hide = hide
         self._own = MovingWindowRateLimiter(_Memory())
         self._shared = self._own
-        self._fell_back = False
         if store.pool is not None:
             self._shared = MovingWindowRateLimiter(
-                RedisStorage("redis://", connection_pool=store.pool, retry=store.retry)
+                RedisStorage(
+                    "redis://",
+                    connection_pool=store.pool,
+                    retry=store.retry,
+                    key_prefix=store.key_prefix,
+                )
             )
 
     def hit(self, limit: RateLimitItem, *key: str) -> None:
@@ -85,25 +93,23 @@ class RateLimiter:
 
     def _refuse(self, limit: RateLimitItem, *key: str) -> None:
         reset_at, _remaining = self._call("get_window_stats", limit, *key)
+        metrics.limits_reached.inc(limit.namespace)
         raise TooManyRequests(max(1, math.ceil(reset_at - time.time())))
 
     def _call(self, method: str, limit: RateLimitItem, *key: str):
         """Ask Redis, or count in this process alone while it is away."""
+        hidden = [self._hide(part) for part in key]
         try:
-            answer = self._store.call(getattr(self._shared, method), limit, *key)
-        except StoreUnavailable as error:
-            if not self._fell_back:
-                logs.event("limits_fell_back", reason=str(error))
-            self._fell_back = True
-            return getattr(self._own, method)(limit, *key)
-        if self._fell_back:
-            logs.event("limits_shared_again")
-        self._fell_back = False
-        return answer
+            return self._store.call(getattr(self._shared, method), limit, *hidden)
+        except StoreUnavailable:
+            return getattr(self._own, method)(limit, *hidden)
 
 
 def init_app(app) -> None:
-    app.extensions["ratelimit"] = RateLimiter(app.extensions["store"], app.config["RATE_LIMITS"])
+    hide = app.extensions["tokens"].hash_address
+    app.extensions["ratelimit"] = RateLimiter(
+        app.extensions["store"], app.config["RATE_LIMITS"], hide
+    )
 
 
 limiter: RateLimiter = LocalProxy(lambda: current_app.extensions["ratelimit"])

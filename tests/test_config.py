@@ -34,6 +34,8 @@ def test_an_empty_variable_counts_as_unset():
         ("DATABASE_URL", "sqlite://x"),
         ("DATABASE_URL", "postgres://localhost"),
         ("DATABASE_URL", "postgres://localhost:port/x"),
+        ("DATABASE_URL", "postgres://u:pa%zzS3cret@localhost/x"),
+        ("DATABASE_URL", "postgres://u:S3cret@localhost/x?sslmod=require"),
         ("REDIS_URL", "localhost:6379"),
         ("SMTP_URL", "http://localhost"),
         ("SMTP_URL", "smtp://localhost:99999"),
@@ -47,6 +49,7 @@ def test_an_empty_variable_counts_as_unset():
         ("CORS_ORIGINS", "https://a.example.org *"),
         ("TRUSTED_PROXIES", "yes"),
         ("RATE_LIMITS", "maybe"),
+        ("METRICS_TOKEN", "two words"),
         ("AGENT_MAX_STEPS", "0"),
     ],
 )
@@ -56,6 +59,7 @@ def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: st
 
     assert str(refusal.value).startswith(name)
     assert "\n" not in str(refusal.value)
+    assert "S3cret" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,12 @@ RUNTIME = ROOT / "runtime"
 # imports another.
 TIERS = [
     ["config", "errors", "i18n", "clock"],
-    ["worker", "logs", "letters", "postgres", "store", "passwords", "tokens"],
+    ["logs"],
+    ["metrics"],
+    ["worker", "letters", "passwords", "tokens"],
+    ["lookout"],
+    ["postgres", "redis_store"],
+    ["store"],
     ["db"],
     ["mail", "models", "migrate", "ratelimit"],
     ["allowances"],
@@ -28,7 +33,7 @@ TIERS = [
     ["api.schemas", "api.http", "api.guards"],
     ["api.parser", "api.problems"],
     ["api.blueprint", "api.openapi"],
-    ["api.auth", "api.users", "api.agent_chats", "api.infra", "api.document"],
+    ["api.auth", "api.users", "api.agent_chats", "api.infra", "api.metrics", "api.document"],
     ["api"],
     ["cli", "server"],
 ]

@@ -12,8 +12,10 @@ import pytest
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerSecond
 
 from runtime.errors import TooManyRequests
+from runtime.lookout import SECONDS as LOOKOUT_SECONDS
 from runtime.ratelimit import RateLimiter
-from runtime.store import BREAK_SECONDS, EmbeddedStore, RedisStore
+from runtime.redis_store import RedisStore
+from runtime.store import EmbeddedStore
 from tests.conftest import url_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -217,6 +219,10 @@ class Road:
             each.close()
         self._sockets.clear()
 
+    def lead_to(self, url: str) -> None:
+        """From now on connections go elsewhere; those that are there stay."""
+        self._there = urlsplit(url).hostname, urlsplit(url).port
+
     def _accept(self, server: socket.socket) -> None:
         with suppress(OSError):
             while True:
@@ -251,7 +257,7 @@ def test_redis_may_go_away_and_come_back(key):
             limiter.hit(three_in(60), key)
 
         road.open()
-        time.sleep(BREAK_SECONDS + 0.1)
+        time.sleep(3 * LOOKOUT_SECONDS)
         limiter.hit(three_in(60), key)
         bystander.hit(three_in(60), key)
 

@@ -3,11 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 
 from flask import current_app
 
 from .. import logs
-from ..db import db, release
+from ..db import release
+from ..models import User
 from ..store import store
 
 TIMEOUT_SECONDS = 1.0
@@ -16,8 +19,8 @@ TIMEOUT_SECONDS = 1.0
 def check() -> dict:
     """Each service's status and how many milliseconds it took to answer, or to be given up."""
     probes = {
-        "redis": _Probe(store.ping),
-        "database": _Probe(_ask_database),
+        "redis": _Probe("redis", store.ping),
+        "database": _Probe("database", _ask_database),
     }
     services = {name: probe.result() for name, probe in probes.items()}
     if store.mode == "embedded":
@@ -29,12 +32,15 @@ def check() -> dict:
 class _Probe:
     """One question on a thread of its own, which may outlive the answer we give."""
 
-    def __init__(self, ask: Callable[[], None]):
+    def __init__(self, service: str, ask: Callable[[], None]):
+        self._service = service
         self._ask = ask
         self._app = current_app._get_current_object()
         self._began_at = time.monotonic()
         self._ended_at: float | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        # The context has the request's id, for the log.
+        run = partial(copy_context().run, self._run)
+        self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
     def result(self) -> dict:
@@ -52,11 +58,12 @@ class _Probe:
                 self._ask()
             self._ended_at = time.monotonic()
         except Exception as error:  # Whatever it is, the service does not answer.
-            logs.event("health_probe_failed", reason=type(error).__name__)
+            logs.event("health_probe_failed", service=self._service, reason=type(error).__name__)
 
 
 def _ask_database() -> None:
+    """Of a table: a database that was never migrated is of no use."""
     try:
-        db.execute_sql("SELECT 1").fetchone()
+        User.select(User.id).limit(1).execute()
     finally:
         release()

@@ -1,0 +1,34 @@
+"""A server that is away is left alone until it answers."""
+
+import threading
+
+import pytest
+
+from runtime.lookout import Lookout
+from tests.servers import wait_until
+
+
+def test_a_server_that_failed_is_away_until_it_answers():
+    answers = iter([ConnectionError, None])
+
+    def ask():
+        if (failure := next(answers)) is not None:
+            raise failure
+
+    lookout = Lookout("server", ask)
+    lookout.leave("it failed")
+
+    assert lookout.is_away
+    wait_until(lambda: not lookout.is_away, 10, "it is back")
+    assert list(answers) == []
+
+
+def test_with_no_thread_to_look_out_the_next_request_tries_again(monkeypatch: pytest.MonkeyPatch):
+    def none_left(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    lookout = Lookout("server", lambda: None)
+    lookout.leave("it failed")
+
+    assert not lookout.is_away
