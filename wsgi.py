@@ -9,5 +9,5 @@ try:
     app = create_app()
 except ConfigError as error:
     print(error, file=sys.stderr)
-    # A worker that exits with 3 stops gunicorn, which starts another after any other code.
+    # gunicorn takes it for "the application does not load", and stops, whoever loaded it.
     sys.exit(3)

@@ -34,9 +34,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
-from runtime import clock
+from runtime import clock, metrics
 from runtime.config import ConfigError
 from runtime.letters import Letter
+from runtime.logs import request_id
 
 log = logging.getLogger("runtime.mail")
 
@@ -138,9 +139,11 @@ class Mail:
             if has_room:
                 heapq.heappush(self._waiting, self._new(to, letter, good_until))
                 self._unsent += 1
+                metrics.mail_queue.inc()
                 self._start_thread()
                 self._changed.notify_all()
         if not has_room:
+            metrics.mails.inc("dropped")
             log.error("mail to %s dropped: the queue is full", masked(to))
 
     def drain(self, timeout_seconds: float) -> int:
@@ -188,10 +191,12 @@ class Mail:
 
     def _run(self) -> None:
         while waiting := self._take():
+            request_id.set(waiting.request_id)
             is_over = self._try(waiting)
             with self._changed:
                 if is_over:
                     self._unsent -= 1
+                    metrics.mail_queue.dec()
                 else:
                     self._try_later(waiting)
                 self._changed.notify_all()
@@ -215,6 +220,7 @@ class Mail:
         """Send one mail now; whether that is the end of it: sent, refused for good, or run out."""
         to = masked(waiting.to)
         if clock.now() >= waiting.good_until:
+            metrics.mails.inc("expired")
             log.warning("mail to %s dropped: it is no longer good", to)
             return True
         try:
@@ -225,13 +231,16 @@ class Mail:
                 return True
             self._transport.deliver(self._message(waiting), waiting.name)
         except _RefusedForGood as refusal:
+            metrics.mails.inc("refused")
             log.warning("mail to %s dropped: refused with %d", to, refusal.code)
             return True
         except Exception as error:
             # Whatever it was, the mail is still good and this thread has others to send.
             waiting.tries += 1
+            metrics.mail_failures.inc()
             log.warning("mail to %s failed, try %d: %s", to, waiting.tries, _kind(error))
             return False
+        metrics.mails.inc("sent")
         log.info("mail to %s sent", to)
         return True
 
@@ -278,6 +287,8 @@ class _Waiting:
     good_until: datetime = field(compare=False)
     queued_at: datetime = field(compare=False)
     name: str = field(compare=False)
+    # Of the request that queued it: every line about the mail has it.
+    request_id: str | None = field(compare=False, default_factory=request_id.get)
     message_id: str = field(compare=False, default_factory=lambda: secrets.token_hex(16))
     tries: int = field(compare=False, default=0)
 

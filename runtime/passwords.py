@@ -13,6 +13,7 @@ from flask import current_app
 from werkzeug.local import LocalProxy
 from werkzeug.security import check_password_hash, generate_password_hash
 
+from . import metrics
 from .errors import Overloaded
 
 # OWASP's Password Storage Cheat Sheet: N=2^15, r=8, p=3.
@@ -42,9 +43,11 @@ class Passwords:
 
     def _run(self, function, *arguments):
         if not self._places.acquire(blocking=False):
+            metrics.limits_reached.inc("passwords")
             raise Overloaded(RETRY_AFTER_SECONDS)
         try:
-            return self._executor.submit(function, *arguments).result()
+            begun = metrics.password_hash_wait.waited(function)
+            return self._executor.submit(begun, *arguments).result()
         finally:
             self._places.release()
 

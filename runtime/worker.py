@@ -12,6 +12,7 @@ TLS and HTTP/2 are the router's in front.
 import enum
 import errno
 import json
+import logging
 import re
 import selectors
 import socket
@@ -25,6 +26,10 @@ from functools import partial
 from gunicorn import http, util
 from gunicorn.http import errors
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from . import metrics
+
+log = logging.getLogger("runtime")
 
 # A request, head and body, must be here so long after its first byte, or after its connection
 # was opened: 1 MiB at 35 kB/s. A router gives up after as long itself (Heroku's H12: 30 s).
@@ -279,7 +284,8 @@ class Worker(ThreadWorker):
         elif arrival is Arrival.GONE:
             self.discard(conn)
         elif arrival is Arrival.TOO_LONG:
-            refuse(conn.sock, 431 if b"\r\n" in conn.inbox.data else 414)
+            status = 431 if b"\r\n" in conn.inbox.data else 414
+            refuse(conn.sock, status, conn.client, "a head without an end")
             self.linger(conn)
         else:
             conn.whole = arrival is Arrival.WHOLE
@@ -315,12 +321,8 @@ class Worker(ThreadWorker):
         """
         status = next(status for kind, status in STATUS_OF if isinstance(exc, kind))
         req = req or getattr(exc, "req", None)
-        request_id = refuse(client, status, getattr(req, "path", None) or "/")
-        cause = type(exc).__name__
-        if status == 500:
-            self.log.error("Failed to answer %s: %s", request_id, cause, exc_info=exc)
-        else:
-            self.log.info("Refused %s from %s: %d, %s", request_id, addr[0], status, cause)
+        cause = exc if status == 500 else type(exc).__name__
+        refuse(client, status, addr, cause, getattr(req, "path", None) or "/")
 
     # Going out: on the loop again.
 
@@ -371,7 +373,7 @@ class Worker(ThreadWorker):
             self.discard_oldest(self.closing_conns)
         while self.pending_conns and self.pending_conns[0].timeout <= now:
             if self.pending_conns[0].inbox.data:
-                refuse(self.pending_conns[0].sock, 408)
+                refuse(self.pending_conns[0].sock, 408, self.pending_conns[0].client, "late")
             self.discard_oldest(self.pending_conns)
 
     def make_room(self):
@@ -413,11 +415,15 @@ def close_at_once(sock: socket.socket, timeout: float = 0, max_drain: int = 1024
 util.close_graceful = close_at_once
 
 
-def refuse(sock: socket.socket, status: int, path: str = "/") -> str:
-    """Answer with problem+json (RFC 9457) and no application; the answer's X-Request-ID.
+def refuse(
+    sock: socket.socket, status: int, addr: tuple, cause: str | Exception, path: str = "/"
+) -> None:
+    """Answer with problem+json (RFC 9457) and no application, and say so in the log.
 
-    The language is the default's: there is no head to ask for another.
+    The language is the default's: there is no head to ask for another. An exception as the cause
+    is a fault of ours, told with its traceback; any other would quote the request.
     """
+    metrics.requests_refused.inc(status)
     title, detail = REFUSALS[status]
     problem = {"type": "about:blank", "title": title, "status": status}
     body = json.dumps(problem | {"detail": detail, "instance": path}, ensure_ascii=False).encode()
@@ -429,4 +435,11 @@ def refuse(sock: socket.socket, status: int, path: str = "/") -> str:
     )
     with suppress(OSError):
         util.write_nonblock(sock, head.encode() + body)
-    return request_id
+    fault = cause if isinstance(cause, Exception) else None
+    fields = {"request_id": request_id, "status": status, "peer": addr and addr[0]}
+    log.log(
+        logging.ERROR if fault else logging.INFO,
+        "request_refused",
+        exc_info=fault,
+        extra={"fields": fields | {"cause": type(fault).__name__ if fault else cause}},
+    )

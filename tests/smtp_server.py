@@ -184,6 +184,7 @@ class HangingServer:
         self.port = self._socket.getsockname()[1]
 
     def stop(self) -> None:
+        """Be dead; does no harm a second time."""
         self._socket.close()
 
 

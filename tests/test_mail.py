@@ -1,3 +1,4 @@
+import json
 import logging
 import re
 import subprocess
@@ -16,7 +17,7 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 
-from runtime import clock
+from runtime import clock, logs
 from runtime.config import ConfigError
 from runtime.letters import Letter, MailedCode, verification_letter
 from runtime.mail import SENDERS, Mail, init_app, mail, mailable, masked
@@ -376,6 +377,8 @@ def test_tls_with_user_and_password(start_server, make_mail, certificate, trusti
     assert [(r.was_tls, r.user) for r in server.received] == [(True, USER)]
 
 
+# Python's own: of a connection that is reset before the handshake it forgets the socket.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("scheme", "options"), [("smtps", ""), ("smtp", "?starttls=1")])
 def test_a_certificate_that_nobody_vouches_for_gets_no_mail_and_no_password(
     start_server, make_mail, certificate, lines, scheme, options
@@ -572,6 +575,27 @@ def test_a_log_line_has_nothing_of_a_mail_but_its_masked_address(
         assert line in text
     for secret in ("271828", "token", LETTER.subject, "ada@", "late@", "never@", "sesame", "验证"):
         assert secret not in text
+
+
+def test_every_line_about_a_mail_has_the_id_of_the_request_that_queued_it(
+    server, make_mail, capsys
+):
+    server.answers["ada@example.org"].append("451 Later")
+    logs.init_app(None)
+    post = make_mail(url(server))
+    for name in ("ada", "bob"):
+        logs.request_id.set(f"request-of-{name}")
+        post.send(f"{name}@example.org", LETTER, soon())
+    logs.request_id.set(None)
+
+    assert post.drain(15) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = {(line["event"], line.get("request_id")) for line in told}
+    assert lines == {
+        ("mail to a***@example.org failed, try 1: SMTPRecipientsRefused", "request-of-ada"),
+        ("mail to a***@example.org sent", "request-of-ada"),
+        ("mail to b***@example.org sent", "request-of-bob"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The application behind it is a small one of this file's own: what is asked for h
 whatever the application does. Bounds are lowered in a settings file, so that they are met soon.
 """
 
+import http.client
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -23,6 +24,7 @@ import pytest
 
 from runtime.config import SETTINGS
 from runtime.worker import BODY_BYTES, HEAD_BYTES, Arrival, Inbox
+from tests.servers import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +32,10 @@ APPLICATION = """
     import time
     from pathlib import Path
     from urllib.parse import parse_qs
+
+    from runtime import logs
+
+    logs.init_app(None)
 
     class Mail:
         def drain(self, timeout_seconds):
@@ -371,6 +377,19 @@ def test_a_client_that_reads_slowly_is_not_cut(server):
     assert time.monotonic() - begun_at > 1.2
 
 
+@pytest.mark.slow
+def test_a_routers_idle_connection_is_its_own_to_close(tmp_path):
+    """Heroku's router keeps one for 90 s, nginx for 60; a request that met a close would fail."""
+    with Service(tmp_path, {}) as service, closing(http.client.HTTPConnection("127.0.0.1")) as kept:
+        kept.port = service.port
+        for pause in (0, 92):
+            time.sleep(pause)
+            kept.request("GET", "/api/v1/health")
+            answer = kept.getresponse()
+            assert (answer.status, answer.read()[:1]) == (200, b"{")
+            assert kept.sock is not None  # it is the same connection still
+
+
 def test_an_answer_may_take_longer_than_any_bound(server):
     waits = threading.Thread(target=lambda: waited.append(server.get("/sleep?seconds=1.5")))
     waited: list[Answer] = []
@@ -469,6 +488,31 @@ def test_a_refused_request_is_not_quoted_in_the_log(server):
     assert "s3cret" not in server.log
 
 
+@pytest.mark.parametrize(
+    ("level", "status", "cause", "request_bytes"),
+    [
+        ("info", 400, "InvalidHeader", b"GET / HTTP/1.1\r\n\r\n"),
+        ("info", 431, "a head without an end", b"GET / HTTP/1.1\r\nA: " + LONG * 4),
+        ("info", 408, "late", b"GET / HTTP/1.1\r\nA: "),
+        ("error", 500, "RuntimeError", get("/raise")),
+    ],
+)
+def test_a_refusal_is_one_line_of_the_log_with_the_answers_id(
+    server, level, status, cause, request_bytes
+):
+    request_id = server.ask(request_bytes).headers["x-request-id"]
+    wait_for(lambda: request_id in server.log)
+    (line,) = [json.loads(each) for each in server.log.splitlines() if request_id in each]
+    told = {name: line[name] for name in ("event", "level", "status", "cause", "peer")}
+    assert told == {
+        "event": "request_refused",
+        "level": level,
+        "status": status,
+        "cause": cause,
+        "peer": "127.0.0.1",
+    }
+
+
 def test_a_refusal_reaches_a_client_that_sends_all_before_it_reads(server):
     with server.connect() as client:
         client.sendall(post("/", b"x" * 20_000_000))
@@ -562,6 +606,45 @@ def test_nobody_waits_for_what_is_refused_anyway(endless):
 
 
 # Start and stop.
+
+
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_the_application_that_the_workers_share_has_opened_nothing(tmp_path, is_configured):
+    """A connection or a thread from before the fork would be all workers' at once, or nobody's."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        settings = {
+            "DATABASE_URL": f"postgresql://x@127.0.0.1:{port}/x",
+            "REDIS_URL": f"redis://127.0.0.1:{port}/0",
+            "SMTP_URL": f"smtp://127.0.0.1:{port}",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+            "SECRET_KEY": "a-key-for-tests-" * 3,
+        }
+        with Service(tmp_path, settings if is_configured else {}) as service:
+            master = Path(f"/proc/{service.process.pid}")
+            wait_for(lambda: len(list((master / "task").iterdir())) == 1)
+            opened = [os.readlink(fd) for fd in (master / "fd").iterdir()]
+            silent.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                silent.accept()
+    assert len([each for each in opened if each.startswith("socket:")]) == 1  # its listener
+    assert not [each for each in opened if "sqlite" in each]
+
+
+def test_workers_share_the_memory_of_the_application(tmp_path):
+    """Two of them take less than twice what one does, by a third of what one holds at least."""
+    with Service(tmp_path, {}, WEB_CONCURRENCY="2") as service:
+        workers = service.workers()
+        wait_for(lambda: [service.client.get("/docs").status for _ in range(20)] == [200] * 20)
+        resident = sum(memory_of(pid, "Rss") for pid in workers)
+        own = sum(memory_of(pid, "Pss") for pid in workers)
+    assert own < resident * 2 / 3
+
+
+def memory_of(pid: int, kind: str) -> int:
+    """In kB; of pages that n processes share, "Pss" counts an nth."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
 
 
 def test_a_setting_that_makes_no_sense_stops_the_start_with_one_line(tmp_path):

@@ -19,8 +19,6 @@ from runtime.agent.providers import (
 )
 from runtime.agent.tools import Tool
 
-MAX_ERROR_CHARS = 300
-
 T = TypeVar("T")
 
 
@@ -84,13 +82,13 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def error_message(value: Any) -> str:
-    """What an error object, or a text that may be one, says: one line, short enough for a log."""
+    """What an error object, or a text that may be one, says; of any length, in any words."""
     if isinstance(value, str):
         with suppress(ValueError, RecursionError):
             value = json.loads(value)
     while isinstance(value, dict):
         value = value.get("error") or value.get("message") or value.get("detail") or ""
-    return " ".join(str(value).split())[:MAX_ERROR_CHARS]
+    return str(value)
 
 
 class StepReader:

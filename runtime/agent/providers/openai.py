@@ -19,7 +19,6 @@ from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message
 from runtime.agent.providers import Chunk, ProviderError
 from runtime.agent.providers.completions import (
-    MAX_ERROR_CHARS,
     StepReader,
     error_message,
     parse,
@@ -35,10 +34,15 @@ MAX_LINE_BYTES = 1 << 20
 # A stream repeats some 300 bytes of frame around every token.
 MAX_ANSWER_BYTES = 64 << 20
 MAX_ERROR_BYTES = 64 << 10
+# What a log line may have of a server's words.
+MAX_ERROR_CHARS = 300
 # What may still follow a finish_reason is the usage and [DONE], and some servers never send them.
 SECONDS_AFTER_FINISH = 2.0
 # The end of a chunked body follows [DONE] at once; with it read, the connection can be kept.
 SECONDS_AFTER_DONE = 0.05
+
+# As much of a key's start or end is what servers leave to be seen of one that they mask.
+QUOTED_CHARS = 4
 
 READ_BYTES = 1 << 16
 DONE = "[DONE]"
@@ -115,9 +119,11 @@ class OpenAIProvider:
                 yield from _chunks(response, reader, patience)
         except HTTPError as error:
             if not reader.finish_reason:
-                raise _failure(error, patience, reader) from error
+                failure = _failure(error, patience, reader)
+                failure.message = self._for_log(failure.message)
+                raise failure from error
         except ProviderError as error:
-            error.message = self._without_key(error.message)
+            error.message = self._for_log(error.message)
             raise
         yield reader.finished()
 
@@ -156,8 +162,17 @@ class OpenAIProvider:
                 preload_content=False,
             )
 
-    def _without_key(self, message: str) -> str:
-        return message.replace(self._api_key, "***") if self._api_key else message
+    def _for_log(self, message: str) -> str:
+        """The message on one line and cut, without the key: servers quote its start or its end.
+
+        A word that is masked is masked as a whole. Cut last, or half a key might be left where
+        the cut goes through it.
+        """
+        words = message.split()
+        if self._api_key:
+            secrets = self._api_key[:QUOTED_CHARS], self._api_key[-QUOTED_CHARS:], "**"
+            words = ["***" if any(each in word for each in secrets) else word for word in words]
+        return " ".join(words)[:MAX_ERROR_CHARS]
 
 
 class _Transient(ProviderError):
@@ -165,7 +180,7 @@ class _Transient(ProviderError):
 
 
 def _failure(error: HTTPError, patience: Patience, reader: StepReader) -> ProviderError:
-    message = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]
+    message = f"{type(error).__name__}: {error}"
     if patience.seconds_left <= 0:
         return ProviderError(ErrorCode.OUT_OF_TIME, message)
     if isinstance(error, ReadTimeoutError):

@@ -374,6 +374,28 @@ def test_a_refused_request_is_not_made_again(server: CompletionsServer, status: 
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        f"{'x' * 248} {KEY}",
+        f"{'x' * 250}{KEY}",
+        f"{KEY[:6]}***",
+        f"***{KEY[-6:]}!",
+        f"{KEY[:4]}...{KEY[-4:]}",
+        f"****{KEY[-4:]}",
+        f"'**{KEY[-3:]}'",
+        f"the key ending in {KEY[-4:]}.",
+    ],
+)
+def test_no_piece_of_a_key_that_a_server_quotes_is_repeated(
+    server: CompletionsServer, quoted: str
+) -> None:
+    server.script(plain({"error": {"message": f"no such model, {quoted}"}}, 400))
+    message = failure(server).message
+    assert "no such model" in message
+    assert KEY[:4] not in message and KEY[-3:] not in message
+
+
 def test_what_is_said_about_a_wrong_key_is_not_repeated(server: CompletionsServer) -> None:
     server.script(plain({"error": {"message": f"Incorrect API key: {KEY[:5]}***"}}, 401))
     assert KEY[:5] not in failure(server).message
