@@ -1,33 +1,88 @@
 """The cast, and the stage: a service of its own for every test, on real parts."""
 
+import json
 import os
 import re
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import cache
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app import create_app
 from runtime import clock as runtime_clock
-from runtime import migrate
-from runtime.db import connect, db
 from runtime.models import User
 from runtime.passwords import Passwords
 from runtime.services import sessions
 from tests import openapi_checker
+from tests.grounds import InProcess, OverSockets
+from tests.quick import quick_hash
+from tests.servers import Service
 
 PREFIX = "/api/v1"
 PASSWORD = "correct horse battery"
+# What is asked over HTTP, and so on either ground.
+HTTP = ("api", "services")
+SERVERS = ("TEST_DATABASE_URL",)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--ground",
+        choices=["sqlite", "postgres"],
+        default="sqlite",
+        help="postgres: the HTTP tests alone, over sockets, on Postgres, Redis and two workers",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    missing = [name for name in SERVERS if not os.environ.get(name)]
+    if config.getoption("ground") == "postgres" and missing:
+        raise pytest.UsageError(f"--ground=postgres: {' and '.join(missing)} must name a server")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Take only what is HTTP to the second ground."""
+    place = collection_path.relative_to(Path(__file__).parent).parts
+    is_other = config.getoption("ground") != "sqlite" and place and place[0] not in HTTP
+    return True if is_other else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave behind what must be in the service's own process."""
+    if config.getoption("ground") == "sqlite":
+        return
+    for item in items:
+        if marker := item.get_closest_marker("in_process"):
+            item.add_marker(pytest.mark.skip(reason=f"in process alone: {marker.args[0]}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator:
+    """Under CI nothing else may keep a test from the second ground."""
+    report = yield
+    may = item.config.getoption("ground") == "sqlite" or item.get_closest_marker("in_process")
+    if report.skipped and os.environ.get("CI") and not may:
+        report.outcome = "failed"
+    return report
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator:
+    """Let a test's mails be sent while its output is still captured, and before the next test."""
+    try:
+        return (yield)
+    finally:
+        if ground := getattr(item, "funcargs", {}).get("ground"):
+            ground.settle()
 
 
 def url_of(variable: str) -> str:
@@ -93,39 +148,101 @@ class Person:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database with all migrations, to copy: applying them takes each test 50 ms."""
-    path = tmp_path_factory.mktemp("migrated") / "runtime.sqlite3"
-    database = connect(f"sqlite:///{path}", 1)
-    migrate.upgrade(database)
-    database.close_all()
-    return path
+def ground(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess | OverSockets]:
+    """What the service runs on, as `--ground` says."""
+    folder = tmp_path_factory.mktemp("ground")
+    if request.config.getoption("ground") == "sqlite":
+        ground = InProcess(folder)
+    else:
+        ground = OverSockets(folder, *map(url_of, SERVERS))
+    yield ground
+    ground.close()
 
 
 @pytest.fixture
-def settings(tmp_path: Path, migrated: Path) -> dict[str, str]:
+def settings(ground: InProcess | OverSockets, tmp_path: Path) -> dict[str, str]:
     """The environment of the service; a test may change it before it asks for `app`."""
-    instance = tmp_path / "instance"
-    instance.mkdir()
-    shutil.copy(migrated, instance)
-    return {"INSTANCE_PATH": str(instance), "SECRET_KEY": "a-key-for-tests-" * 3}
+    return ground.settings(tmp_path)
 
 
 @pytest.fixture
-def app(settings: dict[str, str]) -> Iterator[Flask]:
-    """The service itself, on SQLite in a temporary folder."""
-    app = create_app(settings)
-    yield app
-    app.extensions["mail"].drain(5)
-    db.close_all()
+def serve(ground: InProcess | OverSockets) -> Iterator[Callable[[dict[str, str]], Flask]]:
+    """Serves with the settings of a test's own."""
+    yield ground.serve
+    ground.clear()
 
 
 @pytest.fixture
-def clock() -> Iterator:
+def app(serve: Callable, settings: dict[str, str]) -> Flask:
+    """The service, its database empty."""
+    return serve(settings)
+
+
+@pytest.fixture
+def service(ground, app: Flask, settings: dict[str, str], tmp_path: Path) -> Iterator[Service]:
+    """The service under gunicorn, for raw sockets, on the database of `app`."""
+    with ground.under_gunicorn(app, settings, tmp_path) as service:
+        yield service
+
+
+@pytest.fixture
+def quick(ground: InProcess | OverSockets, app: Flask) -> None:
+    """Passwords cost next to nothing, those too of whoever is a member by now."""
+    ground.quicken(app)
+    with app.app_context():
+        User.update(password_hash=quick_hash(PASSWORD)).execute()
+
+
+@dataclass
+class Clock:
+    """The time of the service, its database and the tests, standing still."""
+
+    ground: InProcess | OverSockets
+
+    def now(self) -> datetime:
+        return runtime_clock.now()
+
+    def hold(self, instant: datetime | None) -> None:
+        runtime_clock.hold(instant)
+        self.ground.hold(instant)
+
+    def advance(self, **duration: float) -> None:
+        """Move it by a `timedelta`'s arguments; negative sets it back."""
+        self.hold(self.now() + timedelta(**duration))
+
+
+@pytest.fixture
+def clock(ground: InProcess | OverSockets) -> Iterator[Clock]:
     """The time, standing still; `clock.advance(seconds=…)` moves it."""
-    runtime_clock.hold(runtime_clock.now())
-    yield runtime_clock
-    runtime_clock.hold(None)
+    clock = Clock(ground)
+    clock.hold(clock.now())
+    yield clock
+    clock.hold(None)
+
+
+class Log:
+    """What the service has logged since the test asked for it, or cleared it."""
+
+    def __init__(self, read: Callable[[], str]):
+        self._read = read
+        self.clear()
+
+    def clear(self) -> None:
+        self._read()
+        self._text = ""
+
+    @property
+    def text(self) -> str:
+        self._text += self._read()
+        return self._text
+
+    def events(self) -> list[dict]:
+        return [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def log(ground: InProcess | OverSockets, capfd: pytest.CaptureFixture) -> Log:
+    return Log(lambda: ground.read_log(capfd))
 
 
 @pytest.fixture
@@ -183,15 +300,13 @@ def admin(member: Callable[..., Person]) -> Person:
 class Outbox:
     """The mails that were written, oldest first."""
 
-    app: Flask
+    folder: Path
+    ground: InProcess | OverSockets
 
     def mails(self) -> list[EmailMessage]:
-        """All of them, once the queue is empty."""
-        deadline = time.monotonic() + 10
-        while self.app.extensions["mail"].queued and time.monotonic() < deadline:
-            time.sleep(0.005)
-        folder = Path(self.app.config["INSTANCE_PATH"]) / "outbox"
-        files = sorted(folder.glob("*.eml"))
+        """All of them, once there are no more to come."""
+        self.ground.settle()
+        files = sorted(self.folder.glob("*.eml"), key=written_at)
         return [message_from_bytes(f.read_bytes(), policy=policy.default) for f in files]
 
     def texts(self, to: str) -> list[str]:
@@ -205,10 +320,27 @@ class Outbox:
         return re.search(rf"{username or ''}\b.*?\b(\d{{6}})\b", text, re.DOTALL).group(1)
 
 
+def written_at(mail: Path) -> tuple[str, int]:
+    """When a mail was queued, and of one held instant when it was written."""
+    return mail.name.partition("-")[0], mail.stat().st_mtime_ns
+
+
 @pytest.fixture
-def outbox(app: Flask) -> Outbox:
+def outbox(ground: InProcess | OverSockets, app: Flask) -> Outbox:
     """What was mailed."""
-    return Outbox(app)
+    return Outbox(Path(app.config["INSTANCE_PATH"]) / "outbox", ground)
+
+
+def at_once(*calls: Callable) -> list:
+    """What the calls return, all made at the same moment by as many threads."""
+    barrier = Barrier(len(calls))
+
+    def run(call: Callable):
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(run, calls))
 
 
 def instant(text: str) -> datetime:

@@ -6,23 +6,18 @@ tests the service (`pip install schemathesis`): without it this says so, and fai
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.request import urlopen
 
 from app import create_app
 from runtime.clock import now
-from runtime.config import ROOT, SETTINGS
 from runtime.db import db
 from runtime.models import User
 from runtime.passwords import Passwords
 from runtime.services import sessions
+from tests.servers import PREFIX, Service
 
 SEED = "20261122"
 # Of each operation and phase: with these the whole takes about two minutes on two cores. Signing up
@@ -42,8 +37,12 @@ def main() -> int:
         settings = {"INSTANCE_PATH": folder, "SECRET_KEY": "a-key-for-tests-" * 3}
         settings |= {"RATE_LIMITS": "off", "REDIRECT_ALLOWLIST": "https://app.example.org"}
         token = sign_in(settings)
-        with serving(settings, Path(folder) / "log") as url:
-            return subprocess.run(command(url, token), cwd=folder, check=False).returncode
+        with Service(Path(folder), settings) as service:
+            url = f"http://127.0.0.1:{service.port}{PREFIX}"
+            done = subprocess.run(command(url, token), cwd=folder, check=False)
+        faults = [line for line in service.log.splitlines() if '"level": "error"' in line]
+        print(*faults[:10], sep="\n")
+        return done.returncode
 
 
 def sign_in(settings: dict[str, str]) -> str:
@@ -61,44 +60,6 @@ def sign_in(settings: dict[str, str]) -> str:
     return token
 
 
-@contextmanager
-def serving(settings: dict[str, str], log: Path) -> Iterator[str]:
-    """The service as it is run; its address. The end of its log is shown when it fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    names = {setting.name for setting in SETTINGS}
-    clean = {name: value for name, value in os.environ.items() if name not in names}
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "python:runtime.server", "wsgi:app"],
-            cwd=ROOT,
-            env={**clean, **settings, "PORT": str(port)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    url = f"http://127.0.0.1:{port}/api/v1"
-    try:
-        wait_for(f"{url}/health", process)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-        faults = [line for line in log.read_text().splitlines() if '"level": "error"' in line]
-        print(*faults[:10], sep="\n")
-
-
-def wait_for(url: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError("the service does not start")
-
-
 def command(url: str, token: str) -> list[str]:
     return [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"),
@@ -106,7 +67,15 @@ def command(url: str, token: str) -> list[str]:
         *("--header", f"Authorization: Bearer {token}"),
         *("--checks", "all", "--continue-on-failure", "--workers", "4"),
         *("--max-examples", MAX_EXAMPLES, "--max-time", MAX_SECONDS, "--seed", SEED),
-        *("--request-timeout", "20", "--suppress-health-check", "all", *sys.argv[1:]),
+        *(
+            "--request-timeout",
+            "20",
+            "--suppress-health-check",
+            "all",
+            "--warnings",
+            "off",
+            *sys.argv[1:],
+        ),
     ]
 
 

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
@@ -30,12 +31,22 @@ from tests.agent.order import check_order, from_wire
 from tests.conftest import Person
 
 
-@pytest.fixture
-def model(settings):
-    """A model on a server of its own, which answers as a test scripts it."""
+@pytest.fixture(scope="module")
+def completions() -> Iterator[CompletionsServer]:
+    """One server for all these tests, so that services which stand on it can be kept."""
     with CompletionsServer() as server:
-        settings |= {"OPENAI_BASE_URL": server.url, "AGENT_MODEL": "test"}
         yield server
+
+
+@pytest.fixture
+def model(completions: CompletionsServer, settings: dict) -> Iterator[CompletionsServer]:
+    """A model, which answers as a test scripts it."""
+    settings |= {"OPENAI_BASE_URL": completions.url, "AGENT_MODEL": "test"}
+    completions.requests.clear()
+    completions.stopping.clear()
+    completions.script(answer("Hello"))
+    yield completions
+    completions.stopping.set()
 
 
 def types(answer) -> list[str]:
@@ -293,6 +304,7 @@ def test_a_dead_process_locks_a_chat_no_longer_than_its_lease(app, alice: Person
 
 
 def test_a_tool_of_ones_own_is_offered(settings, tmp_path, monkeypatch, model, request):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "my_tools.py").write_text(
         "from runtime.agent import tool\n"
         "@tool\ndef weather(city: str) -> str:\n"
@@ -332,6 +344,7 @@ def in_background(function, *arguments) -> threading.Thread:
     return thread
 
 
+@pytest.mark.in_process("looks into the pool of connections")
 def test_no_connection_to_the_database_is_held_while_the_model_thinks(
     model: CompletionsServer, app, alice: Person
 ):
@@ -348,6 +361,7 @@ def test_no_connection_to_the_database_is_held_while_the_model_thinks(
 def test_the_lease_of_a_run_is_renewed_while_it_goes_on(
     model: CompletionsServer, alice: Person, monkeypatch
 ):
+    # In this process; workers take the five seconds that it is.
     monkeypatch.setattr(runs, "RENEWAL_SECONDS", 0.05)
     model.script(stream(HANG))
     asking = in_background(alice.chat, "hello")
@@ -380,7 +394,9 @@ def test_a_run_that_was_found_dead_ends_as_its_journal_does(
     assert len(endings) == 1
 
 
-def test_a_user_has_only_so_many_runs_at_once(model: CompletionsServer, alice: Person, bob: Person):
+def test_a_user_has_only_so_many_runs_at_once(settings, model: CompletionsServer, request):
+    settings |= {"WEB_CONCURRENCY": "1"}
+    alice, bob = request.getfixturevalue("alice"), request.getfixturevalue("bob")
     model.script(stream(HANG))
     asking = [in_background(alice.chat, "hello") for _ in range(runs.RUNS_AT_ONCE_PER_USER)]
     wait_until(lambda: len(model.requests) == len(asking))
@@ -398,7 +414,7 @@ def test_a_user_has_only_so_many_runs_at_once(model: CompletionsServer, alice: P
 
 
 def test_runs_leave_threads_for_everybody_else(settings, model: CompletionsServer, request):
-    settings |= {"WEB_THREADS": "4"}
+    settings |= {"WEB_THREADS": "4", "WEB_CONCURRENCY": "1"}
     alice, bob = request.getfixturevalue("alice"), request.getfixturevalue("bob")
     model.script(stream(HANG))
     asking = [in_background(alice.chat, "hello") for _ in range(3)]

@@ -101,7 +101,7 @@ def test_security_is_said_where_it_holds(app: Flask, spec: dict):
     for path, item in spec["paths"].items():
         for method in set(item) - {"parameters"}:
             path = path.replace("{username}", "ada")
-            refused = app.test_client().open(path, method=method).status_code == 401
+            refused = app.test_client().open(path, method=method.upper()).status_code == 401
             assert refused == (item[method]["operationId"] in GUARDED)
 
 

@@ -2,33 +2,25 @@
 
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from threading import Barrier, Lock
+from threading import Lock
 
 import pytest
 from flask import Flask
-from werkzeug.security import generate_password_hash
 
 from runtime import clock as runtime_clock
 from runtime.errors import InvalidCode, TooManyRequests
 from runtime.models import SignUp, User
-from runtime.passwords import Passwords
 from runtime.services import verifications
 from runtime.tokens import Tokens
-from tests.conftest import Outbox
+from tests.conftest import Outbox, at_once
+from tests.quick import QuickPasswords
 
 EMAIL = "ada@example.org"
 OWNER = "198.51.100.10"
 DAY = timedelta(hours=24)
-
-
-class QuickPasswords(Passwords):
-    """Real scrypt that costs next to nothing."""
-
-    def hash(self, password: str) -> str:
-        return self._run(generate_password_hash, password, "scrypt:512:8:1")
 
 
 class CountingTokens(Tokens):
@@ -53,7 +45,7 @@ def settings(settings: dict) -> dict:
 
 @pytest.fixture
 def counting(app: Flask) -> CountingTokens:
-    app.extensions["passwords"] = QuickPasswords(2, queue=200)
+    app.extensions["passwords"] = QuickPasswords()
     app.extensions["tokens"] = CountingTokens([app.config["SECRET_KEY"]])
     return app.extensions["tokens"]
 
@@ -79,15 +71,14 @@ def most_in_a_day(instants: list) -> int:
     return max(sum(start <= instant < start + DAY for instant in instants) for start in instants)
 
 
-def at_once(count: int, call) -> list:
-    barrier = Barrier(count)
+def guess_at_once(app: Flask, *guesses: tuple) -> list[bool]:
+    """`is_compared` of all these arguments, at the same moment."""
 
-    def run(number: int):
-        barrier.wait()
-        return call(number)
+    def guess(arguments: tuple) -> bool:
+        with app.app_context():
+            return is_compared(*arguments)
 
-    with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(run, range(count)))
+    return at_once(*(partial(guess, arguments) for arguments in guesses))
 
 
 def test_a_hundred_wrong_guesses_at_once_are_counted_as_a_hundred(app, counting, outbox: Outbox):
@@ -96,11 +87,7 @@ def test_a_hundred_wrong_guesses_at_once_are_counted_as_a_hundred(app, counting,
     code = outbox.code(EMAIL)
     wrong = "000000" if code != "000000" else "000001"
 
-    def guess(_number: int) -> bool:
-        with app.app_context():
-            return is_compared(OWNER, wrong)
-
-    at_once(100, guess)
+    guess_at_once(app, *[(OWNER, wrong)] * 100)
 
     with app.app_context():
         assert SignUp.get().tries_left == 0
@@ -114,11 +101,9 @@ def test_guesses_at_once_from_a_hundred_networks_share_one_small_pool(app, count
         begin(OWNER)
         begin("198.51.100.11", "eve")
 
-    def guess(number: int) -> bool:
-        with app.app_context():
-            return is_compared(f"203.0.113.{number}")
+    compared = guess_at_once(app, *((f"203.0.113.{number}",) for number in range(100)))
 
-    assert at_once(100, guess).count(True) == 5
+    assert compared.count(True) == 5
     assert len(counting.compared) <= 5 * 2
     with app.app_context():
         assert {sign_up.tries_left for sign_up in SignUp.select()} == {5}
@@ -131,11 +116,7 @@ def test_guesses_at_once_from_a_hundred_openers_are_fewer_than_their_pools(app, 
             begin(f"203.0.113.{number}", f"eve{number}")
             begin(f"203.0.113.{number}", f"eva{number}")
 
-    def guess(number: int) -> bool:
-        with app.app_context():
-            return is_compared(f"203.0.113.{number % 60}")
-
-    at_once(100, guess)
+    guess_at_once(app, *((f"203.0.113.{number % 60}",) for number in range(100)))
 
     assert len(counting.compared) <= 40 + 14
 

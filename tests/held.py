@@ -1,0 +1,52 @@
+"""`wsgi:app` for tests that hold its clock from another process: what gunicorn loads for them.
+
+What holds stands in `held.json` under INSTANCE_PATH and is read before every request. A file under
+`sending/` there says that a mail is still to be sent.
+"""
+
+import json
+import secrets
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+from runtime import clock
+from runtime.mail import Mail
+from tests.quick import QuickPasswords
+from wsgi import app
+
+
+class WatchedMail(Mail):
+    """Tells other processes while it has something to send."""
+
+    def __init__(self, folder: Path, sender: str):
+        super().__init__(None, sender, folder / "outbox")
+        self._sending = folder / "sending"
+
+    def send(self, *letter) -> None:
+        super().send(*letter)
+        note = self._sending / secrets.token_hex(8)
+        note.touch()
+        threading.Thread(target=self._wait, args=(note,), daemon=True).start()
+
+    def _wait(self, note: Path) -> None:
+        while self.queued:
+            time.sleep(0.005)
+        note.unlink(missing_ok=True)
+
+
+folder = Path(app.config["INSTANCE_PATH"])
+passwords = {False: app.extensions["passwords"], True: QuickPasswords()}
+answer = app.wsgi_app
+
+
+def answer_as_held(environ, start_response):
+    held = json.loads((folder / "held.json").read_text())
+    clock.hold(held["now"] and datetime.fromisoformat(held["now"]))
+    app.extensions["passwords"] = passwords[held["has_quick_passwords"]]
+    return answer(environ, start_response)
+
+
+app.wsgi_app = answer_as_held
+app.extensions["mail"] = WatchedMail(folder, app.config["MAIL_FROM"])
