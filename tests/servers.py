@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,7 +60,7 @@ def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.01)
 
 
-class Server:
+class Server(ABC):
     """A process, its children, and a log."""
 
     def __init__(self, folder: Path):
@@ -68,8 +69,9 @@ class Server:
         self.port = free_port()
         self.process: subprocess.Popen | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """The program that is the server, and its arguments."""
 
     def is_ready(self) -> object:
         """Whether it answers; may raise OSError."""

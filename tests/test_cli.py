@@ -6,6 +6,8 @@ from pathlib import Path
 
 from flask import Flask
 
+from app import create_app
+from runtime.db import db
 from runtime.models import User
 from tests.conftest import Person
 
@@ -62,3 +64,17 @@ def test_the_shell_holds_the_service_by_name(app: Flask):
 def test_rows_print_without_their_secrets(app: Flask, alice: Person):
     with app.app_context():
         assert repr(User.get()) == "<User alice alice@example.org>"
+
+
+def test_a_database_that_was_never_migrated_is_named_in_one_line_and_unhealthy(tmp_path: Path):
+    file = tmp_path / "empty.sqlite3"
+    settings = {"DATABASE_URL": f"sqlite:///{file}", "SECRET_KEY": "a-key-for-tests-" * 3}
+    app = create_app({**settings, "INSTANCE_PATH": str(tmp_path)})
+
+    shown = run(app, "users", "show", "ada@example.org")
+    health = app.test_client().get("/api/v1/infra/health").json
+    db.close_all()
+
+    assert shown.exit_code == 1
+    assert re.fullmatch("Error: [^\n]*no such table: users[^\n]*\n", shown.stderr)
+    assert health["services"]["database"]["status"] == "unhealthy"
