@@ -56,6 +56,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "run_too_many_steps": ("步骤过多，已停止", "The run took too many steps and was stopped."),
     "run_out_of_time": ("用时过长，已停止", "The run took too long and was stopped."),
     "run_interrupted": ("回答因服务中断而停止", "The run was interrupted."),
+    "run_stopped": ("已按要求停止", "Stopped, as was asked for."),
+    "run_out_of_tokens": (
+        "今天的用量已用完，请明天再试",
+        "Today's allowance is used up. Please try again tomorrow.",
+    ),
     "run_internal": ("服务器内部错误，请稍后再试", "Something went wrong on our side."),
     # What the framework refuses, by status.
     "http_400": ("请求格式错误", "The request is malformed."),

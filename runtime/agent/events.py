@@ -27,6 +27,8 @@ class ErrorCode(StrEnum):
     TOO_MANY_STEPS = "too_many_steps"
     OUT_OF_TIME = "out_of_time"
     INTERRUPTED = "interrupted"
+    STOPPED = "stopped"
+    OUT_OF_TOKENS = "out_of_tokens"
     INTERNAL = "internal"
 
 
@@ -42,6 +44,8 @@ SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.TOO_MANY_STEPS: "The run took too many steps.",
     ErrorCode.OUT_OF_TIME: "The run took too long.",
     ErrorCode.INTERRUPTED: "The run was interrupted.",
+    ErrorCode.STOPPED: "Stopped, as was asked for.",
+    ErrorCode.OUT_OF_TOKENS: "Today's allowance is used up.",
     ErrorCode.INTERNAL: "Something went wrong on our side.",
 }
 

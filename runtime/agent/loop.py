@@ -37,6 +37,7 @@ from runtime.agent.providers import (
     TextDelta,
     ToolCallDelta,
 )
+from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import TextCleaner, clean
 from runtime.agent.tools import Context, Tool, cut
 
@@ -71,17 +72,23 @@ def run(
     *,
     run_id: str | None = None,
     context: Context | None = None,
+    stop: Stop | None = None,
 ) -> Iterator[Event]:
     """Answer the last message: the events of one run, from RUN_STARTED to exactly one ending.
 
-    Never raises: a failure is a RUN_ERROR, after the end of what was open. Closing the generator
-    closes the provider's connection at once and emits nothing more.
+    Never raises: a failure is a RUN_ERROR, after the end of what was open, and so is a `stop`,
+    by when the provider's connection is closed. Closing the generator closes it at once too, and
+    emits nothing more.
     """
-    this = _Run(run_id or str(uuid4()), messages, provider, tools, bounds or Bounds(), context)
+    this = _Run(
+        run_id or str(uuid4()), messages, provider, tools, bounds or Bounds(), context, stop
+    )
     yield RunStarted(this.id)
     try:
         yield from this.steps()
         ending: Event = RunFinished(this.id, this.output, this.usage)
+    except Stopped as stopped:
+        ending = RunError(this.id, stopped.code, this.output or None, this.usage)
     except (ProviderError, _Failed) as failure:
         log.warning("run %s failed: %s: %s", this.id, failure.code, failure)
         ending = RunError(this.id, failure.code, this.output or None, this.usage)
@@ -109,6 +116,7 @@ class _Run:
         tools: Sequence[Tool],
         bounds: Bounds,
         context: Context | None,
+        stop: Stop | None,
     ) -> None:
         self.id = run_id
         self.messages = list(messages)
@@ -116,6 +124,7 @@ class _Run:
         self.tools = {tool.name: tool for tool in tools}
         self.bounds = bounds
         self.context = context
+        self.stop = stop or Stop()
         self.deadline = time.monotonic() + bounds.max_seconds
         self.usage = Usage()
         self.chars_left = bounds.max_output_chars
@@ -149,6 +158,7 @@ class _Run:
             list(self.tools.values()),
             deadline=self.deadline,
             silence_seconds=self.bounds.silence_seconds,
+            stop=self.stop,
         )
         with closing(stream):
             for chunk in stream:
@@ -172,7 +182,9 @@ class _Run:
         if tool is None:
             return self._error(call, f"there is no such tool, only {', '.join(self.tools)}")
         try:
-            content = _within(seconds, lambda: tool.call(call.arguments, self.context))
+            content = _within(seconds, lambda: tool.call(call.arguments, self.context), self.stop)
+        except Stopped:
+            raise
         except _TookTooLong:
             return self._error(call, f"the tool gave no result within {seconds:.3g} seconds")
         except ValueError as error:
@@ -187,7 +199,8 @@ class _Run:
         return ToolResult(call.id, call.name, cut(clean(f"Error: {reason}")), is_error=True)
 
     def seconds_left(self) -> float:
-        """The wall time that is left. Raises _Failed when there is none."""
+        """The wall time that is left. Raises _Failed when there is none, Stopped."""
+        self.stop.check()
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise _Failed(ErrorCode.OUT_OF_TIME)
@@ -311,8 +324,8 @@ class _TookTooLong(Exception):
     pass
 
 
-def _within(seconds: float, function: Callable[[], str]) -> str:
-    """The function's result, or what it raises. Raises _TookTooLong when it takes longer.
+def _within(seconds: float, function: Callable[[], str], stop: Stop) -> str:
+    """The function's result, or what it raises. Raises _TookTooLong when it takes longer, Stopped.
 
     It runs in a daemon thread: one that hangs keeps neither the run nor the process.
     """
@@ -327,9 +340,11 @@ def _within(seconds: float, function: Callable[[], str]) -> str:
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(work,), daemon=True).start()
     try:
-        content, error = outcome.get(timeout=seconds)
+        with stop.waking(lambda: outcome.put((None, None))):
+            content, error = outcome.get(timeout=seconds)
     except queue.Empty:
         raise _TookTooLong from None
+    stop.check()
     if error is None:
         return content
     # SystemExit in a tool is that tool's failure, not ours.

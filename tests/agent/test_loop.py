@@ -25,6 +25,7 @@ from runtime.agent.loop import MAX_CALLS_OF_A_STEP, MAX_ID_CHARS, Bounds, run
 from runtime.agent.messages import Message, ToolCall, Usage, from_events
 from runtime.agent.providers import Chunk, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.providers.openai import OpenAIProvider
+from runtime.agent.stop import Stop
 from runtime.agent.tools import Tool, tool
 from tests.agent.completions_server import (
     CLOSE,
@@ -96,7 +97,7 @@ class Steps:
         self.closed = False
 
     def stream(
-        self, messages: Sequence[Message], tools: Sequence[Tool], **_: float
+        self, messages: Sequence[Message], tools: Sequence[Tool], **_: Any
     ) -> Iterator[Chunk]:
         self.asked.append(list(messages))
         try:
@@ -130,7 +131,7 @@ def calling(*calls: tuple[str, str]) -> list[Chunk]:
 
 def test_a_run_calls_a_tool_and_answers(server: CompletionsServer) -> None:
     server.script(tool_answer("echo", '{"word": "hey"}'), answer("You said ", "hey."))
-    events = events_of(server)
+    events = compact(events_of(server))
     assert [event.type for event in events] == [
         "RUN_STARTED",
         "TOOL_CALL_START",
@@ -138,7 +139,6 @@ def test_a_run_calls_a_tool_and_answers(server: CompletionsServer) -> None:
         "TOOL_CALL_END",
         "TOOL_CALL_RESULT",
         "TEXT_MESSAGE_START",
-        "TEXT_MESSAGE_CONTENT",
         "TEXT_MESSAGE_CONTENT",
         "TEXT_MESSAGE_END",
         "RUN_FINISHED",
@@ -370,6 +370,39 @@ def test_closing_a_run_closes_the_connection_at_once(server: CompletionsServer) 
     events.close()
     assert server.left.wait(1) and server.left_at - closed_at < 0.2
     assert list(events) == []
+
+
+def stopped_after(seconds: float, code: ErrorCode = ErrorCode.STOPPED) -> Stop:
+    """A Stop that is said in so many seconds."""
+    stop = Stop()
+    threading.Timer(seconds, stop.set, [code]).start()
+    return stop
+
+
+def test_a_stopped_run_keeps_its_text_and_closes_the_connection(server: CompletionsServer) -> None:
+    server.script(stream(text("Hel"), HANG))
+    provider = OpenAIProvider(server.url, None, "m")
+    began = time.monotonic()
+    events = check_order(run(ASK, provider, TOOLS, stop=stopped_after(0.2)))
+    assert error_of(events) == (ErrorCode.STOPPED, "Hel")
+    assert time.monotonic() - began < 1
+    assert server.left.wait(1)
+
+
+def test_a_run_is_stopped_while_a_tool_works() -> None:
+    began = time.monotonic()
+    provider = Steps(calling(("hang", "{}")), HI)
+    events = check_order(run(ASK, provider, TOOLS, stop=stopped_after(0.2)))
+    assert error_of(events)[0] == ErrorCode.STOPPED
+    assert time.monotonic() - began < 1
+
+
+def test_the_first_reason_to_stop_is_the_one_that_counts() -> None:
+    stop = Stop()
+    stop.set(ErrorCode.INTERRUPTED)
+    stop.set(ErrorCode.STOPPED)
+    events = check_order(run(ASK, Steps(HI), TOOLS, stop=stop))
+    assert error_of(events) == (ErrorCode.INTERRUPTED, None)
 
 
 def test_a_run_lets_go_of_a_provider_that_failed_it() -> None:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, Usage
+from runtime.agent.stop import Stop
 from runtime.agent.tools import Tool
 
 
@@ -63,10 +64,12 @@ class Provider(Protocol):
         *,
         deadline: float,
         silence_seconds: float,
+        stop: Stop,
     ) -> Iterator[Chunk]:
         """One step of the model: what it says, ended by exactly one StepFinished.
 
         A generator: closing it lets go of everything at once. `deadline` is an instant of
-        `time.monotonic`. Raises ProviderError when the step cannot be completed.
+        `time.monotonic`. Raises ProviderError when the step cannot be completed, Stopped as soon
+        as it is told to stop.
         """
         ...

@@ -11,6 +11,7 @@ from typing import Any
 
 from runtime.agent.messages import Message, ToolCall, Usage
 from runtime.agent.providers import Chunk, StepFinished, TextDelta, ToolCallDelta
+from runtime.agent.stop import Stop
 from runtime.agent.tools import Tool
 
 CJK = r"\u3400-\u9fff"
@@ -83,6 +84,7 @@ class EmbeddedProvider:
         *,
         deadline: float,
         silence_seconds: float,
+        stop: Stop,
     ) -> Iterator[Chunk]:
         """One step; see `Provider.stream`. Its usage counts words, which is no token anywhere."""
         turn = _last_turn(messages)

@@ -7,8 +7,10 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +19,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message
-from runtime.agent.providers import Chunk, ProviderError
+from runtime.agent.providers import Chunk, ProviderError, TextDelta, ToolCallDelta
 from runtime.agent.providers.completions import (
     StepReader,
     error_message,
@@ -26,6 +28,7 @@ from runtime.agent.providers.completions import (
     request_body,
 )
 from runtime.agent.providers.patience import Patience, patient_pool
+from runtime.agent.stop import Stop
 from runtime.agent.tools import Tool
 
 log = logging.getLogger(__name__)
@@ -89,20 +92,30 @@ class OpenAIProvider:
         *,
         deadline: float,
         silence_seconds: float,
+        stop: Stop,
     ) -> Iterator[Chunk]:
-        """One step of the model; see `Provider.stream`."""
+        """One step of the model; see `Provider.stream`.
+
+        What arrives together is given together: the deltas of one read are joined.
+        """
         body = request_body(self.model, messages, tools)
         for attempt in range(self._attempts):
+            patience = Patience(silence_seconds, deadline)
             try:
-                yield from self._attempt(body, Patience(silence_seconds, deadline))
+                with stop.waking(patience.abandon):
+                    yield from self._attempt(body, patience)
                 return
             except _Transient as failure:
                 if attempt + 1 == self._attempts:
                     raise
-                self._wait(failure, attempt, deadline)
+                self._wait(failure, attempt, deadline, stop)
+            except ProviderError:
+                stop.check()  # A connection that was closed for it looks like a failure.
+                raise
 
-    def _wait(self, failure: "_Transient", attempt: int, deadline: float) -> None:
-        """Sleep until the next attempt is due. Raises the failure when that is too late."""
+    def _wait(self, failure: "_Transient", attempt: int, deadline: float, stop: Stop) -> None:
+        """Sleep until the next attempt is due. Raises the failure if that is too late, Stopped."""
+        stop.check()
         # Many runs fail at the same moment; they should not all come back at the same moment.
         seconds = self._backoff_seconds * 2**attempt * random.uniform(0.5, 1)
         if failure.retry_after is not None:
@@ -110,7 +123,7 @@ class OpenAIProvider:
         if time.monotonic() + seconds >= deadline:
             raise failure
         log.info("provider: %s; again in %.1f s", failure, seconds)
-        time.sleep(seconds)
+        stop.wait(seconds)
 
     def _attempt(self, body: dict[str, Any], patience: Patience) -> Iterator[Chunk]:
         reader = StepReader()
@@ -219,12 +232,15 @@ def _chunks(
     response: urllib3.BaseHTTPResponse, reader: StepReader, patience: Patience
 ) -> Iterator[Chunk]:
     """What an accepted answer says. Raises ProviderError, also when its end is missing."""
-    for payload in _payloads(response):
-        if payload == DONE:
+    for payloads in _payloads(response, patience):
+        arrived = _Arrived(reader)
+        yield from arrived.chunks(payloads)
+        if arrived.failure:
+            raise arrived.failure
+        if arrived.is_done:
             reader.finish_reason = reader.finish_reason or "stop"
             _drain(response, patience)
             break
-        yield from reader.read(parse(payload))
         if reader.finish_reason:
             patience.silence_seconds = min(patience.silence_seconds, SECONDS_AFTER_FINISH)
     if not reader.finish_reason:
@@ -234,37 +250,76 @@ def _chunks(
         raise protocol_error("an answer without choices")
 
 
-def _payloads(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
-    """The data of each event of a stream, or a whole JSON body and then DONE."""
+class _Arrived:
+    """What has arrived at one time: its chunks, joined, and whether it ends the answer."""
+
+    def __init__(self, reader: StepReader) -> None:
+        self.failure: ProviderError | None = None
+        self.is_done = False
+        self._reader = reader
+
+    def chunks(self, payloads: list[str]) -> Iterator[Chunk]:
+        """The chunks up to the end, or up to what nobody can read, which is kept as `failure`."""
+        read: list[Chunk] = []
+        try:
+            for payload in payloads:
+                if payload == DONE:
+                    self.is_done = True
+                    break
+                read += self._reader.read(parse(payload))
+        except ProviderError as error:
+            self.failure = error
+        return (_joined(list(group)) for _, group in groupby(read, _owner))
+
+
+def _owner(chunk: Chunk) -> object:
+    """What a chunk goes on with: the text, or a call, unless it tells more than arguments."""
+    if isinstance(chunk, TextDelta):
+        return TextDelta
+    is_fragment = isinstance(chunk, ToolCallDelta) and not chunk.id and not chunk.name
+    return chunk.index if is_fragment else chunk
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    first = chunks[0]
+    if len(chunks) == 1:
+        return first
+    if isinstance(first, TextDelta):
+        return TextDelta("".join(chunk.text for chunk in chunks))
+    return replace(first, arguments="".join(chunk.arguments for chunk in chunks))
+
+
+def _payloads(response: urllib3.BaseHTTPResponse, patience: Patience) -> Iterator[list[str]]:
+    """The data of a stream's events, or a whole JSON body and DONE; together what came together."""
     content_type = response.headers.get("Content-Type", "").lower()
     if "html" in content_type:
         raise protocol_error("a web page instead of an answer")
     if "json" in content_type:
-        yield _read(response, MAX_LINE_BYTES)
-        yield DONE
+        yield [_read(response, MAX_LINE_BYTES), DONE]
         return
-    for line in _lines(response):
-        field, _, value = line.decode("utf-8", "replace").partition(":")
-        if field == "data" and value.strip():
-            yield value.strip()
+    for lines in _lines(response, patience):
+        fields = [line.decode("utf-8", "replace").partition(":") for line in lines]
+        payloads = [value.strip() for field, _, value in fields if field == "data"]
+        yield [payload for payload in payloads if payload]
 
 
-def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """Each line as soon as it is complete."""
+def _lines(response: urllib3.BaseHTTPResponse, patience: Patience) -> Iterator[list[bytes]]:
+    """Lines as soon as they are complete; together those that had arrived together."""
     size, pending = 0, bytearray()
     while piece := response.read1(READ_BYTES):
         size += len(piece)
         pending += piece
-        if b"\n" in piece:
+        # A body in chunks is read chunk by chunk, however many of them are here.
+        if b"\n" in pending and (len(pending) > READ_BYTES or not patience.has_arrived()):
             *lines, pending = pending.split(b"\n")
-            yield from lines
+            yield lines
         if len(pending) > MAX_LINE_BYTES:
             raise protocol_error(f"a line of more than {MAX_LINE_BYTES} bytes")
         if size > MAX_ANSWER_BYTES:
             raise ProviderError(ErrorCode.ANSWER_TOO_LONG, f"more than {MAX_ANSWER_BYTES} bytes")
+    *lines, pending = pending.split(b"\n")
     # The last line may lack its newline; one that was cut short is none.
-    if pending.rstrip().endswith((b"}", DONE.encode())):
-        yield pending
+    yield [*lines, pending] if pending.rstrip().endswith((b"}", DONE.encode())) else lines
 
 
 def _read(response: urllib3.BaseHTTPResponse, limit: int) -> str:

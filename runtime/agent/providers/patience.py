@@ -6,9 +6,10 @@ would never meet it; here each read waits for no longer than the deadline is awa
 
 import io
 import socket
+import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from http.client import HTTPResponse
 from typing import Any
@@ -16,6 +17,9 @@ from typing import Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+# Some two hundred tokens in their frames.
+BUFFER_BYTES = 1 << 16
 
 
 class Patience:
@@ -27,6 +31,8 @@ class Patience:
     def __init__(self, silence_seconds: float, deadline: float) -> None:
         self.silence_seconds = silence_seconds
         self.deadline = deadline
+        self.reader: _PatientReader | None = None
+        self._is_abandoned = False
 
     @property
     def seconds_left(self) -> float:
@@ -34,9 +40,21 @@ class Patience:
 
     def next_wait(self) -> float:
         """How long the next read may take. Raises TimeoutError past the deadline."""
+        if self._is_abandoned:
+            raise ConnectionAbortedError("nobody waits for the answer any more")
         if self.seconds_left <= 0:
             raise TimeoutError("the deadline has passed")
         return min(self.silence_seconds, self.seconds_left)
+
+    def has_arrived(self) -> bool:
+        """Whether more of the answer is here already, so that reading on waits for nothing."""
+        return self.reader is not None and self.reader.has_arrived()
+
+    def abandon(self) -> None:
+        """Close the connection, from any thread: whoever waits for a read of it waits no more."""
+        self._is_abandoned = True
+        if self.reader:
+            self.reader.shut()
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -56,13 +74,34 @@ class _PatientReader(io.RawIOBase):
         self._raw = raw
         self._sock = sock
         self._patience = patience
+        self._may_wait = True
+        self.buffered = io.BufferedReader(self, BUFFER_BYTES)
+        patience.reader = self
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._patience.next_wait())
-        return self._raw.readinto(buffer)
+        self._sock.settimeout(self._patience.next_wait() if self._may_wait else 0)
+        try:
+            return self._raw.readinto(buffer)
+        except ssl.SSLWantReadError:  # BlockingIOError, as a plain socket's reader has it, is None
+            return None
+
+    def has_arrived(self) -> bool:
+        self._may_wait = False
+        try:
+            # The end of the last chunk's line may be left of it.
+            return not self.buffered.closed and len(self.buffered.peek(1)) > len(b"\r\n")
+        except (OSError, ValueError):  # The next read meets it again.
+            return False
+        finally:
+            self._may_wait = True
+
+    def shut(self) -> None:
+        with suppress(OSError):
+            # Not the method of a TLS socket, which would take its state from under a reader.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._raw.close()
@@ -72,8 +111,7 @@ class _PatientReader(io.RawIOBase):
 class _PatientResponse(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        reader = _PatientReader(self.fp.detach(), sock, _patience.get())
-        self.fp = io.BufferedReader(reader)
+        self.fp = _PatientReader(self.fp.detach(), sock, _patience.get()).buffered
 
 
 class _Connection(HTTPConnection):

@@ -9,6 +9,7 @@ from runtime.agent.loop import run
 from runtime.agent.messages import Message, from_events
 from runtime.agent.providers import TextDelta
 from runtime.agent.providers.embedded import EmbeddedProvider
+from runtime.agent.stop import Stop
 from runtime.agent.tools import load_tools
 from tests.agent.order import check_order
 from tests.agent.test_builtin import AdaAtNoon
@@ -103,6 +104,10 @@ def test_usage_is_counted_in_words() -> None:
 def test_a_strange_result_is_told_as_it_is(content: str) -> None:
     question = Message("user", "time")
     result = Message("tool", content, tool_call_id="c", tool_name="current_time")
-    chunks = list(EmbeddedProvider().stream([question, result], [], deadline=0, silence_seconds=0))
+    chunks = list(
+        EmbeddedProvider().stream(
+            [question, result], [], deadline=0, silence_seconds=0, stop=Stop()
+        )
+    )
     said = "".join(chunk.text for chunk in chunks if isinstance(chunk, TextDelta))
     assert said == f"[embedded model] current_time failed: {content}"

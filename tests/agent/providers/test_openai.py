@@ -17,6 +17,7 @@ from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, ToolCall, Usage
 from runtime.agent.providers import Chunk, ProviderError, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.providers.openai import OpenAIProvider
+from runtime.agent.stop import Stop, Stopped
 from tests.agent.completions_server import (
     CLOSE,
     DONE,
@@ -60,8 +61,10 @@ def open_stream(
     **kwargs: Any,
 ) -> Iterator[Chunk]:
     deadline = time.monotonic() + seconds
-    tools = kwargs.pop("tools", [])
-    return provider.stream(messages, tools, deadline=deadline, silence_seconds=silence_seconds)
+    tools, stop = kwargs.pop("tools", []), kwargs.pop("stop", None) or Stop()
+    return provider.stream(
+        messages, tools, deadline=deadline, silence_seconds=silence_seconds, stop=stop
+    )
 
 
 def ask(server: CompletionsServer, *args: Any, **kwargs: Any) -> list[Chunk]:
@@ -93,7 +96,7 @@ def calls(chunks: list[Chunk]) -> dict[int, tuple[str | None, str | None, str]]:
 
 
 def test_an_answer_is_streamed_with_its_usage(server: CompletionsServer) -> None:
-    server.script(answer("Hel", "lo"))
+    server.script(stream(text("Hel"), Pause(0.05), text("lo"), finish(), usage(7, 3), DONE))
     assert ask(server) == [
         TextDelta("Hel"),
         TextDelta("lo"),
@@ -519,6 +522,61 @@ def test_a_delta_arrives_as_soon_as_its_line_is_complete(server: CompletionsServ
     chunks = open_stream(provider_for(server))
     assert next(chunks) == TextDelta("Hi")
     assert time.monotonic() - began < 0.3
+
+
+def test_what_arrives_together_is_one_delta(server: CompletionsServer) -> None:
+    calls = [call(0, "a", "where", "{"), call(0, arguments='"x"'), call(0, arguments=": 1}")]
+    parts = [text("Hel"), text("lo"), *calls, finish("tool_calls")]
+    server.script(stream("".join(f"data: {json.dumps(part)}\n\n" for part in parts), DONE))
+    *chunks, _end = ask(server)
+    assert chunks == [
+        TextDelta("Hello"),
+        ToolCallDelta(0, "a", "where", "{"),
+        ToolCallDelta(0, arguments='"x": 1}'),
+    ]
+
+
+def test_chunks_of_http_that_are_here_are_read_together(server: CompletionsServer) -> None:
+    server.script(stream(*[text("x")] * 500, finish(), DONE))
+    chunks = ask(server)
+    assert joined(chunks) == "x" * 500
+    assert len(chunks) < 250
+
+
+def test_a_stream_is_stopped_from_another_thread(server: CompletionsServer) -> None:
+    server.script(stream(text("Hi"), HANG))
+    stop = Stop()
+    chunks = open_stream(provider_for(server), stop=stop)
+    assert next(chunks) == TextDelta("Hi")
+    threading.Timer(0.1, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        next(chunks)
+    assert time.monotonic() - began < 0.5
+    assert server.left.wait(1)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(parts=(HANG,), status=0), plain({}, 429, Retry_After="30")],
+    ids=["before the headers", "while it waits to try again"],
+)
+def test_a_stream_is_stopped_before_it_begins(server: CompletionsServer, reply: Reply) -> None:
+    server.script(reply)
+    stop = Stop()
+    threading.Timer(0.1, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        list(open_stream(provider_for(server), seconds=60, silence_seconds=60, stop=stop))
+    assert time.monotonic() - began < 1
+
+
+def test_nothing_is_asked_after_a_stop(server: CompletionsServer) -> None:
+    stop = Stop()
+    stop.set()
+    with pytest.raises(Stopped):
+        list(open_stream(provider_for(server), stop=stop))
+    assert server.requests == []
 
 
 def test_closing_the_stream_closes_the_connection_at_once(server: CompletionsServer) -> None:
