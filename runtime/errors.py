@@ -103,6 +103,21 @@ class ChatNotFound(Failure):
     code = "chat_not_found"
 
 
+class RunNotFound(Failure):
+    """There is no such run in this chat of this user's."""
+
+    code = "run_not_found"
+
+
+class IdempotencyKeyReused(InvalidParameters):
+    """The key was used before, with another body."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self):
+        super().__init__(Fault("Idempotency-Key", "idempotency_key_reused"))
+
+
 class ChatBusy(Failure):
     """Another run in this chat has not ended."""
 

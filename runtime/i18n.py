@@ -25,6 +25,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "forbidden": ("无权限访问", "You have no access to this."),
     "user_not_found": ("用户不存在", "There is no such user."),
     "chat_not_found": ("对话不存在", "There is no such chat."),
+    "run_not_found": ("该次回答不存在", "There is no such run in this chat."),
+    "idempotency_key_reused": (
+        "该 Idempotency-Key 已用于另一个请求",
+        "This Idempotency-Key was used with another request.",
+    ),
     "chat_busy": (
         "上一条消息仍在处理中，请稍候",
         "The previous message is still being answered. Please wait.",
@@ -82,6 +87,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "The Content-Type must be application/json.",
     ),
     "not_a_string": ("应为字符串", "This must be a string."),
+    "not_an_event_id": ("应为事件的编号", "This must be an event's number."),
+    "not_an_idempotency_key": (
+        "应为 1 至 255 个可见的 ASCII 字符",
+        "This must be 1 to 255 visible ASCII characters.",
+    ),
     "not_a_uuid": ("应为 UUID", "This must be a UUID."),
     "too_short": ("至少需要 {} 个字符", "This needs at least {} characters."),
     "too_long": ("最多 {} 个字符", "This may have at most {} characters."),

@@ -287,6 +287,7 @@ class Run(Model):
     """One message of the user and all that the agent did about it.
 
     `finished_at` is NULL while it runs; a run whose lease has lapsed died with its process.
+    `error` is the code of what ended it before its answer was complete.
     """
 
     chat = ForeignKeyField(Chat, backref="runs", on_delete="CASCADE", index=False)
@@ -295,13 +296,28 @@ class Run(Model):
     finished_at = InstantField(null=True)
     input_tokens = IntegerField(null=True)
     output_tokens = IntegerField(null=True)
+    error = CharField(null=True)
+    stop_requested_at = InstantField(null=True)
 
     class Meta:
         table_name = "runs"
         indexes = ((("chat", "created_at"), False),)
 
     def __repr__(self):
-        return f"<Run {self.chat_id} {'finished' if self.finished_at else 'running'}>"
+        return f"<Run {self.chat_id} {self.status}>"
+
+    @classmethod
+    def find(cls, user: User, chat_id: UUID, run_id: UUID) -> "Run | None":
+        """A run of this chat, if the chat is this user's."""
+        owned = (cls.id == run_id) & (Chat.id == chat_id) & (Chat.user == user.id)
+        return cls.select(cls).join(Chat).where(owned).get_or_none()
+
+    @property
+    def status(self) -> str:
+        """running, finished, failed, or stopped because somebody asked for it."""
+        if self.finished_at is None:
+            return "running"
+        return {None: "finished", "stopped": "stopped"}.get(self.error, "failed")
 
 
 # The database itself sees to it that a chat has one run at a time.
@@ -311,13 +327,18 @@ Run.add_index(
 
 
 class RunEvent(Model):
-    """The journal of a run: its events as they are on the wire, numbered from 1."""
+    """The journal of a run: its events as they are on the wire, numbered from 1.
+
+    `pieces` has the lengths of the deltas that were joined into this one; it has the last one's
+    number. The `error` of a RUN_ERROR is its code, for every reader's own language.
+    """
 
     id = None
     created_at = None
     run = ForeignKeyField(Run, backref="events", on_delete="CASCADE", index=False)
     number = IntegerField()
     data = TextField()
+    pieces = TextField(null=True)
 
     class Meta:
         table_name = "run_events"

@@ -142,6 +142,12 @@ class Person:
     def chat(self, message: str, session_id: str | None = None) -> TestResponse:
         return self.post("/agent-chats", {"message": message, "session_id": session_id})
 
+    def stream(self, message: str, session_id: str | None = None, **headers: str) -> TestResponse:
+        """The answer to a message as it happens; `Idempotency_Key="…"` is a header."""
+        body = {"message": message, "session_id": session_id}
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.post("/agent-chats", body, headers={"Accept": "text/event-stream", **given})
+
     def refresh(self, refresh_token: str | None = None) -> TestResponse:
         token = refresh_token or self.tokens["refresh_token"]
         return self.post("/auth/sessions/refresh", {"refresh_token": token})
@@ -341,6 +347,14 @@ def at_once(*calls: Callable) -> list:
 
     with ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(run, calls))
+
+
+def events_in(stream: TestResponse | bytes) -> list[tuple[int, dict]]:
+    """The numbers and the events of a stream of Server-Sent Events, as far as it came."""
+    text = (stream if isinstance(stream, bytes) else stream.data).decode()
+    assert "\r" not in text
+    frames = [frame for frame in text.split("\n\n")[:-1] if frame != ":"]
+    return [(int(id[4:]), json.loads(data[6:])) for id, data in map(str.splitlines, frames)]
 
 
 def instant(text: str) -> datetime:

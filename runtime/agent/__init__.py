@@ -6,7 +6,7 @@ Knows neither Flask nor a database. `run` is the whole of it: messages in, AG-UI
 from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunStarted, compact
 from runtime.agent.loop import Bounds, run
 from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history, from_events
-from runtime.agent.stop import Stop
+from runtime.agent.stop import Stop, Stopped
 from runtime.agent.tools import Context, Tool, load_tools, tool
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "Stop",
+    "Stopped",
     "Tool",
     "ToolCall",
     "ToolResult",

@@ -7,6 +7,7 @@ has none, because it is found by its `tool_call_id`.
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from functools import cache
 from itertools import count, groupby
 from typing import Any, ClassVar
 
@@ -59,11 +60,16 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """The event as it goes over the wire and into a journal; never a null in it."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("wire", 1)}
+        values = [(name, getattr(self, name)) for name in _wire_fields(type(self))]
         return {
             "type": self.type,
-            **{name: value for name, value in values.items() if value is not None},
+            **{name: value for name, value in values if value is not None},
         }
+
+
+@cache
+def _wire_fields(kind: type[Event]) -> list[str]:
+    return [each.name for each in fields(kind) if each.metadata.get("wire", True)]
 
 
 @dataclass(frozen=True)

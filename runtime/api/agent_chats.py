@@ -3,37 +3,106 @@
 from ..errors import (
     ChatBusy,
     ChatNotFound,
+    IdempotencyKeyReused,
     InvalidAccessToken,
     InvalidParameters,
     NotAuthenticated,
+    RunNotFound,
     TooManyRequests,
 )
+from ..models import Run
 from ..services import runs
+from ..services.journal import Entry
 from ..services.runs import Answer
-from . import http
+from . import http, streams
 from .blueprint import Blueprint
 from .guards import current_user
-from .schemas import CreateRunSchema, RunSchema
+from .schemas import (
+    CreateRunSchema,
+    IdempotencySchema,
+    ResumeSchema,
+    RunPathSchema,
+    RunSchema,
+    RunStateSchema,
+)
+from .streams import EventStream
 
 blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 Agent 对话。")
 
 
 @blp.route("/agent-chats", methods=["POST"])
 @blp.arguments(CreateRunSchema)
-@blp.response(200, RunSchema)
+@blp.arguments(IdempotencySchema, location="headers")
+@blp.response(200, RunSchema, may_stream=True)
 @blp.fails(
     NotAuthenticated,
     InvalidAccessToken,
     ChatNotFound,
     ChatBusy,
     InvalidParameters,
+    IdempotencyKeyReused,
     TooManyRequests,
 )
-def create_run(body: dict) -> Answer:
+def create_run(body: dict, headers: dict) -> Answer | EventStream:
     """运行 Agent 对话(需要认证)。
 
-    事件的名称与顺序遵循 AG-UI；最后一个是 RUN_FINISHED，模型出错时是 RUN_ERROR，此时 `output`
-    是已有的文字。`session_id` 省略或为新的 UUID 时开始新对话。同一对话同时只运行一条消息，
+    事件的名称与顺序遵循 AG-UI；最后一个是 RUN_FINISHED，模型出错或被停止时是 RUN_ERROR，此时
+    `output` 是已有的文字。`session_id` 省略或为新的 UUID 时开始新对话。同一对话同时只运行一条消息，
     否则为 409。
+
+    `Accept: text/event-stream` 时事件边发生边发送，每个事件的 `id` 是它的编号，响应头
+    `Content-Location` 是断开后续读的地址。无论以哪种方式，连接断开都不会停止运行。带着同一个
+    `Idempotency-Key` 重发同样的请求，得到的是同一次运行；请求内容不同则为 422。
     """
-    return runs.answer(current_user(), **body, language=http.language())
+    if not streams.is_wanted():
+        return runs.answer(current_user(), **body, **headers, language=http.language())
+    return _stream(runs.start(current_user(), **body, **headers), after=0)
+
+
+@blp.route("/agent-chats/<session_id>/runs/<run_id>/events", methods=["GET"])
+@blp.arguments(RunPathSchema, location="path")
+@blp.arguments(ResumeSchema, location="headers")
+@blp.response(200, may_stream=True)
+@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters)
+def get_run_events(path: dict, headers: dict, **_path: str) -> EventStream:
+    """续读一次运行的事件(需要认证)。
+
+    发送 `Last-Event-ID` 之后的所有事件，没有该请求头时从第一个开始；运行中的则继续到结束。
+    同一条消息相邻的 delta 可能合并为一个事件，其编号是最后一个的编号。
+    """
+    return _stream(runs.get(current_user(), *path.values()), after=int(headers["after"]))
+
+
+@blp.route("/agent-chats/<session_id>/runs/<run_id>", methods=["GET"])
+@blp.arguments(RunPathSchema, location="path")
+@blp.response(200, RunStateSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters)
+def get_run(path: dict, **_path: str) -> Run:
+    """查询一次运行的状态与用量(需要认证)。
+
+    `input_tokens` 与 `output_tokens` 是模型报告的用量；没有报告时为 null。
+    """
+    return runs.get(current_user(), *path.values())
+
+
+@blp.route("/agent-chats/<session_id>/runs/<run_id>/cancel", methods=["POST"])
+@blp.arguments(RunPathSchema, location="path")
+@blp.response(200, RunStateSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters, TooManyRequests)
+def cancel_run(path: dict, **_path: str) -> Run:
+    """停止一次运行(需要认证)。
+
+    与模型的连接关闭之后才返回，无论运行在哪个进程。已写出的文字保留在对话中，最后一个事件是
+    RUN_ERROR，状态为 `stopped`。已经结束的运行保持原样。
+    """
+    return runs.stop(current_user(), *path.values())
+
+
+def _stream(run: Run, after: int) -> EventStream:
+    language = http.language()
+
+    def frame(entry: Entry) -> str:
+        return streams.frame(entry.number, runs.rendered(entry, language))
+
+    location = f"{blp.url_prefix}/agent-chats/{run.chat_id}/runs/{run.id}/events"
+    return EventStream(*runs.follow(run), after, frame, location=location)

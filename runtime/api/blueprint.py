@@ -12,9 +12,10 @@ from flask import Response
 
 from .. import i18n
 from ..errors import Failure, Fault, Unavailable
-from . import guards, http, problems
+from . import guards, http, problems, streams
 from .parser import Parser
-from .schemas import InvalidParametersSchema, ProblemSchema
+from .schemas import ID, EventSchema, InvalidParametersSchema, ProblemSchema
+from .streams import EventStream
 
 # What any route may answer besides what is its own; the route document tells them once.
 COMMON_STATUSES = (400, 413, 500, 503)
@@ -42,8 +43,13 @@ class Blueprint(flask_smorest.Blueprint):
         """What the route takes, read with one schema that is made once."""
         return super().arguments(schema(), location=location)
 
-    def response(self, status_code: int, schema: type[ma.Schema] | None = None) -> Callable:
-        """What the route answers when all is well: what it returns, dumped, as JSON."""
+    def response(
+        self, status_code: int, schema: type[ma.Schema] | None = None, *, may_stream: bool = False
+    ) -> Callable:
+        """What the route answers when all is well: what it returns, dumped, as JSON.
+
+        With `may_stream` it may be an EventStream too.
+        """
         document = super().response(status_code, schema, headers=_HEADERS)
         dump = schema().dump if schema else None
 
@@ -51,9 +57,12 @@ class Blueprint(flask_smorest.Blueprint):
             @wraps(document(function))
             def answer(*args, **kwargs):
                 result = function(*args, **kwargs)
+                if may_stream and isinstance(result, EventStream):
+                    return streams.respond(result)
                 body = http.encode(dump(result)) if dump else None
                 return Response(body, status_code, mimetype="application/json")
 
+            answer.streams = may_stream
             return answer
 
         return decorate
@@ -61,10 +70,14 @@ class Blueprint(flask_smorest.Blueprint):
     def add_url_rule(self, rule, endpoint=None, view_func=None, *args, **kwargs):
         """Register a route; its name is its operation's too."""
         path = self.url_prefix + rule.replace("<username>", "ada")
+        for name in ("session_id", "run_id"):
+            path = path.replace(f"<{name}>", ID)
         responses = {
             status: _response(status, codes, path, _fault(view_func))
             for status, codes in _codes(view_func).items()
         }
+        if getattr(view_func, "streams", False):
+            responses[200] = {"headers": _HEADERS | _STREAM_HEADERS, "content": _STREAM}
         document = self.doc(operationId=view_func.__name__, responses=responses)
         super().add_url_rule(rule, endpoint, document(view_func), *args, **kwargs)
 
@@ -123,6 +136,18 @@ _HEADERS = {
 }
 _PROBLEM_HEADERS = {
     "Content-Language": _header("`detail` 的语言", type="string", enum=list(i18n.LANGUAGES))
+}
+_STREAM = {
+    streams.MEDIA_TYPE: {
+        "schema": {"type": "string"},
+        "example": streams.frame(3, http.encode(EventSchema.example).decode().strip()),
+    }
+}
+_STREAM_HEADERS = {
+    "Content-Location": {
+        "description": "流可以从这里续读，带上 `Last-Event-ID`。",
+        "schema": {"type": "string"},
+    }
 }
 _CHALLENGE = _header("RFC 6750 §3.", type="string", pattern="^Bearer")
 _RETRY = _header("需要等待的秒数", type="integer", minimum=1)

@@ -10,6 +10,7 @@ from flask import current_app
 from werkzeug.http import HTTP_STATUS_CODES
 
 from ..config import ROOT
+from . import streams
 from .blueprint import COMMON_STATUSES
 from .problems import MEDIA_TYPE
 
@@ -50,6 +51,8 @@ TAIL = """\
 401 带 `WWW-Authenticate`，429 与 503 带 `Retry-After`（秒），每个响应都带 `X-Request-ID`。
 `detail` 默认为中文，`Accept-Language` 偏好英文时为英文。前端应优先读取 `detail` 字段显示给用户。
 """
+
+PLACES = {"path": "Path Parameters", "query": "Query Parameters", "header": "Headers"}
 
 
 def render() -> str:
@@ -103,7 +106,7 @@ def _route(spec: dict, method: str, path: str, operation: dict) -> str:
 
 def _parameters(operation: dict) -> list[str]:
     found = []
-    for place, title in (("path", "Path Parameters"), ("query", "Query Parameters")):
+    for place, title in PLACES.items():
         given = [p for p in operation.get("parameters", ()) if p["in"] == place]
         lines = [f"- `{p['name']}`: {_words(p['schema'])}{_required(p)}" for p in given]
         if lines:
@@ -112,7 +115,7 @@ def _parameters(operation: dict) -> list[str]:
 
 
 def _required(parameter: dict) -> str:
-    return " (required)" if parameter["in"] == "query" and parameter.get("required") else ""
+    return " (required)" if parameter["in"] != "path" and parameter.get("required") else ""
 
 
 def _responses(spec: dict, responses: dict) -> list[str]:
@@ -124,8 +127,11 @@ def _responses(spec: dict, responses: dict) -> list[str]:
                 failures.append(f"- {status}: {response['description']}")
             continue
         text = f"**Response:** {status} {HTTP_STATUS_CODES[int(status)]}"
-        for media in content.values():
-            text += f"\n\n```json\n{_shape(spec, media['schema'], brief=True)}\n```"
+        for name, media in content.items():
+            if name == streams.MEDIA_TYPE:
+                text += f"\n\n`{name}`:\n\n```\n{media['example'].strip()}\n```"
+            else:
+                text += f"\n\n```json\n{_shape(spec, media['schema'], brief=True)}\n```"
         found.append(text)
     if failures:
         found.append("\n".join(["**Errors:**", *failures]))
@@ -146,10 +152,12 @@ def _shape(spec: dict, schema: dict, brief: bool = False) -> str:
             for name, inner in schema["properties"].items()
         ]
         return f"{{ {', '.join(fields)} }}"
-    if "enum" in schema and len(schema["enum"]) <= 3:
+    if "enum" in schema and len(schema["enum"]) <= 4:
         return " | ".join(f'"{value}"' for value in schema["enum"])
     if schema.get("type") in ("integer", "number"):
         return str(schema.get("examples", [0])[0])
+    if schema.get("type") == ["integer", "null"]:
+        return f"{schema['examples'][0]} | null"
     return f'"{_words(schema, brief)}"'
 
 

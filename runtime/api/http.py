@@ -147,7 +147,7 @@ def _answer_options() -> Response | None:
         return response
     response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
     response.headers["Access-Control-Allow-Headers"] = (
-        "Authorization, Content-Type, Accept-Language, X-Request-ID"
+        "Authorization, Content-Type, Accept-Language, Idempotency-Key, Last-Event-ID, X-Request-ID"
     )
     response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
     return response
@@ -158,6 +158,8 @@ def _add_cors(response: Response) -> Response:
     origin = _allowed_origin()
     if origin:
         response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
+        response.headers["Access-Control-Expose-Headers"] = (
+            "Content-Location, Retry-After, X-Request-ID"
+        )
     response.vary.add("Origin")
     return response

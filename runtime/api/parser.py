@@ -28,7 +28,12 @@ class _InvalidJSON(ValueError):
 class Parser(FlaskParser):
     """webargs, with our own reading of JSON, no unknown parameters and no repeated ones."""
 
-    DEFAULT_UNKNOWN_BY_LOCATION = {"json": ma.RAISE, "query": ma.RAISE, "path": ma.RAISE}
+    DEFAULT_UNKNOWN_BY_LOCATION = {
+        "json": ma.RAISE,
+        "query": ma.RAISE,
+        "path": ma.RAISE,
+        "headers": ma.EXCLUDE,
+    }
 
     def load_json(self, req: Request, schema: ma.Schema):
         """The body. Raises InvalidParameters when it is not a JSON object."""

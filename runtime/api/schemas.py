@@ -283,6 +283,47 @@ class CreateRunSchema(Schema):
     )
 
 
+class IdempotencySchema(Schema):
+    key = String(
+        data_key="Idempotency-Key",
+        low=1,
+        high=255,
+        pattern=r"[!-~]+",
+        mismatch="not_an_idempotency_key",
+        load_default=None,
+        example="8e03978e-40d5-43dd-bc93-6894a57f9324",
+    )
+
+
+class ResumeSchema(Schema):
+    after = String(
+        data_key="Last-Event-ID",
+        pattern=r"[0-9]{1,9}",
+        mismatch="not_an_event_id",
+        load_default="0",
+        example="17",
+    )
+
+
+class RunPathSchema(Schema):
+    session_id = Id(required=True)
+    run_id = Id(required=True)
+
+
+class RunStateSchema(AnswerSchema):
+    id = Id(required=True)
+    session_id = Id(required=True, attribute="chat_id")
+    status = Word("running", "finished", "failed", "stopped", required=True)
+    input_tokens = ma.fields.Integer(
+        required=True, allow_none=True, metadata={"minimum": 0, "examples": [128]}
+    )
+    output_tokens = ma.fields.Integer(
+        required=True, allow_none=True, metadata={"minimum": 0, "examples": [42]}
+    )
+    created_at = Instant(required=True)
+    finished_at = Instant(required=True, allow_none=True)
+
+
 _EVENT_TYPES = [event.type for event in events.Event.__subclasses__()]
 _RUN_ID = "9b2f6f5e-2f0b-4d0c-8f57-6a4f1f6f1f0a"
 _MESSAGE_ID = "7d0e6f0a-6df5-4f4f-9a7c-6f7b0b6b0f7e"
@@ -308,6 +349,16 @@ class EventSchema(AnswerSchema):
     error = String()
 
 
+class Events(ma.fields.List):
+    """Events as the journal has them: on the wire's own shape already."""
+
+    def __init__(self, **kwargs):
+        super().__init__(ma.fields.Nested(EventSchema), **kwargs)
+
+    def _serialize(self, value: list[dict], attr, obj, **kwargs):
+        return value
+
+
 class RunSchema(AnswerSchema):
     example = {
         "session_id": ID,
@@ -323,7 +374,7 @@ class RunSchema(AnswerSchema):
 
     session_id = Id(required=True)
     output = String(required=True)
-    events = ma.fields.List(ma.fields.Nested(EventSchema), required=True)
+    events = Events(required=True)
 
 
 # Health

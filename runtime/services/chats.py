@@ -4,6 +4,7 @@ import json
 from uuid import UUID
 
 from ..agent import Message, cut_history, from_events
+from ..db import Prepared, make_row
 from ..errors import ChatNotFound
 from ..models import Chat, Run, RunEvent, User
 
@@ -16,10 +17,14 @@ def find(user: User, chat_id: UUID) -> Chat | None:
 
     Raises ChatNotFound when it is somebody else's.
     """
-    chat = Chat.get_or_none(id=chat_id)
+    rows = _CHAT.rows(chat_id.hex)
+    chat = make_row(Chat, rows[0]) if rows else None
     if chat and chat.user_id != user.id:
         raise ChatNotFound
     return chat
+
+
+_CHAT = Prepared(lambda chat_id: Chat.select().where(Chat.id == chat_id))
 
 
 def history(chat: Chat, max_chars: int) -> list[Message]:

@@ -1,42 +1,44 @@
-"""One run's life: claim the chat, journal what happens, be found dead when its process died.
+"""One run's life: claim the chat, run the agent on a thread of its own, stop, be asked about.
 
-The agent makes events and knows nothing of this; the journal in the database is what a run leaves
-behind. Whoever asked is one reader of it.
+The agent makes events and knows nothing of this; they go to the journal (`.journal`), and whoever
+asks reads them there. No reader owns a run: it goes on when nobody listens.
 """
 
 import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from flask import Flask, current_app
-from peewee import IntegrityError, Query, fn
+from peewee import Insert, IntegrityError, SqliteDatabase
 
 from .. import agent, clock, i18n, logs, metrics
-from ..agent import Bounds, Event, Message, RunError, RunFinished, Tool
+from ..agent import Bounds, Event, Message, RunError, Stopped, Tool
 from ..agent.providers.embedded import EmbeddedProvider
 from ..agent.providers.openai import OpenAIProvider
 from ..config import ConfigError
 from ..db import Prepared, db, from_now, release
-from ..errors import ChatBusy, TooManyRequests
-from ..models import Chat, Run, RunEvent, User
+from ..errors import ChatBusy, IdempotencyKeyReused, RunNotFound, TooManyRequests
+from ..models import Chat, Run, User
 from ..ratelimit import RUNS_PER_USER, limiter
 from . import chats
+from .journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
-# A killed process locks its chats for LEASE_SECONDS; a live one renews in time to miss two turns.
-LEASE_SECONDS = 15
-RENEWAL_SECONDS = 5
 RUNS_AT_ONCE_PER_USER = 8
+RUNS_AT_ONCE = 1000
 FULL_RETRY_SECONDS = 5
-# How much of a run's text a killed process may take with it.
-FLUSH_SECONDS = 0.25
+# How often all runs of a process may wake their threads together; what has arrived meanwhile
+# travels together. One alone wakes for every token, a thousand four times a second.
+WAKES_A_SECOND = 2000
+# Shorter ones are not worth a switch of threads.
+MIN_PAUSE_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
@@ -63,276 +65,286 @@ class Agent:
             max_output_chars=config["AGENT_MAX_OUTPUT_CHARS"],
             tool_seconds=config["AGENT_TOOL_SECONDS"],
         )
-        self.leases = Leases()
-        self.places = Places(max(1, config["WEB_THREADS"] * 3 // 4), RUNS_AT_ONCE_PER_USER)
+        self.journal = Journal()
+        self.places = Places("runs-at-once", RUNS_AT_ONCE, RUNS_AT_ONCE_PER_USER)
+        # Those that wait for an answer hold a thread each, and others must be served.
+        waiting = max(1, config["WEB_THREADS"] * 3 // 4)
+        self.seats = Places("waiting-for-runs", waiting, waiting)
 
 
-def answer(user: User, message: str, session_id: UUID | None, language: str) -> Answer:
-    """Run the agent on a message and wait for its end; a run that fails has an answer too.
+def start(
+    user: User,
+    message: str,
+    session_id: UUID | None,
+    key: str | None = None,
+    *,
+    here: bool = False,
+) -> Run:
+    """Let the agent run on a message; the run goes to its end whether or not anybody follows it.
 
-    The run goes to its end whether or not anybody still waits for it. Raises ChatNotFound,
-    ChatBusy, TooManyRequests.
+    It does on a thread of its own, or `here`, and then this is back when all is said.
+    With a `key` that this user has used before it is that run again, whatever has become of it.
+    Raises ChatNotFound, ChatBusy, TooManyRequests, IdempotencyKeyReused when the key was used for
+    something else.
     """
+    run_id = uuid5(user.id, key) if key else uuid4()
+    chat_id = session_id or (uuid5(run_id, "chat") if key else uuid4())
+    if key and (known := _known(run_id, chat_id, message)):
+        return known
     limiter.hit(RUNS_PER_USER, str(user.id))
     shared: Agent = current_app.extensions["agent"]
-    with shared.places.taken(user.id):
-        run, said = _begin(user, message, session_id, language)
-        events = agent.compact(execute(run, said, user, language))
-    wire = [_wire(event, language) for event in events]
-    return Answer(run.chat_id, wire[-1].get("output", ""), wire)
-
-
-def execute(run: Run, said: list[Message], user: User, language: str) -> Iterator[Event]:
-    """The events of a claimed run, after what was said, as they happen, each journalled.
-
-    No connection is held.
-    """
-    shared: Agent = current_app.extensions["agent"]
-    release()
-    events = agent.run(
-        [Message("system", shared.instructions), *said, Message("user", run.message)],
-        shared.provider,
-        shared.tools,
-        shared.bounds,
-        run_id=str(run.id),
-        context=_Context(user),
-    )
-    with shared.leases.hold(run.id):
-        yield from _journalled(run, events, language)
-
-
-def _begin(
-    user: User, message: str, chat_id: UUID | None, language: str
-) -> tuple[Run, list[Message]]:
-    """The chat's one run, and what was said before; the chat is made now when nobody has it.
-
-    Raises ChatNotFound, ChatBusy.
-    """
-    chat = chats.find(user, chat_id) if chat_id else None
-    if chat is None:
-        try:
-            with db.atomic():
-                chat = Chat(id=chat_id or uuid4(), user=user)
-                _NEW_CHAT.rows(chat.id.hex, user.id.hex)
-                return _insert(chat, message), []
-        except IntegrityError:
-            chat = chats.find(user, chat_id) if chat_id else None
-            if chat is None:  # Not that another request had made it since we looked.
-                raise
-    run = _claim(chat, message, language)
-    return run, chats.history(chat, current_app.extensions["agent"].history_chars)
-
-
-def _claim(chat: Chat, message: str, language: str) -> Run:
-    """The chat's one run. Raises ChatBusy while another is alive."""
-    try:
-        return _insert(chat, message)
-    except IntegrityError:
-        _bury(chat, language)
-    try:
-        return _insert(chat, message)
-    except IntegrityError as error:
-        raise ChatBusy from error
-
-
-def _insert(chat: Chat, message: str) -> Run:
-    run = Run(chat=chat, message=message)
-    _NEW_RUN.rows(run.id.hex, chat.id.hex, message)
+    with shared.places.kept(user.id) as keep:
+        run, said = _begin(user, Run(id=run_id, chat_id=chat_id, message=message))
+        if run is None:
+            return _known(run_id, chat_id, message)
+        execution = _Execution(run, said, user)
+        keep()
+    execution.run() if here else execution.start()
     return run
 
 
-_NEW_CHAT = Prepared(
-    lambda chat_id, user_id: Chat.insert(
-        {Chat.id: chat_id, Chat.user: user_id, Chat.created_at: from_now()}
-    ).returning(Chat.id),
-    values=2,
-)
-_NEW_RUN = Prepared(
-    lambda run_id, chat_id, message: Run.insert(
-        {
-            Run.id: run_id,
-            Run.chat: chat_id,
-            Run.message: message,
-            Run.created_at: from_now(),
-            Run.lease_until: from_now(seconds=LEASE_SECONDS),
-        }
-    ).returning(Run.id),
-    values=3,
-)
+def answer(
+    user: User, message: str, session_id: UUID | None, key: str | None, language: str
+) -> Answer:
+    """Start a run, see `start`, and wait for its end; one that fails has an answer too.
+
+    Raises TooManyRequests when too many wait already, besides what `start` raises.
+    """
+    with current_app.extensions["agent"].seats.kept(user.id):
+        # Whoever waits need not wait for another thread.
+        run = start(user, message, session_id, key, here=True)
+        entries = join(_waited_for(run.id))
+    events = [json.loads(rendered(entry, language)) for entry in entries]
+    return Answer(run.chat_id, events[-1].get("output", ""), events)
 
 
-def _bury(chat: Chat, language: str) -> None:
-    """End the chat's run if its lease has lapsed: its process died, and cannot."""
-    dead = Run.get_or_none(
-        Run.chat == chat, Run.finished_at.is_null(), Run.lease_until < from_now()
-    )
-    if dead is None:
-        return
-    ending = RunError(str(dead.id), agent.ErrorCode.INTERRUPTED)
-    with db.atomic():
-        if _finish(dead, ending, _FINISHED_IF_LAPSED):
-            last = RunEvent.select(fn.MAX(RunEvent.number)).where(RunEvent.run == dead).scalar()
-            _insert_events(dead, (last or 0) + 1, [ending], language)
-
-
-def _journalled(run: Run, events: Iterable[Event], language: str) -> Iterator[Event]:
-    """Pass events on once they are written, in groups: a token is not worth a transaction."""
-    number, waiting, written_at = 1, [], time.monotonic()
-    for event in events:
-        waiting.append(event)
-        ended = isinstance(event, RunFinished | RunError)
-        if not ended and time.monotonic() - written_at < FLUSH_SECONDS:
-            continue
-        group = agent.compact(waiting)
-        if not _write(run, number, group, language):
-            # Found dead while it could not renew its lease; the journal has its end already.
-            yield RunError(str(run.id), agent.ErrorCode.INTERRUPTED)
-            return
-        number, waiting, written_at = number + len(group), [], time.monotonic()
-        yield from group
-
-
-def _write(run: Run, number: int, group: list[Event], language: str) -> bool:
-    """Append a group of events, and the end of the run with its last; False once it has ended."""
-    with db.atomic():
-        if isinstance(group[-1], RunFinished | RunError):
-            alive = _finish(run, group[-1], _FINISHED)
-        else:
-            alive = bool(_RENEWED.rows(run.id.hex))
-        if alive:
-            _insert_events(run, number, group, language)
+def follow(run: Run) -> tuple[Journal, Log]:
+    """The journal, and the run's log in it, for somebody to read from and to `unfollow`."""
+    journal: Journal = current_app.extensions["agent"].journal
+    log = journal.follow(run.id)
     release()
-    return alive
+    return journal, log
 
 
-def _insert_events(run: Run, number: int, group: list[Event], language: str) -> None:
-    rows = [
-        (run.id, number + i, json.dumps(_wire(event, language), ensure_ascii=False))
-        for i, event in enumerate(group)
-    ]
-    RunEvent.insert_many(rows, fields=[RunEvent.run, RunEvent.number, RunEvent.data]).execute()
+def _waited_for(run_id: UUID) -> list[Entry]:
+    """All of a run's journal, once it has ended."""
+    release()
+    with current_app.extensions["agent"].journal.followed(run_id) as log:
+        while not log.is_over:
+            log.wait(log.last, 60)
+        return log.entries
 
 
-def _finish(run: Run, ending: RunFinished | RunError, statement: Prepared) -> bool:
-    """End the run's row; False when the statement found it ended, or alive, already."""
-    usage = ending.usage
-    if not statement.rows(usage.input_tokens, usage.output_tokens, run.id.hex):
-        return False
-    code = ending.code.value if isinstance(ending, RunError) else None
-    metrics.runs.inc(code or "finished")
-    metrics.run_tokens.inc("input", by=usage.input_tokens or 0)
-    metrics.run_tokens.inc("output", by=usage.output_tokens or 0)
-    logs.event("run_ended", run_id=run.id, error=code)
-    return True
+def rendered(entry: Entry, language: str) -> str:
+    """The event as it is sent: its error in the reader's language."""
+    if not entry.is_ending:
+        return entry.text
+    event = json.loads(entry.text)
+    code = f"run_{event.get('error')}"
+    if code in i18n.SENTENCES:  # Journals of earlier releases have the sentence itself.
+        event["error"] = i18n.sentence(code, language)
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
-def _unfinished(run_id, **changes) -> Query:
-    """Change a run that has not ended; a row comes back if there is one."""
-    running = (Run.id == run_id) & Run.finished_at.is_null()
-    return Run.update(changes).where(running).returning(Run.id)
+def get(user: User, chat_id: UUID, run_id: UUID) -> Run:
+    """A run of this user's, as it is now. Raises RunNotFound."""
+    run = Run.find(user, chat_id, run_id)
+    if run and run.finished_at is None and bury([run_id]):
+        run = Run.find(user, chat_id, run_id)
+    if run is None:
+        raise RunNotFound
+    return run
 
 
-def _finished(input_tokens, output_tokens, run_id) -> Query:
-    return _unfinished(
-        run_id, finished_at=from_now(), input_tokens=input_tokens, output_tokens=output_tokens
-    )
+def stop(user: User, chat_id: UUID, run_id: UUID) -> Run:
+    """End a run, in whichever process it is; back when its connection to the model is closed.
+
+    What has ended before stays as it is. Raises RunNotFound, TooManyRequests when too many wait
+    for runs already.
+    """
+    run = get(user, chat_id, run_id)
+    if run.finished_at is None:
+        running = (Run.id == run_id) & Run.finished_at.is_null()
+        Run.update(stop_requested_at=from_now()).where(running).execute()
+        shared: Agent = current_app.extensions["agent"]
+        shared.journal.stop(run_id)
+        with shared.seats.kept(user.id):
+            _waited_for(run_id)
+    return get(user, chat_id, run_id)
 
 
-_RENEWED = Prepared(lambda run_id: _unfinished(run_id, lease_until=from_now(seconds=LEASE_SECONDS)))
-_FINISHED = Prepared(_finished, values=3)
-_FINISHED_IF_LAPSED = Prepared(
-    lambda *values: _finished(*values).where(Run.lease_until < from_now()), values=3
+def _known(run_id: UUID, chat_id: UUID, message: str) -> Run | None:
+    """The run that a key has started. Raises IdempotencyKeyReused if the rest does not fit."""
+    run = Run.get_or_none(id=run_id)
+    if run and (run.chat_id, run.message) != (chat_id, message):
+        raise IdempotencyKeyReused
+    return run
+
+
+def _begin(user: User, run: Run) -> tuple[Run | None, list[Message]]:
+    """Claim the chat for the run, and say what was said before; a chat that nobody has is made.
+
+    No run when its key has started one meanwhile. Raises ChatNotFound, ChatBusy.
+    """
+    try:
+        _insert_with_chat(user, run)
+        return run, []
+    except IntegrityError:
+        chat = chats.find(user, run.chat_id)
+        if chat is None:  # Not that somebody has it already.
+            raise
+    if not _claim(run):
+        return None, []
+    return run, chats.history(chat, current_app.extensions["agent"].history_chars)
+
+
+def _claim(run: Run) -> bool:
+    """Insert the chat's one run; False when it is there already.
+
+    Raises ChatBusy while another is alive.
+    """
+    try:
+        return _insert(run)
+    except IntegrityError:
+        running = (Run.chat == run.chat_id) & Run.finished_at.is_null()
+        bury([run_id for (run_id,) in Run.select(Run.id).where(running).tuples()])
+    try:
+        return _insert(run)
+    except IntegrityError as error:
+        if Run.get_or_none(id=run.id):
+            return False
+        raise ChatBusy from error
+
+
+def _insert_with_chat(user: User, run: Run) -> None:
+    """Make the run and its chat. Raises IntegrityError when one of them is there."""
+    chat, values = run.chat_id.hex, (run.id.hex, run.chat_id.hex, run.message)
+    if isinstance(db.obj, SqliteDatabase):
+        with db.atomic():
+            _NEW_CHAT.rows(chat, user.id.hex)
+            _NEW_RUN.rows(*values)
+    else:
+        _NEW_CHAT_WITH_RUN.rows(chat, user.id.hex, *values)
+
+
+def _insert(run: Run) -> bool:
+    return bool(_NEW_RUN.rows(run.id.hex, run.chat_id.hex, run.message))
+
+
+def _new_chat(chat_id, user_id) -> Insert:
+    columns = {Chat.id: chat_id, Chat.user: user_id, Chat.created_at: from_now()}
+    return Chat.insert(columns).returning(Chat.id)
+
+
+def _new_run(run_id, chat_id, message) -> Insert:
+    columns = {
+        Run.id: run_id,
+        Run.chat: chat_id,
+        Run.message: message,
+        Run.created_at: from_now(),
+        Run.lease_until: from_now(seconds=LEASE_SECONDS),
+    }
+    return Run.insert(columns).returning(Run.id)
+
+
+_NEW_CHAT = Prepared(_new_chat, values=2)
+_NEW_RUN = Prepared(_new_run, values=3)
+# One trip instead of four; SQLite cannot, and has none to make.
+_NEW_CHAT_WITH_RUN = Prepared(
+    lambda chat_id, user_id, *run: _new_run(*run).with_cte(_new_chat(chat_id, user_id).cte("chat")),
+    values=5,
 )
 
 
-def _wire(event: Event, language: str) -> dict:
-    """The event as it is sent and kept, its error in the language of whoever asked."""
-    wire = event.to_dict()
-    if isinstance(event, RunError):
-        wire["error"] = i18n.sentence(f"run_{event.code.value}", language)
-    return wire
+class _Execution:
+    """A claimed run, on a thread of its own: the agent's events go to the journal as they come."""
+
+    def __init__(self, run: Run, said: list[Message], user: User):
+        self._app = current_app._get_current_object()
+        self._agent: Agent = self._app.extensions["agent"]
+        self._user_id = user.id
+        self._log = self._agent.journal.begin(run.id)
+        self._events = agent.run(
+            [Message("system", self._agent.instructions), *said, Message("user", run.message)],
+            self._agent.provider,
+            self._agent.tools,
+            self._agent.bounds,
+            run_id=str(run.id),
+            context=_Context(user),
+            stop=self._log.stop,
+        )
+
+    def start(self) -> None:
+        thread = threading.Thread(target=self.run, name=f"run-{self._log.run_id}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # The system has no thread left, and the chat is claimed already.
+            self._append(RunError(str(self._log.run_id), agent.ErrorCode.INTERNAL))
+            self._agent.places.leave(self._user_id)
+            raise
+
+    def run(self) -> None:
+        """Pass the run's events on to its journal, to the last."""
+        logs.request_id.set(self._log.request_id)
+        try:
+            with self._app.app_context():
+                self._pass_on()
+        finally:
+            self._agent.places.leave(self._user_id)
+            release()
+
+    def _pass_on(self) -> None:
+        woken_at = time.monotonic()
+        for event in self._events:
+            self._append(event)
+            if event.type in DELTAS:
+                self._pause(woken_at)
+                woken_at = time.monotonic()
+
+    def _append(self, event: Event) -> None:
+        self._agent.journal.append(self._log, event)
+
+    def _pause(self, woken_at: float) -> None:
+        """Wait until this run may wake again, or it is told to stop."""
+        seconds = woken_at + self._agent.journal.running / WAKES_A_SECOND - time.monotonic()
+        if seconds > MIN_PAUSE_SECONDS:
+            with suppress(Stopped):
+                self._log.stop.wait(seconds)
 
 
 class Places:
-    """How many runs this process has at once: each takes a thread, and others must be served."""
+    """How many of something this process has at once, in all and for each who has some."""
 
-    def __init__(self, total: int, per_user: int):
+    def __init__(self, name: str, total: int, each: int):
+        self._name = name
         self._total = total
-        self._per_user = per_user
+        self._each = each
         self._taken: Counter[UUID] = Counter()
         self._lock = threading.Lock()
 
-    @contextmanager
-    def taken(self, user_id: UUID) -> Iterator[None]:
-        """A place for a run of this user's. Raises TooManyRequests when there is none."""
+    def take(self, who: UUID) -> None:
+        """A place for them, to be left again. Raises TooManyRequests when there is none."""
         with self._lock:
-            if self._taken[user_id] >= self._per_user or self._taken.total() >= self._total:
-                metrics.limits_reached.inc("runs-at-once")
+            if self._taken[who] >= self._each or self._taken.total() >= self._total:
+                metrics.limits_reached.inc(self._name)
                 raise TooManyRequests(FULL_RETRY_SECONDS)
-            self._taken[user_id] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._taken[user_id] -= 1
-                self._taken += Counter()  # forgets whoever has none left
+            self._taken[who] += 1
 
-
-class Leases:
-    """Renews the leases of this process's runs, all in one statement, while there are any."""
-
-    def __init__(self):
-        self._held: set[UUID] = set()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def hold(self, run_id: UUID) -> "_Lease":
-        """A context in which the run's lease does not lapse as long as the process lives."""
-        return _Lease(self, run_id)
-
-    def add(self, run_id: UUID) -> None:
+    def leave(self, who: UUID) -> None:
         with self._lock:
-            self._held.add(run_id)
-            if self._thread is None:
-                thread = threading.Thread(target=self._renew, name="leases", daemon=True)
-                thread.start()
-                self._thread = thread
+            self._taken[who] -= 1
+            self._taken += Counter()  # forgets whoever has none left
 
-    def remove(self, run_id: UUID) -> None:
-        with self._lock:
-            self._held.discard(run_id)
+    @contextmanager
+    def kept(self, who: UUID) -> Iterator[Callable[[], None]]:
+        """A place that is left at the end of the block, unless what is given was called by then.
 
-    def _renew(self) -> None:
-        while True:
-            time.sleep(RENEWAL_SECONDS)
-            with self._lock:
-                held = list(self._held)
-                if not held:
-                    self._thread = None
-                    return
-            self._extend(held)
-
-    @staticmethod
-    def _extend(held: list[UUID]) -> None:
-        try:
-            until = from_now(seconds=LEASE_SECONDS)
-            Run.update(lease_until=until).where(Run.id.in_(held)).execute()
-        except Exception as error:  # The database is away; the next turn tries again.
-            logs.event("leases_not_renewed", reason=type(error).__name__)
-        finally:
-            release()
-
-
-@dataclass(frozen=True)
-class _Lease:
-    leases: Leases
-    run_id: UUID
-
-    def __enter__(self) -> None:
-        self.leases.add(self.run_id)
-
-    def __exit__(self, *_exception) -> None:
-        self.leases.remove(self.run_id)
+        Raises TooManyRequests when there is none.
+        """
+        self.take(who)
+        with ExitStack() as leaving:
+            leaving.callback(self.leave, who)
+            yield leaving.pop_all
 
 
 @dataclass(frozen=True)

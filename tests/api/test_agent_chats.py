@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
@@ -11,7 +10,7 @@ import pytest
 
 from runtime import clock
 from runtime.models import Chat, Run, RunEvent
-from runtime.services import runs
+from runtime.services import journal, runs
 from tests.agent.completions_server import (
     DONE,
     HANG,
@@ -29,24 +28,6 @@ from tests.agent.completions_server import (
 )
 from tests.agent.order import check_order, from_wire
 from tests.conftest import Person
-
-
-@pytest.fixture(scope="module")
-def completions() -> Iterator[CompletionsServer]:
-    """One server for all these tests, so that services which stand on it can be kept."""
-    with CompletionsServer() as server:
-        yield server
-
-
-@pytest.fixture
-def model(completions: CompletionsServer, settings: dict) -> Iterator[CompletionsServer]:
-    """A model, which answers as a test scripts it."""
-    settings |= {"OPENAI_BASE_URL": completions.url, "AGENT_MODEL": "test"}
-    completions.requests.clear()
-    completions.stopping.clear()
-    completions.script(answer("Hello"))
-    yield completions
-    completions.stopping.set()
 
 
 def types(answer) -> list[str]:
@@ -300,7 +281,7 @@ def test_a_dead_process_locks_a_chat_no_longer_than_its_lease(app, alice: Person
 
     ending = RunEvent.select().where(RunEvent.run == dead).order_by(RunEvent.number.desc()).get()
     assert json.loads(ending.data)["type"] == "RUN_ERROR"
-    assert json.loads(ending.data)["error"] == "回答因服务中断而停止"
+    assert json.loads(ending.data)["error"] == "interrupted"
 
 
 def test_a_tool_of_ones_own_is_offered(settings, tmp_path, monkeypatch, model, request):
@@ -361,8 +342,8 @@ def test_no_connection_to_the_database_is_held_while_the_model_thinks(
 def test_the_lease_of_a_run_is_renewed_while_it_goes_on(
     model: CompletionsServer, alice: Person, monkeypatch
 ):
-    # In this process; workers take the five seconds that it is.
-    monkeypatch.setattr(runs, "RENEWAL_SECONDS", 0.05)
+    # In this process; workers take the three seconds that it is.
+    monkeypatch.setattr(journal, "RENEWAL_SECONDS", 0.05)
     model.script(stream(HANG))
     asking = in_background(alice.chat, "hello")
     wait_until(lambda: model.requests)

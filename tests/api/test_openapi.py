@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 from flask import Flask
@@ -13,7 +14,16 @@ from runtime.api.problems import MEDIA_TYPE, STATUS
 from tests import openapi_checker
 from tests.conftest import Person
 
-GUARDED = {"find_user", "get_me", "change_me", "get_user", "create_run"}
+PUBLIC = {
+    "create_verification",
+    "resend_verification",
+    "verify_verification",
+    "create_session",
+    "refresh_session",
+    "delete_session",
+    "get_infra_health",
+    "get_health",
+}
 WITHOUT_DATABASE = {"get_health", "get_infra_health"}
 
 
@@ -78,7 +88,6 @@ def test_every_route_is_in_it(app: Flask, spec: dict):
 
     found = {(m, path) for path, item in spec["paths"].items() for m in item if m != "parameters"}
     assert found == rules
-    assert len(found) == 13
 
 
 def test_an_operation_is_named_like_its_function_and_described(app: Flask, spec: dict):
@@ -96,13 +105,13 @@ def test_security_is_said_where_it_holds(app: Flask, spec: dict):
     assert spec["security"] == [{"bearer": []}]
     assert shape_of_bearer(spec) == ("http", "bearer")
     for operation in operations(spec):
-        guarded = operation["operationId"] in GUARDED
+        guarded = operation["operationId"] not in PUBLIC
         assert operation.get("security") == (None if guarded else [])
     for path, item in spec["paths"].items():
         for method in set(item) - {"parameters"}:
-            path = path.replace("{username}", "ada")
+            path = re.sub(r"{\w+_id}", str(uuid4()), path.replace("{username}", "ada"))
             refused = app.test_client().open(path, method=method.upper()).status_code == 401
-            assert refused == (item[method]["operationId"] in GUARDED)
+            assert refused == (item[method]["operationId"] not in PUBLIC)
 
 
 def shape_of_bearer(spec: dict) -> tuple[str, str]:
@@ -119,7 +128,7 @@ def test_what_any_route_may_answer_stands_at_every_route(spec: dict):
         assert (503 in statuses) == (name not in WITHOUT_DATABASE)
         assert (413 in statuses) == has_body
         assert (422 in statuses) == has_parameters
-        assert 401 in statuses or name not in GUARDED
+        assert 401 in statuses or name in PUBLIC
 
 
 def test_no_status_is_claimed_that_cannot_be(spec: dict):
@@ -178,7 +187,6 @@ def test_requests_are_closed_and_answers_are_not(spec: dict):
             requests.add(media["schema"]["$ref"].rpartition("/")[2])
     for name, schema in spec["components"]["schemas"].items():
         assert schema.get("additionalProperties") == (False if name in requests else None)
-    assert len(requests) == 7
 
 
 def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
@@ -197,6 +205,7 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("User", "avatar_url"),
         ("User", "bio"),
         ("FoundUser", "email_confirmed_at"),
+        ("RunState", "finished_at"),
     }
 
 

@@ -176,8 +176,8 @@ def _sentence(call: ToolCall, value: Any, words: dict[str, str]) -> str:
 
 
 def _pieces(text: str) -> list[str]:
-    """The text word by word; Chinese has no spaces and comes a few characters at a time."""
-    return re.findall(rf"[{CJK}]{{1,4}}\s*|[^\s{CJK}]+\s*", text)
+    """The text a few words at a time, or characters of Chinese, which has no spaces."""
+    return re.findall(rf"[{CJK}]{{1,8}}\s*|(?:[^\s{CJK}]+\s*){{1,5}}", text)
 
 
 def _usage(messages: Sequence[Message], text: str) -> Usage:

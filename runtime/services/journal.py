@@ -1,0 +1,555 @@
+"""The journals of runs: written in groups, followed from memory, the same from every process.
+
+A run appends events to its `Log`. One thread writes what all runs of the process have appended, in
+one transaction, and only then shows it to whoever follows: what a reader has seen is in the
+database. A run of another process has a `Log` here too while somebody follows it; another thread
+reads for all of those at once, `LOOKS_A_SECOND` times a second, and does likewise whatever else
+must be done while runs go on: it renews their leases, hears that one is to stop, and ends those
+whose process died.
+"""
+
+import json
+import logging
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import reduce
+from itertools import groupby
+from operator import or_
+from typing import NamedTuple
+from uuid import UUID
+
+from peewee import SqliteDatabase
+
+from .. import agent, logs, metrics
+from ..agent import ErrorCode, Event, RunError, RunFinished, Stop
+from ..db import db, discard, from_now, is_outage, release
+from ..models import Run, RunEvent
+
+# A killed process locks its chats for LEASE_SECONDS; a live one renews in time to miss two turns.
+LEASE_SECONDS = 10
+RENEWAL_SECONDS = 3
+# How late a process may learn of what another has written: a stop, or the next words.
+LOOKS_A_SECOND = 20
+# How often it looks for runs whose process has died.
+BURIAL_SECONDS = 1
+# A commit for each token is what one run may have; a thousand must share theirs.
+RUNS_A_COMMIT_A_SECOND = 10_000
+# How long an outage of the database is waited out before the next try.
+RETRY_SECONDS = 0.5
+# The threads end when there was nothing to do for so long.
+IDLE_SECONDS = 30
+# Rewriting a journal must save so many rows.
+MIN_ROWS_SAVED = 8
+# Logs in one statement.
+LOGS_A_QUERY = 100
+
+DELTAS = {"TEXT_MESSAGE_CONTENT": "message_id", "TOOL_CALL_ARGS": "tool_call_id"}
+ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class Entry(NamedTuple):
+    """One event as it is kept: its number, its JSON, and the lengths of the deltas joined in it."""
+
+    number: int
+    text: str
+    pieces: tuple[int, ...] | None = None
+
+    @property
+    def is_ending(self) -> bool:
+        return "RUN_" in self.text[:20] and json.loads(self.text)["type"] in ENDINGS
+
+    def after(self, number: int) -> "Entry":
+        """What of a joined event follows the piece that had this number."""
+        if not self.pieces or number <= self.number - len(self.pieces):
+            return self
+        event = json.loads(self.text)
+        seen = len(self.pieces) - (self.number - number)
+        event["delta"] = event["delta"][sum(self.pieces[:seen]) :]
+        return Entry(self.number, _encode(event), self.pieces[seen:])
+
+
+class Log:
+    """The journal of one run as far as this process has written or read it, in order.
+
+    `stop` ends the run if it is one of this process's. Whoever listens is called, on another
+    thread, after each addition, and must not take long.
+    """
+
+    def __init__(self, run_id: UUID):
+        self.run_id = run_id
+        self.request_id = logs.request_id.get()
+        self.entries: list[Entry] = []
+        self.is_over = False
+        self.stop = Stop()
+        self.waiting: list[Event] = []
+        self.followers = 0
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def ending(self) -> dict:
+        """The last event of a run that is over."""
+        return json.loads(self.entries[-1].text)
+
+    @property
+    def last(self) -> int:
+        """The number of the last event that is here."""
+        return self.entries[-1].number if self.entries else 0
+
+    def after(self, number: int) -> list[Entry]:
+        """What follows the event that had this number, or a piece of one."""
+        entries = self.entries[bisect_right(self.entries, number, key=lambda each: each.number) :]
+        return [entries[0].after(number), *entries[1:]] if entries else []
+
+    def add(self, entries: list[Entry]) -> None:
+        """Append what is in the database by now, and tell whoever listens."""
+        self.entries += entries
+        # After them: whoever sees that it is over has seen all.
+        self.is_over = bool(entries) and entries[-1].is_ending
+        for wake in tuple(self._listeners):
+            wake()
+
+    @contextmanager
+    def heard(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Call `wake` after each addition."""
+        self.listen(wake)
+        try:
+            yield
+        finally:
+            self.leave(wake)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        self._listeners.append(wake)
+
+    def leave(self, wake: Callable[[], None]) -> None:
+        self._listeners.remove(wake)
+
+    def wait(self, number: int, seconds: float) -> list[Entry]:
+        """What follows this number, as soon as there is something, or nothing in so long."""
+        news = threading.Event()
+        with self.heard(news.set):
+            deadline = time.monotonic() + seconds
+            while not (self.is_over or self.last > number):
+                if not news.wait(max(0, deadline - time.monotonic())):
+                    break
+                news.clear()
+        return self.after(number)
+
+
+class Journal:
+    """All logs of this process, and the two threads that keep them while there are any."""
+
+    def __init__(self):
+        self._own: dict[UUID, Log] = {}
+        self._others: dict[UUID, Log] = {}
+        self._lock = threading.Lock()
+        self._has_waiting = threading.Condition(self._lock)
+        self._has_logs = threading.Condition(self._lock)
+        self._waiting: dict[Log, None] = {}
+        self._threads: dict[str, threading.Thread] = {}
+
+    @property
+    def running(self) -> int:
+        """How many runs of this process have not ended."""
+        return len(self._own)
+
+    def begin(self, run_id: UUID) -> Log:
+        """The log of a run that this process has claimed, and keeps alive until it has ended."""
+        log = Log(run_id)
+        with self._lock:
+            self._own[run_id] = log
+            self._start("journal-writer", self._write_on)
+            self._start("journal-keeper", self._keep_on)
+            self._has_logs.notify()
+        return log
+
+    def append(self, log: Log, event: Event) -> None:
+        """Let an event be written; the run's last one is its RUN_FINISHED or RUN_ERROR."""
+        with self._lock:
+            log.waiting.append(event)
+            self._waiting[log] = None
+            self._has_waiting.notify()
+
+    @contextmanager
+    def followed(self, run_id: UUID) -> Iterator[Log]:
+        """The log of a run, of whichever process; it grows while somebody follows it."""
+        log = self.follow(run_id)
+        try:
+            yield log
+        finally:
+            self.unfollow(log)
+
+    def follow(self, run_id: UUID) -> Log:
+        """The log of a run; `unfollow` it."""
+        with self._lock:
+            if log := self._own.get(run_id) or self._others.get(run_id):
+                log.followers += 1
+                return log
+        found = Log(run_id)
+        found.add(_read([found]).get(run_id, []))
+        release()
+        with self._lock:
+            # Another thread may have asked for it as well meanwhile.
+            log = found if found.is_over else self._others.setdefault(run_id, found)
+            log.followers += 1
+            if not log.is_over:
+                self._start("journal-keeper", self._keep_on)
+                self._has_logs.notify()
+        return log
+
+    def unfollow(self, log: Log) -> None:
+        """Nobody reads from it any more, as far as this follower is concerned."""
+        with self._lock:
+            log.followers -= 1
+            if not log.followers and self._others.get(log.run_id) is log:
+                del self._others[log.run_id]
+
+    def stop(self, run_id: UUID, code: ErrorCode = ErrorCode.STOPPED) -> None:
+        """Tell a run to end if it is one of this process's."""
+        if log := self._own.get(run_id):
+            log.stop.set(code)
+
+    def interrupt(self, seconds: float) -> None:
+        """End every run of this process, which is about to end; so long for it at the most."""
+        for run_id in list(self._own):
+            self.stop(run_id, ErrorCode.INTERRUPTED)
+        deadline = time.monotonic() + seconds
+        while self._own and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        """Start a thread unless it is there. The caller holds the lock."""
+        if name not in self._threads:
+            thread = threading.Thread(target=work, name=name, daemon=True)
+            self._threads[name] = thread
+            thread.start()
+
+    # Writing
+
+    def _write_on(self) -> None:
+        """Write what waits, again and again, until nothing has come for a while."""
+        while True:
+            with self._lock:
+                if not self._waiting and not self._has_waiting.wait(IDLE_SECONDS):
+                    del self._threads["journal-writer"]
+                    return
+                batch = [(log, log.waiting) for log in self._waiting]
+                for log, _events in batch:
+                    log.waiting = []
+                self._waiting = {}
+            self._write([_Group(log, events) for log, events in batch])
+            time.sleep(self.running / RUNS_A_COMMIT_A_SECOND)
+
+    def _write(self, groups: list["_Group"]) -> None:
+        """Write the groups, however long it takes, and show them to whoever follows."""
+        try:
+            alive = _commit_at_last(groups)
+        except Exception:
+            if len(groups) > 1:  # One of them cannot be written: not for the others to suffer.
+                for group in groups:
+                    self._write([group])
+                return
+            logging.getLogger("runtime").exception("journal_failed")
+            alive = set()
+        for group in groups:
+            if group.log.run_id in alive:
+                self._show(group)
+            else:
+                self._lose(group.log)
+
+    def _show(self, group: "_Group") -> None:
+        if group.ending:
+            with self._lock:
+                self._own.pop(group.log.run_id, None)
+            _tell_end(group.log.run_id, group.ending, group.log.request_id)
+        group.log.add(group.entries)
+
+    def _lose(self, log: Log) -> None:
+        """The run has ended without us: found dead, or deleted. What there is others wrote."""
+        log.stop.set(ErrorCode.INTERRUPTED)
+        with self._lock:
+            if self._own.pop(log.run_id, None):
+                self._others[log.run_id] = log
+
+    # Keeping
+
+    def _keep_on(self) -> None:
+        """Look after the runs of this process, and after those it follows, while there are any."""
+        renewed_at = buried_at = time.monotonic()
+        while True:
+            with self._lock:
+                if not (self._own or self._others or self._has_logs.wait(IDLE_SECONDS)):
+                    del self._threads["journal-keeper"]
+                    return
+            time.sleep(1 / LOOKS_A_SECOND)
+            with self._lock:
+                own, others = list(self._own), list(self._others.values())
+            now = time.monotonic()
+            try:
+                self._hear_stops(own)
+                if now - renewed_at >= RENEWAL_SECONDS:
+                    renewed_at = now
+                    self._renew(own)
+                self._read_others(others)
+                if now - buried_at >= BURIAL_SECONDS:
+                    buried_at = now
+                    self._bury(others)
+            except Exception as error:  # The database is away; the next turn tries again.
+                logs.event("runs_not_kept", level=logging.WARNING, reason=type(error).__name__)
+                time.sleep(RETRY_SECONDS)
+            finally:
+                release()
+
+    def _hear_stops(self, own: list[UUID]) -> None:
+        asked = Run.id.in_(own) & Run.stop_requested_at.is_null(False)
+        for (run_id,) in Run.select(Run.id).where(asked).tuples() if own else ():
+            self.stop(run_id)
+
+    def _renew(self, own: list[UUID]) -> None:
+        """Renew the leases, and stop what has no row any more: its chat was deleted."""
+        if not own:
+            return
+        until = from_now(seconds=LEASE_SECONDS)
+        Run.update(lease_until=until).where(Run.id.in_(own), Run.finished_at.is_null()).execute()
+        there = {run_id for (run_id,) in Run.select(Run.id).where(Run.id.in_(own)).tuples()}
+        for run_id in set(own) - there:
+            self.stop(run_id)
+
+    def _read_others(self, others: list[Log]) -> None:
+        for start in range(0, len(others), LOGS_A_QUERY):
+            some = others[start : start + LOGS_A_QUERY]
+            for run_id, entries in _read(some).items():
+                log = next(each for each in some if each.run_id == run_id)
+                log.add(entries)
+                self._forget(log)
+
+    def _bury(self, others: list[Log]) -> None:
+        """End those of them whose process died, and those that are gone with their chat."""
+        logs_of = {log.run_id: log for log in others if not log.is_over}
+        bury(list(logs_of))
+        ids = list(logs_of)
+        there = {run_id for (run_id,) in Run.select(Run.id).where(Run.id.in_(ids)).tuples()}
+        for run_id in logs_of.keys() - there:
+            gone = RunError(str(run_id), ErrorCode.STOPPED)
+            logs_of[run_id].add([_entry(logs_of[run_id].last + 1, gone)])
+            self._forget(logs_of[run_id])
+
+    def _forget(self, log: Log) -> None:
+        """Read no more of a log that is over; whoever follows it has it still."""
+        if log.is_over:
+            with self._lock:
+                self._others.pop(log.run_id, None)
+
+
+class _Group:
+    """What one run has appended since it was written last, joined and numbered."""
+
+    def __init__(self, log: Log, events: list[Event]):
+        self.log = log
+        joined = agent.compact(events)
+        self.entries = [_entry(log.last + i, event) for i, event in enumerate(joined, 1)]
+        self.ending = joined[-1] if isinstance(joined[-1], RunFinished | RunError) else None
+        self.joined = self._joined() if self.ending else None
+
+    def _joined(self) -> list[Entry] | None:
+        """The whole journal with fewer rows, if enough can be saved."""
+        entries = [*self.log.entries, *self.entries]
+        joined = join(entries) if self.log.entries else entries
+        return joined if len(entries) - len(joined) >= MIN_ROWS_SAVED else None
+
+
+def bury(run_ids: list[UUID]) -> int:
+    """End those of the runs whose lease has lapsed: their process died, and cannot.
+
+    Returns how many there were.
+    """
+    lapsed = Run.id.in_(run_ids) & Run.finished_at.is_null() & (Run.lease_until < from_now())
+    dead = [run_id for (run_id,) in Run.select(Run.id).where(lapsed).tuples()] if run_ids else []
+    return sum(_bury(run_id) for run_id in dead)
+
+
+def _bury(run_id: UUID) -> bool:
+    with db.atomic():
+        # Again, with what it says locked: its process may have come back.
+        ended = {Run.finished_at: from_now(), Run.error: ErrorCode.INTERRUPTED.value}
+        dead = (Run.id == run_id) & Run.finished_at.is_null() & (Run.lease_until < from_now())
+        if not Run.update(ended).where(dead).execute():
+            return False
+        log = Log(run_id)
+        log.add(_read([log]).get(run_id, []))
+        ending = RunError(str(run_id), ErrorCode.INTERRUPTED, _last_text(log.entries))
+        _rewrite(run_id, join([*log.entries, _entry(log.last + 1, ending)]))
+    _tell_end(run_id, ending)
+    return True
+
+
+def _commit_at_last(groups: list[_Group]) -> set[UUID]:
+    """Write all; while the database is away, again and again. See `_commit`."""
+    while True:
+        try:
+            return _commit(groups)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            logs.event("journal_waits", level=logging.WARNING, reason=type(error).__name__)
+            discard()
+        finally:
+            release()
+        time.sleep(RETRY_SECONDS)
+
+
+def _commit(groups: list[_Group]) -> set[UUID]:
+    """Write all in one transaction; returns which of the runs had not ended."""
+    if isinstance(db.obj, SqliteDatabase):
+        write, is_one_statement = _write_on_sqlite, False
+    else:
+        write, is_one_statement = _write_on_postgres, not any(group.joined for group in groups)
+    # A transaction of its own takes a statement three times as long.
+    with nullcontext() if is_one_statement else db.atomic():
+        alive = {Run.id.python_value(run_id) for (run_id,) in write(*_values(groups))}
+        for group in groups:
+            if group.joined and group.log.run_id in alive:
+                _rewrite(group.log.run_id, group.joined)
+    return alive
+
+
+def _values(groups: list[_Group]) -> list[str]:
+    """In JSON, which both databases read: the runs, the new events, the runs that have ended."""
+    runs = [group.log.run_id.hex for group in groups]
+    events = [
+        (group.log.run_id.hex, entry.number, entry.text)
+        for group in groups
+        for entry in group.entries
+    ]
+    endings = [
+        (group.log.run_id.hex, _code(ending), ending.usage.input_tokens, ending.usage.output_tokens)
+        for group in groups
+        if (ending := group.ending)
+    ]
+    return [_encode(each) for each in (runs, events, endings)]
+
+
+def _write_on_postgres(runs: str, events: str, endings: str) -> list[tuple]:
+    """Write events and endings of those runs that have not ended; the ids of these.
+
+    Their rows are locked, so that nobody buries one meanwhile, in the order of their ids, so that
+    nobody who locks several waits for us while we wait for them.
+    """
+    statement = """
+        WITH alive AS (
+            SELECT id FROM runs WHERE finished_at IS NULL
+                AND id IN (SELECT value::uuid FROM json_array_elements_text(%s))
+            ORDER BY id FOR UPDATE
+        ), ended AS (
+            UPDATE runs SET finished_at = timezone('utc', now()), error = ending->>1,
+                input_tokens = (ending->>2)::int, output_tokens = (ending->>3)::int
+            FROM json_array_elements(%s) AS ending
+            WHERE id = (ending->>0)::uuid AND id IN (SELECT id FROM alive)
+        ), written AS (
+            INSERT INTO run_events (run_id, number, data)
+            SELECT (event->>0)::uuid, (event->>1)::int, event->>2
+            FROM json_array_elements(%s) AS event
+            WHERE (event->>0)::uuid IN (SELECT id FROM alive)
+        )
+        SELECT id FROM alive"""
+    return db.execute_sql(statement, (runs, endings, events)).fetchall()
+
+
+def _write_on_sqlite(runs: str, events: str, endings: str) -> list[tuple]:
+    """The same; the transaction that it stands in locks everything."""
+    alive = "id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
+    found = db.execute_sql(f"SELECT id FROM runs WHERE {alive}", (runs,)).fetchall()
+    insert = f"""
+        INSERT INTO run_events (run_id, number, data)
+        SELECT value->>0, value->>1, value->>2 FROM json_each(?)
+        WHERE value->>0 IN (SELECT id FROM runs WHERE {alive})"""
+    db.execute_sql(insert, (events, runs))
+    update = f"""
+        UPDATE runs SET finished_at = from_now(0), error = ending.value->>1,
+            input_tokens = ending.value->>2, output_tokens = ending.value->>3
+        FROM json_each(?) AS ending WHERE runs.id = ending.value->>0 AND runs.{alive}"""
+    db.execute_sql(update, (endings, runs))
+    return found
+
+
+def _rewrite(run_id: UUID, entries: list[Entry]) -> None:
+    """Make of a journal of many rows one of few, which say the same."""
+    RunEvent.delete().where(RunEvent.run == run_id).execute()
+    rows = [
+        (run_id, entry.number, entry.text, entry.pieces and ",".join(map(str, entry.pieces)))
+        for entry in entries
+    ]
+    fields = [RunEvent.run, RunEvent.number, RunEvent.data, RunEvent.pieces]
+    RunEvent.insert_many(rows, fields=fields).execute()
+
+
+def join(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries with consecutive deltas of one message or one tool call joined into one."""
+
+    def owner(entry: Entry) -> tuple:
+        event = json.loads(entry.text)
+        of = DELTAS.get(event["type"])
+        return (event["type"], event[of]) if of else (entry.number,)
+
+    groups = (list(group) for _, group in groupby(entries, owner))
+    return [_joined(group) if len(group) > 1 else group[0] for group in groups]
+
+
+def _joined(entries: list[Entry]) -> Entry:
+    deltas = [json.loads(entry.text)["delta"] for entry in entries]
+    event = json.loads(entries[0].text) | {"delta": "".join(deltas)}
+    pieces = [
+        length
+        for entry, delta in zip(entries, deltas, strict=True)
+        for length in entry.pieces or (len(delta),)
+    ]
+    return Entry(entries[-1].number, _encode(event), tuple(pieces))
+
+
+def _entry(number: int, event: Event) -> Entry:
+    wire = event.to_dict()
+    if isinstance(event, RunError):
+        wire["error"] = event.code.value
+    return Entry(number, _encode(wire))
+
+
+def _last_text(entries: list[Entry]) -> str | None:
+    """The text of the last message as far as it came."""
+    events = [json.loads(entry.text) for entry in entries]
+    deltas = [event for event in events if event["type"] == "TEXT_MESSAGE_CONTENT"]
+    last = [each["delta"] for each in deltas if each["message_id"] == deltas[-1]["message_id"]]
+    return "".join(last) or None
+
+
+def _read(some: list[Log]) -> dict[UUID, list[Entry]]:
+    """What the database has of these journals beyond what is here."""
+    beyond = [(RunEvent.run == log.run_id) & (RunEvent.number > log.last) for log in some]
+    if not beyond:
+        return {}
+    rows = RunEvent.select().where(reduce(or_, beyond)).order_by(RunEvent.run, RunEvent.number)
+    found: dict[UUID, list[Entry]] = {}
+    for row in rows:
+        pieces = tuple(map(int, row.pieces.split(","))) if row.pieces else None
+        found.setdefault(row.run_id, []).append(Entry(row.number, row.data, pieces))
+    return {
+        log.run_id: [found[log.run_id][0].after(log.last), *found[log.run_id][1:]]
+        for log in some
+        if log.run_id in found
+    }
+
+
+def _code(ending: RunFinished | RunError) -> str | None:
+    return ending.code.value if isinstance(ending, RunError) else None
+
+
+def _tell_end(run_id: UUID, ending: RunFinished | RunError, request_id: str | None = None) -> None:
+    code = _code(ending)
+    metrics.runs.inc(code or "finished")
+    metrics.run_tokens.inc("input", by=ending.usage.input_tokens or 0)
+    metrics.run_tokens.inc("output", by=ending.usage.output_tokens or 0)
+    asked_by = {"request_id": request_id} if request_id else {}
+    logs.event("run_ended", run_id=run_id, error=code, **asked_by)
