@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from uuid import uuid4
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from runtime.agent.events import (
     ErrorCode,
@@ -130,7 +130,7 @@ class _Run:
         self.chars_left = bounds.max_output_chars
         self.answer: list[str] = []
         self.call_ids = {call.id for message in messages for call in message.tool_calls}
-        self.step = _Step(self)
+        self.step = _Step(self, 0)
 
     @property
     def output(self) -> str:
@@ -140,7 +140,7 @@ class _Run:
     def steps(self) -> Iterator[Event]:
         """Steps until one of them calls no tool. Raises _Failed or ProviderError."""
         for steps_left in reversed(range(self.bounds.max_steps)):
-            self.step = _Step(self)
+            self.step = _Step(self, self.bounds.max_steps - steps_left)
             yield from self._ask()
             calls = self.step.tool_calls
             if not calls:
@@ -236,9 +236,9 @@ class _Call:
 class _Step:
     """One answer of the model: its chunks made into events that begin and end in order."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _Run, number: int) -> None:
         self._run = run
-        self._message_id = str(uuid4())
+        self._message_id = str(uuid5(NAMESPACE_OID, f"{run.id} {number}"))
         self._cleaner = TextCleaner()
         self._text: list[str] = []
         self._calls: dict[int, _Call] = {}

@@ -24,7 +24,7 @@ from uuid import UUID
 from peewee import SqliteDatabase
 
 from .. import agent, logs, metrics
-from ..agent import ErrorCode, Event, RunError, RunFinished, Stop
+from ..agent import ErrorCode, Event, RunError, RunFinished, RunStarted, Stop
 from ..db import db, discard, from_now, is_outage, release
 from ..models import Run, RunEvent
 
@@ -162,7 +162,6 @@ class Journal:
         log = Log(run_id)
         with self._lock:
             self._own[run_id] = log
-            self._start("journal-writer", self._write_on)
             self._start("journal-keeper", self._keep_on)
             self._has_logs.notify()
         return log
@@ -172,7 +171,10 @@ class Journal:
         with self._lock:
             log.waiting.append(event)
             self._waiting[log] = None
-            self._has_waiting.notify()
+            # The first one is worth no commit of its own, unless the next one takes its time.
+            if not isinstance(event, RunStarted):
+                self._start("journal-writer", self._write_on)
+                self._has_waiting.notify()
 
     @contextmanager
     def followed(self, run_id: UUID) -> Iterator[Log]:
@@ -288,6 +290,9 @@ class Journal:
             time.sleep(1 / LOOKS_A_SECOND)
             with self._lock:
                 own, others = list(self._own), list(self._others.values())
+                if self._waiting:
+                    self._start("journal-writer", self._write_on)
+                    self._has_waiting.notify()
             now = time.monotonic()
             try:
                 self._hear_stops(own)
@@ -437,7 +442,8 @@ def _write_on_postgres(runs: str, events: str, endings: str) -> list[tuple]:
     """Write events and endings of those runs that have not ended; the ids of these.
 
     Their rows are locked, so that nobody buries one meanwhile, in the order of their ids, so that
-    nobody who locks several waits for us while we wait for them.
+    nobody who locks several waits for us while we wait for them. What is there already a server
+    wrote that did not answer, and was asked again.
     """
     statement = """
         WITH alive AS (
@@ -454,6 +460,7 @@ def _write_on_postgres(runs: str, events: str, endings: str) -> list[tuple]:
             SELECT (event->>0)::uuid, (event->>1)::int, event->>2
             FROM json_array_elements(%s) AS event
             WHERE (event->>0)::uuid IN (SELECT id FROM alive)
+            ON CONFLICT DO NOTHING
         )
         SELECT id FROM alive"""
     return db.execute_sql(statement, (runs, endings, events)).fetchall()
