@@ -18,8 +18,8 @@ from . import http, streams
 from .blueprint import Blueprint
 from .guards import current_user
 from .schemas import (
+    CreateRunHeadersSchema,
     CreateRunSchema,
-    IdempotencySchema,
     ResumeSchema,
     RunPathSchema,
     RunSchema,
@@ -32,7 +32,7 @@ blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 A
 
 @blp.route("/agent-chats", methods=["POST"])
 @blp.arguments(CreateRunSchema)
-@blp.arguments(IdempotencySchema, location="headers")
+@blp.arguments(CreateRunHeadersSchema, location="headers")
 @blp.response(200, RunSchema, may_stream=True)
 @blp.fails(
     NotAuthenticated,
@@ -52,11 +52,14 @@ def create_run(body: dict, headers: dict) -> Answer | EventStream:
 
     `Accept: text/event-stream` 时事件边发生边发送，每个事件的 `id` 是它的编号，响应头
     `Content-Location` 是断开后续读的地址。无论以哪种方式，连接断开都不会停止运行。带着同一个
-    `Idempotency-Key` 重发同样的请求，得到的是同一次运行；请求内容不同则为 422。
+    `Idempotency-Key` 重发同样的请求，得到的是同一次运行，流从 `Last-Event-ID` 之后开始；
+    请求内容不同则为 422。
     """
+    key = headers["key"]
     if not streams.is_wanted():
-        return runs.answer(current_user(), **body, **headers, language=http.language())
-    return _stream(runs.start(current_user(), **body, **headers), after=0)
+        return runs.answer(current_user(), **body, key=key, language=http.language())
+    run = runs.start(current_user(), **body, key=key)
+    return _stream(run, after=int(headers["after"]) if key else 0)
 
 
 @blp.route("/agent-chats/<session_id>/runs/<run_id>/events", methods=["GET"])

@@ -283,7 +283,17 @@ class CreateRunSchema(Schema):
     )
 
 
-class IdempotencySchema(Schema):
+class ResumeSchema(Schema):
+    after = String(
+        data_key="Last-Event-ID",
+        pattern=r"[0-9]{1,9}",
+        mismatch="not_an_event_id",
+        load_default="0",
+        example="17",
+    )
+
+
+class CreateRunHeadersSchema(ResumeSchema):
     key = String(
         data_key="Idempotency-Key",
         low=1,
@@ -292,16 +302,6 @@ class IdempotencySchema(Schema):
         mismatch="not_an_idempotency_key",
         load_default=None,
         example="8e03978e-40d5-43dd-bc93-6894a57f9324",
-    )
-
-
-class ResumeSchema(Schema):
-    after = String(
-        data_key="Last-Event-ID",
-        pattern=r"[0-9]{1,9}",
-        mismatch="not_an_event_id",
-        load_default="0",
-        example="17",
     )
 
 

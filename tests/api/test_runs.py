@@ -158,6 +158,20 @@ def test_the_same_key_gives_the_same_run(model: CompletionsServer, alice: Person
     assert len(model.requests) == 1
 
 
+def test_the_same_request_again_resumes_its_stream(model: CompletionsServer, alice: Person):
+    model.script(slowly("one ", "two ", "three"))
+    seen = events_in(alice.stream("hello", Idempotency_Key="k1"))
+
+    rest = alice.stream("hello", Idempotency_Key="k1", Last_Event_ID=str(seen[3][0]))
+
+    assert output(seen[:4]) + output(events_in(rest)) == "one two three"
+    assert len(model.requests) == 1
+
+
+def test_a_new_run_is_streamed_from_its_start(alice: Person):
+    assert events_in(alice.stream("hello", Last_Event_ID="3"))[0][0] == 1
+
+
 def test_a_key_may_go_on_with_a_chat(model: CompletionsServer, alice: Person):
     chat = alice.chat("hello").json["session_id"]
     body = {"message": "and now?", "session_id": chat}
