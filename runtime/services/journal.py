@@ -25,7 +25,7 @@ from peewee import SqliteDatabase
 
 from .. import agent, logs, metrics
 from ..agent import ErrorCode, Event, RunError, RunFinished, RunStarted, Stop
-from ..db import db, discard, from_now, is_outage, release
+from ..db import Prepared, db, discard, from_now, is_outage, release
 from ..models import Run, RunEvent
 
 # A killed process locks its chats for LEASE_SECONDS; a live one renews in time to miss two turns.
@@ -91,11 +91,6 @@ class Log:
         self._listeners: list[Callable[[], None]] = []
 
     @property
-    def ending(self) -> dict:
-        """The last event of a run that is over."""
-        return json.loads(self.entries[-1].text)
-
-    @property
     def last(self) -> int:
         """The number of the last event that is here."""
         return self.entries[-1].number if self.entries else 0
@@ -109,7 +104,7 @@ class Log:
         """Append what is in the database by now, and tell whoever listens."""
         self.entries += entries
         # After them: whoever sees that it is over has seen all.
-        self.is_over = bool(entries) and entries[-1].is_ending
+        self.is_over = self.is_over or (bool(entries) and entries[-1].is_ending)
         for wake in tuple(self._listeners):
             wake()
 
@@ -150,6 +145,8 @@ class Journal:
         self._has_waiting = threading.Condition(self._lock)
         self._has_logs = threading.Condition(self._lock)
         self._waiting: dict[Log, None] = {}
+        # Of two statements that lock many rows each, each may wait for the other.
+        self._locks_rows = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
 
     @property
@@ -161,8 +158,8 @@ class Journal:
         """The log of a run that this process has claimed, and keeps alive until it has ended."""
         log = Log(run_id)
         with self._lock:
-            self._own[run_id] = log
             self._start("journal-keeper", self._keep_on)
+            self._own[run_id] = log
             self._has_logs.notify()
         return log
 
@@ -227,8 +224,8 @@ class Journal:
         """Start a thread unless it is there. The caller holds the lock."""
         if name not in self._threads:
             thread = threading.Thread(target=work, name=name, daemon=True)
-            self._threads[name] = thread
             thread.start()
+            self._threads[name] = thread
 
     # Writing
 
@@ -249,7 +246,7 @@ class Journal:
     def _write(self, groups: list["_Group"]) -> None:
         """Write the groups, however long it takes, and show them to whoever follows."""
         try:
-            alive = _commit_at_last(groups)
+            alive = self._commit_at_last(groups)
         except Exception:
             if len(groups) > 1:  # One of them cannot be written: not for the others to suffer.
                 for group in groups:
@@ -262,6 +259,21 @@ class Journal:
                 self._show(group)
             else:
                 self._lose(group.log)
+
+    def _commit_at_last(self, groups: list["_Group"]) -> set[UUID]:
+        """Write all; while the database is away, again and again. See `_commit`."""
+        while True:
+            try:
+                with self._locks_rows:
+                    return _commit(groups)
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                logs.event("journal_waits", level=logging.WARNING, reason=type(error).__name__)
+                discard()
+            finally:
+                release()
+            time.sleep(RETRY_SECONDS)
 
     def _show(self, group: "_Group") -> None:
         if group.ending:
@@ -295,7 +307,8 @@ class Journal:
                     self._has_waiting.notify()
             now = time.monotonic()
             try:
-                self._hear_stops(own)
+                if own:
+                    self._hear_stops()
                 if now - renewed_at >= RENEWAL_SECONDS:
                     renewed_at = now
                     self._renew(own)
@@ -309,17 +322,18 @@ class Journal:
             finally:
                 release()
 
-    def _hear_stops(self, own: list[UUID]) -> None:
-        asked = Run.id.in_(own) & Run.stop_requested_at.is_null(False)
-        for (run_id,) in Run.select(Run.id).where(asked).tuples() if own else ():
-            self.stop(run_id)
+    def _hear_stops(self) -> None:
+        for (run_id,) in _STOPS.rows():
+            self.stop(Run.id.python_value(run_id))
 
     def _renew(self, own: list[UUID]) -> None:
         """Renew the leases, and stop what has no row any more: its chat was deleted."""
         if not own:
             return
         until = from_now(seconds=LEASE_SECONDS)
-        Run.update(lease_until=until).where(Run.id.in_(own), Run.finished_at.is_null()).execute()
+        running = Run.id.in_(own) & Run.finished_at.is_null()
+        with self._locks_rows:
+            Run.update(lease_until=until).where(running).execute()
         there = {run_id for (run_id,) in Run.select(Run.id).where(Run.id.in_(own)).tuples()}
         for run_id in set(own) - there:
             self.stop(run_id)
@@ -348,6 +362,14 @@ class Journal:
         if log.is_over:
             with self._lock:
                 self._others.pop(log.run_id, None)
+
+
+_STOPS = Prepared(
+    lambda: Run.select(Run.id).where(
+        Run.finished_at.is_null(), Run.stop_requested_at.is_null(False)
+    ),
+    values=0,
+)
 
 
 class _Group:
@@ -390,21 +412,6 @@ def _bury(run_id: UUID) -> bool:
         _rewrite(run_id, join([*log.entries, _entry(log.last + 1, ending)]))
     _tell_end(run_id, ending)
     return True
-
-
-def _commit_at_last(groups: list[_Group]) -> set[UUID]:
-    """Write all; while the database is away, again and again. See `_commit`."""
-    while True:
-        try:
-            return _commit(groups)
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            logs.event("journal_waits", level=logging.WARNING, reason=type(error).__name__)
-            discard()
-        finally:
-            release()
-        time.sleep(RETRY_SECONDS)
 
 
 def _commit(groups: list[_Group]) -> set[UUID]:
