@@ -145,6 +145,7 @@ class Journal:
         self._has_waiting = threading.Condition(self._lock)
         self._has_logs = threading.Condition(self._lock)
         self._waiting: dict[Log, None] = {}
+        self._writing = threading.Lock()
         # Of two statements that lock many rows each, each may wait for the other.
         self._locks_rows = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
@@ -163,15 +164,28 @@ class Journal:
             self._has_logs.notify()
         return log
 
-    def append(self, log: Log, event: Event) -> None:
-        """Let an event be written; the run's last one is its RUN_FINISHED or RUN_ERROR."""
+    def append(self, log: Log, event: Event, *, soon: bool = True) -> None:
+        """Let an event be written, at once or `1 / LOOKS_A_SECOND` s later at the most.
+
+        The run's last one is its RUN_FINISHED or RUN_ERROR.
+        """
         with self._lock:
             log.waiting.append(event)
             self._waiting[log] = None
             # The first one is worth no commit of its own, unless the next one takes its time.
-            if not isinstance(event, RunStarted):
-                self._start("journal-writer", self._write_on)
-                self._has_waiting.notify()
+            if soon and not isinstance(event, RunStarted):
+                self._wake_writer()
+
+    def write(self) -> None:
+        """Write what waits: on this thread, one switch less, unless another is at it."""
+        if not self._writing.acquire(blocking=False):
+            with self._lock:
+                self._wake_writer()
+            return
+        try:
+            self._write_waiting()
+        finally:
+            self._writing.release()
 
     @contextmanager
     def followed(self, run_id: UUID) -> Iterator[Log]:
@@ -229,6 +243,11 @@ class Journal:
 
     # Writing
 
+    def _wake_writer(self) -> None:
+        """The caller holds the lock."""
+        self._start("journal-writer", self._write_on)
+        self._has_waiting.notify()
+
     def _write_on(self) -> None:
         """Write what waits, again and again, until nothing has come for a while."""
         while True:
@@ -236,12 +255,18 @@ class Journal:
                 if not self._waiting and not self._has_waiting.wait(IDLE_SECONDS):
                     del self._threads["journal-writer"]
                     return
-                batch = [(log, log.waiting) for log in self._waiting]
-                for log, _events in batch:
-                    log.waiting = []
-                self._waiting = {}
-            self._write([_Group(log, events) for log, events in batch])
+            with self._writing:
+                self._write_waiting()
             time.sleep(self.running / RUNS_A_COMMIT_A_SECOND)
+
+    def _write_waiting(self) -> None:
+        with self._lock:
+            batch = [(log, log.waiting) for log in self._waiting]
+            for log, _events in batch:
+                log.waiting = []
+            self._waiting = {}
+        if batch:
+            self._write([_Group(log, events) for log, events in batch])
 
     def _write(self, groups: list["_Group"]) -> None:
         """Write the groups, however long it takes, and show them to whoever follows."""
@@ -303,8 +328,7 @@ class Journal:
             with self._lock:
                 own, others = list(self._own), list(self._others.values())
                 if self._waiting:
-                    self._start("journal-writer", self._write_on)
-                    self._has_waiting.notify()
+                    self._wake_writer()
             now = time.monotonic()
             try:
                 if own:

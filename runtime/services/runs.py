@@ -97,7 +97,7 @@ def start(
         run, said = _begin(user, Run(id=run_id, chat_id=chat_id, message=message))
         if run is None:
             return _known(run_id, chat_id, message)
-        execution = _Execution(run, said, user)
+        execution = _Execution(run, said, user, here)
         keep()
     execution.run() if here else execution.start()
     return run
@@ -257,9 +257,13 @@ _NEW_CHAT_WITH_RUN = Prepared(
 
 
 class _Execution:
-    """A claimed run, on a thread of its own: the agent's events go to the journal as they come."""
+    """A claimed run: the agent's events go to the journal as they come.
 
-    def __init__(self, run: Run, said: list[Message], user: User):
+    One that runs `here` runs for somebody who waits for its end: nobody waits for its words.
+    """
+
+    def __init__(self, run: Run, said: list[Message], user: User, here: bool):
+        self._here = here
         self._app = current_app._get_current_object()
         self._agent: Agent = self._app.extensions["agent"]
         self._user_id = user.id
@@ -291,6 +295,8 @@ class _Execution:
                 self._pass_on()
         finally:
             self._agent.places.leave(self._user_id)
+            if self._here:
+                self._agent.journal.write()
             release()
 
     def _pass_on(self) -> None:
@@ -302,7 +308,7 @@ class _Execution:
                 woken_at = time.monotonic()
 
     def _append(self, event: Event) -> None:
-        self._agent.journal.append(self._log, event)
+        self._agent.journal.append(self._log, event, soon=not self._here)
 
     def _pause(self, woken_at: float) -> None:
         """Wait until this run may wake again, or it is told to stop."""
