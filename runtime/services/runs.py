@@ -99,6 +99,7 @@ def start(
             return _known(run_id, chat_id, message)
         execution = _Execution(run, said, user, here)
         keep()
+    release()  # A model may think for minutes.
     execution.run() if here else execution.start()
     return run
 
