@@ -89,7 +89,11 @@ class InProcess:
     def clear(self) -> None:
         """The end of a test."""
         for app in self._apps:
-            app.extensions["db"].close_all()
+            app.extensions["agent"].journal.interrupt(10)
+            database = app.extensions["db"]
+            database.close()
+            # Not those that a journal's thread is using: SQLite would crash.
+            database.close_idle()
         self._apps.clear()
 
     def close(self) -> None:
