@@ -93,6 +93,8 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "This must be 1 to 255 visible ASCII characters.",
     ),
     "not_a_uuid": ("应为 UUID", "This must be a UUID."),
+    "not_a_cursor": ("应为上一页给出的 next_cursor", "This must be the next_cursor of a page."),
+    "not_in_range": ("应为 {} 至 {} 的整数", "This must be a whole number from {} to {}."),
     "too_short": ("至少需要 {} 个字符", "This needs at least {} characters."),
     "too_long": ("最多 {} 个字符", "This may have at most {} characters."),
     "not_an_email": ("邮箱格式不正确", "This is not an email address."),

@@ -91,7 +91,10 @@ def _alone_on_postgres(database: Database) -> Iterator[None]:
     """On a connection of its own kind: a migration may take long, but waits for no table long."""
     database.connection().read_seconds = None
     database.execute_sql("SET statement_timeout = 0")
-    database.execute_sql("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
+    # Whoever waited inside a statement would be waited for by CREATE INDEX CONCURRENTLY.
+    lock = "SELECT pg_try_advisory_lock(%s)"
+    while not database.execute_sql(lock, (ADVISORY_LOCK,)).fetchone()[0]:
+        time.sleep(PAUSE_SECONDS / 10)
     database.execute_sql(f"SET lock_timeout = {LOCK_MILLISECONDS}")
     try:
         yield

@@ -14,6 +14,7 @@ from peewee import (
     CompositeKey,
     DoubleField,
     ForeignKeyField,
+    Function,
     IntegerField,
     TextField,
     fn,
@@ -275,12 +276,40 @@ class Allowance(Model):
 
 
 class Chat(Model):
-    """A conversation of one user with the agent."""
+    """A conversation of one user with the agent.
 
-    user = ForeignKeyField(User, backref="chats", on_delete="CASCADE")
+    `title` is what the user calls it; NULL has it go by its first message. `active_at` is when its
+    last run began, NULL if that was before there was the column. `name` is for whoever shows it.
+    """
+
+    user = ForeignKeyField(User, backref="chats", on_delete="CASCADE", index=False)
+    title = CharField(max_length=100, null=True)
+    active_at = InstantField(null=True)
+    name = ""
 
     class Meta:
         table_name = "chats"
+
+    def __repr__(self):
+        return f"<Chat {self.user_id} {self.title or ''}>"
+
+    @property
+    def last_active_at(self) -> datetime:
+        return self.active_at or self.created_at
+
+    @classmethod
+    def activity(cls) -> Function:
+        """`last_active_at`, as a query knows it."""
+        return fn.COALESCE(cls.active_at, cls.created_at)
+
+    @classmethod
+    def of(cls, user: User):
+        """This user's chats as a query, each with its `first_message`."""
+        messages = Run.select(Run.message).where(Run.chat == cls.id).order_by(Run.created_at)
+        return cls.select(cls, messages.limit(1).alias("first_message")).where(cls.user == user.id)
+
+
+Chat.add_index(Chat.index(Chat.user, Chat.activity(), Chat.id, name="chats_activity"))
 
 
 class Run(Model):

@@ -5,7 +5,16 @@ Knows neither Flask nor a database. `run` is the whole of it: messages in, AG-UI
 
 from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunStarted, compact
 from runtime.agent.loop import Bounds, run
-from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history, from_events
+from runtime.agent.messages import (
+    Message,
+    Step,
+    ToolCall,
+    ToolResult,
+    Usage,
+    cut_history,
+    from_events,
+    steps_of,
+)
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.tools import Context, Tool, load_tools, tool
 
@@ -18,6 +27,7 @@ __all__ = [
     "RunError",
     "RunFinished",
     "RunStarted",
+    "Step",
     "Stop",
     "Stopped",
     "Tool",
@@ -29,5 +39,6 @@ __all__ = [
     "from_events",
     "load_tools",
     "run",
+    "steps_of",
     "tool",
 ]

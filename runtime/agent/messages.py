@@ -106,47 +106,70 @@ def _turns(messages: Sequence[Message]) -> tuple[list[Message], list[list[Messag
 
 
 @dataclass
-class _Call:
+class Call:
+    """A tool call as far as it came; `result` is None until there is one."""
+
     id: str
     name: str
-    arguments: list[str] = field(default_factory=list)
-    result: str = INTERRUPTED_RESULT
+    pieces: list[str] = field(default_factory=list)
+    result: str | None = None
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
 
     def message(self) -> Message:
-        return Message.from_result(ToolResult(self.id, self.name, self.result))
+        result = INTERRUPTED_RESULT if self.result is None else self.result
+        return Message.from_result(ToolResult(self.id, self.name, result))
 
 
 @dataclass
-class _Step:
-    text: list[str] = field(default_factory=list)
-    calls: list[_Call] = field(default_factory=list)
+class Step:
+    """One answer of the model as far as it came: its text, and the tools it called."""
+
+    message_id: str
+    pieces: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
 
     def messages(self) -> list[Message]:
-        calls = tuple(ToolCall(call.id, call.name, "".join(call.arguments)) for call in self.calls)
-        answer = Message("assistant", "".join(self.text), calls)
+        calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in self.calls)
+        answer = Message("assistant", self.text, calls)
         return [answer, *(call.message() for call in self.calls)]
 
 
-def from_events(events: Iterable[Mapping[str, Any]]) -> list[Message]:
-    """Fold one run's events, in their wire form, back into the messages a later run needs.
+def steps_of(events: Iterable[Mapping[str, Any]]) -> list[Step]:
+    """Fold one run's events, in their wire form, into the steps that they tell of.
 
-    The text and the tool calls that share a `message_id` are one step of the model and become
-    one assistant message, followed by the result of each call. A run that failed half-way or
-    never ended keeps its partial text, and its open calls get a result that says so.
+    The text and the tool calls that share a `message_id` are one step.
     """
-    steps: dict[str, _Step] = {}
-    calls: dict[str, _Call] = {}
+    steps: dict[str, Step] = {}
+    calls: dict[str, Call] = {}
     for event in events:
         match event["type"]:
             case "TEXT_MESSAGE_CONTENT":
-                step = steps.setdefault(event["message_id"], _Step())
-                step.text.append(event["delta"])
+                step = steps.setdefault(event["message_id"], Step(event["message_id"]))
+                step.pieces.append(event["delta"])
             case "TOOL_CALL_START":
-                call = _Call(event["tool_call_id"], event["tool_name"])
+                call = Call(event["tool_call_id"], event["tool_name"])
                 calls[call.id] = call
-                steps.setdefault(event["message_id"], _Step()).calls.append(call)
+                step = steps.setdefault(event["message_id"], Step(event["message_id"]))
+                step.calls.append(call)
             case "TOOL_CALL_ARGS":
-                calls[event["tool_call_id"]].arguments.append(event["delta"])
+                calls[event["tool_call_id"]].pieces.append(event["delta"])
             case "TOOL_CALL_RESULT":
                 calls[event["tool_call_id"]].result = event["result"]
-    return [message for step in steps.values() for message in step.messages()]
+    return list(steps.values())
+
+
+def from_events(events: Iterable[Mapping[str, Any]]) -> list[Message]:
+    """The messages that a later run needs of one run's events.
+
+    Each step becomes one assistant message, followed by the result of each call. A run that
+    failed half-way or never ended keeps its partial text, and its open calls get a result that
+    says so.
+    """
+    return [message for step in steps_of(events) for message in step.messages()]

@@ -10,16 +10,23 @@ from ..errors import (
     RunNotFound,
     TooManyRequests,
 )
-from ..models import Run
-from ..services import runs
+from ..models import Chat, Run
+from ..pages import Page
+from ..services import chats, runs
 from ..services.journal import Entry
 from ..services.runs import Answer
 from . import http, streams
 from .blueprint import Blueprint
 from .guards import current_user
 from .schemas import (
+    ChangeChatSchema,
+    ChatPathSchema,
+    ChatSchema,
+    ChatsSchema,
     CreateRunHeadersSchema,
     CreateRunSchema,
+    MessagesSchema,
+    PageSchema,
     ResumeSchema,
     RunPathSchema,
     RunSchema,
@@ -60,6 +67,67 @@ def create_run(body: dict, headers: dict) -> Answer | EventStream:
         return runs.answer(current_user(), **body, key=key, language=http.language())
     run = runs.start(current_user(), **body, key=key)
     return _stream(run, after=int(headers["after"]) if key else 0)
+
+
+@blp.route("/agent-chats", methods=["GET"])
+@blp.arguments(PageSchema, location="query")
+@blp.response(200, ChatsSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters)
+def list_chats(query: dict) -> Page:
+    """列出自己的对话(需要认证)。
+
+    最近活动的在前。`next_cursor` 作为下一页的 `cursor`；最后一页为 null。
+    """
+    return chats.page_of(current_user(), query["limit"], query["cursor"])
+
+
+@blp.route("/agent-chats/<session_id>", methods=["GET"])
+@blp.arguments(ChatPathSchema, location="path")
+@blp.response(200, ChatSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
+def get_chat(path: dict, **_path: str) -> Chat:
+    """查询一个对话(需要认证)。"""
+    return chats.get(current_user(), path["session_id"])
+
+
+@blp.route("/agent-chats/<session_id>", methods=["PATCH"])
+@blp.arguments(ChatPathSchema, location="path")
+@blp.arguments(ChangeChatSchema)
+@blp.response(200, ChatSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
+def change_chat(path: dict, body: dict, **_path: str) -> Chat:
+    """重命名一个对话(需要认证)。
+
+    对话最初以第一条消息的第一行为标题；null 恢复它。
+    """
+    return chats.rename(current_user(), path["session_id"], body["title"])
+
+
+@blp.route("/agent-chats/<session_id>", methods=["DELETE"])
+@blp.arguments(ChatPathSchema, location="path")
+@blp.response(204)
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters, TooManyRequests)
+def delete_chat(path: dict, **_path: str) -> None:
+    """删除一个对话(需要认证)。
+
+    其中的一切都被抹去。正在进行的运行先被停止，无论在哪个进程，正在读取它的人会收到最后一个事件。
+    """
+    runs.delete_chat(current_user(), path["session_id"])
+
+
+@blp.route("/agent-chats/<session_id>/messages", methods=["GET"])
+@blp.arguments(ChatPathSchema, location="path")
+@blp.arguments(PageSchema, location="query")
+@blp.response(200, MessagesSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
+def list_messages(path: dict, query: dict, **_path: str) -> Page:
+    """读取一个对话的消息(需要认证)。
+
+    第一页是最近的 `limit` 轮，`next_cursor` 指向更早的；每一页内按先后顺序，可以直接接在屏幕上已有
+    的消息之前。一轮是用户的一条消息和随后的回答，不会被分到两页。没有完成的回答也在其中，`status`
+    说明其运行的状态。
+    """
+    return chats.messages(current_user(), path["session_id"], query["limit"], query["cursor"])
 
 
 @blp.route("/agent-chats/<session_id>/runs/<run_id>/events", methods=["GET"])

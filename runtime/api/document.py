@@ -169,7 +169,9 @@ def _optional(schema: dict) -> dict:
 
 
 def _words(schema: dict, brief: bool = False) -> str:
-    """A string's schema in words: `string? (3-30 chars)`."""
+    """A string's schema in words: `string? (3-30 chars)`; or a number's."""
+    if schema.get("type") == "integer":
+        return "integer ({minimum}-{maximum}, default {default})".format(**schema)
     optional = "?" if isinstance(schema.get("type"), list) else ""
     notes = [note for note in ("" if brief else _length(schema), _kind(schema)) if note]
     return f"string{optional}" + (f" ({', '.join(notes)})" if notes else "")

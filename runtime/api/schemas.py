@@ -12,8 +12,11 @@ import marshmallow as ma
 from marshmallow import validate
 
 from ..agent import events
+from ..pages import Cursor
 
 ID = "3f1c1a52-6c1e-4b43-9f0e-0a3c5a0c2f11"
+_MESSAGE_ID = "7d0e6f0a-6df5-4f4f-9a7c-6f7b0b6b0f7e"
+RUN_STATUSES = ("running", "finished", "failed", "stopped")
 
 
 class String(ma.fields.String):
@@ -165,12 +168,54 @@ _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 class Instant(ma.fields.Field):
     """An instant in UTC, ISO 8601 with `Z`."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, *, metadata=None, **kwargs):
         shape = {"type": "string", "format": "date-time", "examples": ["2026-11-22T10:15:00.000Z"]}
-        super().__init__(metadata=shape, **kwargs)
+        super().__init__(metadata=shape | (metadata or {}), **kwargs)
 
     def _serialize(self, value: datetime | None, attr, obj, **kwargs):
         return value and value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class PageCursor(String):
+    """Where a page of a list begins, as the page before it said."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            pattern=r"[A-Za-z0-9_-]{32}",
+            mismatch="not_a_cursor",
+            example="AAZMJ0lsDqA_HBpSbB5LQ58OCjxaDC8R",
+            **kwargs,
+        )
+
+    def deserialize(self, value, attr=None, data=None, **kwargs):
+        text = super().deserialize(value, attr, data, **kwargs)
+        try:
+            return text and Cursor.parse(text)
+        except ValueError as error:
+            raise ma.ValidationError(self.mismatch) from error
+
+    def _serialize(self, value: Cursor | None, attr, obj, **kwargs):
+        return value and str(value)
+
+
+class PageLimit(ma.fields.Integer):
+    """How much a page has at most."""
+
+    HIGH = 100
+
+    def __init__(self, default: int):
+        out_of_range = f"not_in_range 1 {self.HIGH}"
+        super().__init__(
+            load_default=default,
+            validate=validate.Range(1, self.HIGH, error=out_of_range),
+            error_messages={"invalid": out_of_range},
+        )
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        # int() would take spaces, underscores and the digits of every script.
+        if not re.fullmatch(r"[0-9]{1,9}", str(value)):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class Schema(ma.Schema):
@@ -310,10 +355,73 @@ class RunPathSchema(Schema):
     run_id = Id(required=True)
 
 
+class PageSchema(Schema):
+    cursor = PageCursor(load_default=None)
+    limit = PageLimit(default=20)
+
+
+class ChatPathSchema(Schema):
+    session_id = Id(required=True)
+
+
+class ChangeChatSchema(Schema):
+    title = PlainText(
+        required=True,
+        low=1,
+        high=100,
+        allow_none=True,
+        example="东京的天气",
+        metadata={"description": "null 恢复由第一条消息而来的标题。"},
+    )
+
+
+class ChatSchema(AnswerSchema):
+    session_id = Id(required=True, attribute="id")
+    title = String(required=True, attribute="name", example="东京的天气")
+    created_at = Instant(required=True)
+    active_at = Instant(
+        required=True,
+        attribute="last_active_at",
+        metadata={"description": "最近一条消息的时间"},
+    )
+
+
+class ChatsSchema(AnswerSchema):
+    chats = ma.fields.List(ma.fields.Nested(ChatSchema), required=True, attribute="rows")
+    next_cursor = PageCursor(required=True, allow_none=True)
+
+
+class ToolCallSchema(AnswerSchema):
+    tool_call_id = String(required=True, attribute="id", example="call_1")
+    tool_name = String(required=True, attribute="name", example="current_time")
+    arguments = String(required=True, example='{"zone": "Asia/Tokyo"}')
+    result = String(
+        required=True,
+        allow_none=True,
+        example='{"time": "19:15"}',
+        metadata={"description": "还没有结果时为 null"},
+    )
+
+
+class MessageSchema(AnswerSchema):
+    id = String(required=True, example=_MESSAGE_ID)
+    run_id = Id(required=True, attribute="run.id")
+    status = Word(*RUN_STATUSES, required=True, attribute="run.status")
+    created_at = Instant(required=True, attribute="run.created_at")
+    role = Word("user", "assistant", required=True)
+    content = String(required=True, example="现在是 19:15。")
+    tool_calls = ma.fields.List(ma.fields.Nested(ToolCallSchema), required=True)
+
+
+class MessagesSchema(AnswerSchema):
+    messages = ma.fields.List(ma.fields.Nested(MessageSchema), required=True, attribute="rows")
+    next_cursor = PageCursor(required=True, allow_none=True)
+
+
 class RunStateSchema(AnswerSchema):
     id = Id(required=True)
     session_id = Id(required=True, attribute="chat_id")
-    status = Word("running", "finished", "failed", "stopped", required=True)
+    status = Word(*RUN_STATUSES, required=True)
     input_tokens = ma.fields.Integer(
         required=True, allow_none=True, metadata={"minimum": 0, "examples": [128]}
     )
@@ -326,7 +434,6 @@ class RunStateSchema(AnswerSchema):
 
 _EVENT_TYPES = [event.type for event in events.Event.__subclasses__()]
 _RUN_ID = "9b2f6f5e-2f0b-4d0c-8f57-6a4f1f6f1f0a"
-_MESSAGE_ID = "7d0e6f0a-6df5-4f4f-9a7c-6f7b0b6b0f7e"
 
 
 def _event(kind: type[events.Event], **fields: str) -> dict:

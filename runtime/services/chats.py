@@ -1,45 +1,123 @@
-"""Conversations: whose one is, and what was said in it."""
+"""Conversations: which ones a user has, what each is called, and what was said in it.
+
+Erasing one must stop its run first: see `.runs`.
+"""
 
 import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
-from ..agent import Message, cut_history, from_events
-from ..db import Prepared, make_row
+from peewee import SQL
+
+from .. import pages
+from ..agent import Message, cut_history, from_events, steps_of
+from ..agent.messages import Call
+from ..db import Prepared
 from ..errors import ChatNotFound
 from ..models import Chat, Run, RunEvent, User
+from ..pages import Cursor, Page
+from .journal import bury
 
 # More runs than any model's window holds; what of them is sent is bounded in characters.
 RECENT_RUNS = 100
+RUNS_A_QUERY = 25
+# A title that is made of a message; one that is given may be longer.
+TITLE_CHARS = 60
+JOINER = "\u200d"
 
 
-def find(user: User, chat_id: UUID) -> Chat | None:
-    """The user's chat with this id; None when nobody has one.
+@dataclass(frozen=True)
+class Said:
+    """A message as it is shown. A run's first is the user's, the others are steps of the model."""
 
-    Raises ChatNotFound when it is somebody else's.
-    """
-    rows = _CHAT.rows(chat_id.hex)
-    chat = make_row(Chat, rows[0]) if rows else None
-    if chat and chat.user_id != user.id:
+    id: str
+    run: Run
+    role: str
+    content: str
+    tool_calls: Sequence[Call] = ()
+
+
+def page_of(user: User, limit: int, after: Cursor | None) -> Page:
+    """Some of the user's chats, the one that was active last first."""
+    page = pages.newest(Chat.of(user), Chat.activity(), limit, after)
+    return Page([_named(chat) for chat in page.rows], page.next_cursor)
+
+
+def get(user: User, chat_id: UUID) -> Chat:
+    """The user's chat. Raises ChatNotFound, also when it is somebody else's."""
+    chat = Chat.of(user).where(Chat.id == chat_id).get_or_none()
+    if chat is None:
         raise ChatNotFound
-    return chat
+    return _named(chat)
 
 
-_CHAT = Prepared(lambda chat_id: Chat.select().where(Chat.id == chat_id))
+def rename(user: User, chat_id: UUID, title: str | None) -> Chat:
+    """Call a chat so, or after its first message again. Raises ChatNotFound."""
+    Chat.update(title=title).where(Chat.id == chat_id, Chat.user == user.id).execute()
+    return get(user, chat_id)
 
 
-def history(chat: Chat, max_chars: int) -> list[Message]:
+def messages(user: User, chat_id: UUID, limit: int, after: Cursor | None) -> Page:
+    """What was said in some of a chat's runs, in the order it was said.
+
+    The first page has the last `limit` runs, the next one those before them, to the first; runs
+    that go on are as far as they came. Raises ChatNotFound.
+    """
+    get(user, chat_id)
+    page = _page_of_runs(chat_id, limit, after)
+    if bury([run.id for run in page.rows if run.finished_at is None]):
+        page = _page_of_runs(chat_id, limit, after)
+    events = _events_of(page.rows)
+    said = [each for run in reversed(page.rows) for each in _said(run, events[run.id])]
+    return Page(said, page.next_cursor)
+
+
+def history(chat_id: UUID, max_chars: int) -> list[Message]:
     """What was said in ended runs, oldest first: the newest turns that fit in `max_chars`."""
-    runs = list(
-        Run.select()
-        .where(Run.chat == chat, Run.finished_at.is_null(False))
-        .order_by(Run.created_at.desc())
-        .limit(RECENT_RUNS)
-    )
-    events = _events_of(runs)
-    messages = []
-    for run in reversed(runs):
-        messages += [Message("user", run.message), *from_events(events[run.id])]
-    return cut_history(messages, max_chars)
+    turns: list[list[Message]] = []
+    left = max_chars
+    for offset in range(0, RECENT_RUNS, RUNS_A_QUERY):
+        read = _turns(chat_id, offset)
+        turns += read
+        left -= sum(message.chars for turn in read for message in turn)
+        if left < 0 or len(read) < RUNS_A_QUERY:
+            break
+    return cut_history([message for turn in reversed(turns) for message in turn], max_chars)
+
+
+def _turns(chat_id: UUID, offset: int) -> list[list[Message]]:
+    """What was said in RUNS_A_QUERY runs that have ended, the newest first."""
+    which = (chat_id.hex, RUNS_A_QUERY, offset)
+    events: dict = {}
+    runs = _ENDED_RUNS.rows(*which)
+    for run_id, data in _THEIR_EVENTS.rows(*which) if runs else ():
+        events.setdefault(run_id, []).append(json.loads(data))
+    return [
+        [Message("user", message), *from_events(events.get(run_id, ()))] for run_id, message in runs
+    ]
+
+
+def _ended_runs(chat_id, limit, offset, *columns):
+    ended = Run.select(*columns).where(Run.chat == chat_id, Run.finished_at.is_null(False))
+    return ended.order_by(Run.created_at.desc()).limit(limit).offset(offset)
+
+
+_ENDED_RUNS = Prepared(lambda *which: _ended_runs(*which, Run.id, Run.message), values=3)
+# Beginnings and ends say nothing that the rest does not, and ends say all of it again.
+_THEIR_EVENTS = Prepared(
+    lambda *which: (
+        RunEvent.select(RunEvent.run, RunEvent.data)
+        .where(RunEvent.run.in_(_ended_runs(*which, Run.id)), SQL("substr(data, 10, 4) <> 'RUN_'"))
+        .order_by(RunEvent.run, RunEvent.number)
+    ),
+    values=3,
+)
+
+
+def _page_of_runs(chat_id: UUID, limit: int, after: Cursor | None) -> Page:
+    return pages.newest(Run.select().where(Run.chat == chat_id), Run.created_at, limit, after)
 
 
 def _events_of(runs: list[Run]) -> dict[UUID, list[dict]]:
@@ -48,3 +126,37 @@ def _events_of(runs: list[Run]) -> dict[UUID, list[dict]]:
     for row in rows:
         events[row.run_id].append(json.loads(row.data))
     return events
+
+
+def _said(run: Run, events: list[dict]) -> Iterator[Said]:
+    yield Said(str(run.id), run, "user", run.message)
+    for step in steps_of(events):
+        yield Said(step.message_id, run, "assistant", step.text, step.calls)
+
+
+def _named(chat: Chat) -> Chat:
+    chat.name = chat.title or named_after(chat.first_message or "")
+    return chat
+
+
+def named_after(message: str) -> str:
+    """A title: the first line with anything in it, cut between two words if need be.
+
+    Where no space is near, as in Chinese, it is cut between two characters as they are seen, an
+    accent or an emoji's colour going with what it belongs to.
+    """
+    lines = (" ".join(line.split()) for line in message.splitlines())
+    line = next(filter(None, lines), "")
+    if len(line) <= TITLE_CHARS:
+        return line
+    end = line.rfind(" ", TITLE_CHARS // 2, TITLE_CHARS + 1)
+    if end < 0:
+        end = TITLE_CHARS
+        while end and _belong_together(line[end - 1], line[end]):
+            end -= 1
+    return f"{line[: end or TITLE_CHARS]}…"
+
+
+def _belong_together(character: str, following: str) -> bool:
+    is_mark = unicodedata.category(following) in ("Mn", "Mc", "Me", "Sk")
+    return is_mark or JOINER in (character, following)

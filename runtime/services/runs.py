@@ -15,7 +15,7 @@ from datetime import datetime
 from uuid import UUID, uuid4, uuid5
 
 from flask import Flask, current_app
-from peewee import Insert, IntegrityError, SqliteDatabase
+from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase
 
 from .. import agent, clock, i18n, logs, metrics
 from ..agent import Bounds, Event, Message, RunError, Stopped, Tool
@@ -23,7 +23,7 @@ from ..agent.providers.embedded import EmbeddedProvider
 from ..agent.providers.openai import OpenAIProvider
 from ..config import ConfigError
 from ..db import Prepared, db, from_now, release
-from ..errors import ChatBusy, IdempotencyKeyReused, RunNotFound, TooManyRequests
+from ..errors import ChatBusy, ChatNotFound, IdempotencyKeyReused, RunNotFound, TooManyRequests
 from ..models import Chat, Run, User
 from ..ratelimit import RUNS_PER_USER, limiter
 from . import chats
@@ -94,9 +94,12 @@ def start(
     limiter.hit(RUNS_PER_USER, str(user.id))
     shared: Agent = current_app.extensions["agent"]
     with shared.places.kept(user.id) as keep:
-        run, said = _begin(user, Run(id=run_id, chat_id=chat_id, message=message))
-        if run is None:
+        run = Run(id=run_id, chat_id=chat_id, message=message)
+        if not _claim(user, run):
             return _known(run_id, chat_id, message)
+        # A chat whose id was made just now has no history.
+        said = chats.history(chat_id, shared.history_chars) if session_id else []
+        release()
         execution = _Execution(run, said, user, here)
         keep()
     release()  # A model may think for minutes.
@@ -174,6 +177,30 @@ def stop(user: User, chat_id: UUID, run_id: UUID) -> Run:
     return get(user, chat_id, run_id)
 
 
+def delete_chat(user: User, chat_id: UUID) -> None:
+    """Erase a chat from every table; a run that goes on in it is stopped first.
+
+    Raises ChatNotFound, TooManyRequests when too many wait for runs already.
+    """
+    while running := _erase(user, chat_id):
+        with suppress(RunNotFound):  # Somebody else has erased the chat meanwhile.
+            stop(user, chat_id, running)
+
+
+def _erase(user: User, chat_id: UUID) -> UUID | None:
+    """Erase the chat, unless a run goes on in it: the id of that one. Raises ChatNotFound."""
+    with db.atomic():
+        # With the chat's row locked no run can begin in it.
+        owned = Chat.select(Chat.id).where(Chat.id == chat_id, Chat.user == user.id)
+        if not owned.for_update(db.obj.for_update).get_or_none():
+            raise ChatNotFound
+        alive = (Run.chat == chat_id) & Run.finished_at.is_null()
+        running = Run.select(Run.id).where(alive).get_or_none()
+        if running is None:
+            Chat.delete().where(Chat.id == chat_id).execute()
+        return running and running.id
+
+
 def _known(run_id: UUID, chat_id: UUID, message: str) -> Run | None:
     """The run that a key has started. Raises IdempotencyKeyReused if the rest does not fit."""
     run = Run.get_or_none(id=run_id)
@@ -182,79 +209,72 @@ def _known(run_id: UUID, chat_id: UUID, message: str) -> Run | None:
     return run
 
 
-def _begin(user: User, run: Run) -> tuple[Run | None, list[Message]]:
-    """Claim the chat for the run, and say what was said before; a chat that nobody has is made.
+def _claim(user: User, run: Run) -> bool:
+    """Begin the run in its chat, which is made when nobody has it; False when it is there already.
 
-    No run when its key has started one meanwhile. Raises ChatNotFound, ChatBusy.
+    Raises ChatNotFound when the chat is somebody else's, ChatBusy while another run is alive in it.
     """
     try:
-        _insert_with_chat(user, run)
-        return run, []
-    except IntegrityError:
-        chat = chats.find(user, run.chat_id)
-        if chat is None:  # Not that somebody has it already.
-            raise
-    if not _claim(run):
-        return None, []
-    return run, chats.history(chat, current_app.extensions["agent"].history_chars)
-
-
-def _claim(run: Run) -> bool:
-    """Insert the chat's one run; False when it is there already.
-
-    Raises ChatBusy while another is alive.
-    """
-    try:
-        return _insert(run)
+        return _insert(user, run)
     except IntegrityError:
         running = (Run.chat == run.chat_id) & Run.finished_at.is_null()
         bury([run_id for (run_id,) in Run.select(Run.id).where(running).tuples()])
     try:
-        return _insert(run)
+        return _insert(user, run)
     except IntegrityError as error:
         if Run.get_or_none(id=run.id):
             return False
         raise ChatBusy from error
 
 
-def _insert_with_chat(user: User, run: Run) -> None:
-    """Make the run and its chat. Raises IntegrityError when one of them is there."""
-    chat, values = run.chat_id.hex, (run.id.hex, run.chat_id.hex, run.message)
+def _insert(user: User, run: Run) -> bool:
+    """Raises IntegrityError when the run is there, or another one that has not ended; then nothing
+    of this has happened.
+    """
+    chat_id, user_id, run_id = run.chat_id.hex, user.id.hex, run.id.hex
     if isinstance(db.obj, SqliteDatabase):
         with db.atomic():
-            _NEW_CHAT.rows(chat, user.id.hex)
-            _NEW_RUN.rows(*values)
+            is_ours = _CHAT.rows(chat_id, user_id) and _RUN.rows(run_id, chat_id, run.message)
     else:
-        _NEW_CHAT_WITH_RUN.rows(chat, user.id.hex, *values)
+        is_ours = _CHAT_WITH_RUN.rows(chat_id, user_id, run_id, run.message)
+    if not is_ours:
+        raise ChatNotFound
+    return True
 
 
-def _insert(run: Run) -> bool:
-    return bool(_NEW_RUN.rows(run.id.hex, run.chat_id.hex, run.message))
+def _chat(chat_id, user_id) -> Insert:
+    """Make a chat, or be active in it once more; no row if it is somebody else's."""
+    values = [chat_id, user_id, from_now(), from_now()]
+    return (
+        Chat.insert_many([values], [Chat.id, Chat.user, Chat.created_at, Chat.active_at])
+        .on_conflict(
+            conflict_target=[Chat.id],
+            update={Chat.active_at: EXCLUDED.active_at},
+            where=Chat.user == EXCLUDED.user_id,
+        )
+        .returning(Chat.id)
+    )
 
 
-def _new_chat(chat_id, user_id) -> Insert:
-    columns = {Chat.id: chat_id, Chat.user: user_id, Chat.created_at: from_now()}
-    return Chat.insert(columns).returning(Chat.id)
+_RUN_COLUMNS = [Run.id, Run.chat, Run.message, Run.created_at, Run.lease_until]
 
 
-def _new_run(run_id, chat_id, message) -> Insert:
-    columns = {
-        Run.id: run_id,
-        Run.chat: chat_id,
-        Run.message: message,
-        Run.created_at: from_now(),
-        Run.lease_until: from_now(seconds=LEASE_SECONDS),
-    }
-    return Run.insert(columns).returning(Run.id)
+def _run(run_id, chat_id, message) -> Insert:
+    values = [run_id, chat_id, message, from_now(), from_now(seconds=LEASE_SECONDS)]
+    return Run.insert_many([values], _RUN_COLUMNS).returning(Run.id)
 
 
-_NEW_CHAT = Prepared(_new_chat, values=2)
-_NEW_RUN = Prepared(_new_run, values=3)
+def _chat_with_run(chat_id, user_id, run_id, message) -> Insert:
+    chat = _chat(chat_id, user_id).cte("chat")
+    values = [run_id, chat.c.id, message, from_now(), from_now(seconds=LEASE_SECONDS)]
+    run = Run.insert_from(Select([chat], values), _RUN_COLUMNS)
+    return run.returning(Run.id).with_cte(chat)
+
+
+_CHAT = Prepared(_chat, values=2)
+_RUN = Prepared(_run, values=3)
 # One trip instead of four; SQLite cannot, and has none to make.
-_NEW_CHAT_WITH_RUN = Prepared(
-    lambda chat_id, user_id, *run: _new_run(*run).with_cte(_new_chat(chat_id, user_id).cte("chat")),
-    values=5,
-)
+_CHAT_WITH_RUN = Prepared(_chat_with_run, values=4)
 
 
 class _Execution:

@@ -395,7 +395,8 @@ def test_three_releases_at_once_migrate_once(tmp_path: Path):
         upgrades = [
             threads.submit(flask, "db", "upgrade", DATABASE_URL=server.url) for _ in range(3)
         ]
-        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory_lock(%'"
+        waiting += " AND pid <> pg_backend_pid()"
         wait_until(lambda: first.execute(waiting).fetchone() == (3,), 30, "all three wait")
         first.execute("SELECT pg_advisory_unlock_all()")
         lines = [line for each in upgrades for line in each.result().stdout.splitlines()]
@@ -453,3 +454,31 @@ def test_a_migration_that_finds_its_table_in_use_gives_up_with_nothing_half_done
         assert "sessions" not in pool.get_tables()
         user.commit()
         assert migrate.upgrade(pool) == before
+
+
+def test_an_index_that_was_left_half_made_is_made_anew(tmp_path: Path):
+    with (
+        Postgres(tmp_path / "postgres") as server,
+        database(server.url) as pool,
+        psycopg.connect(server.url) as reader,
+        psycopg.connect(server.url, autocommit=True, options="-c statement_timeout=5s") as other,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        migrate.upgrade(pool)
+        migrate.downgrade(pool, "0006_name_and_sort_chats")
+        # Who reads for long, and anywhere, has Postgres wait with an index made beside others.
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("SELECT count(*) FROM users")
+        upgrade = threads.submit(migrate.upgrade, pool)
+        waits, ends_at = [], time.monotonic() + 3
+        while time.monotonic() < ends_at:
+            began = time.monotonic()
+            other.execute("DELETE FROM chats")
+            waits.append(time.monotonic() - began)
+        assert not upgrade.done()
+        reader.commit()
+
+        assert "0006_name_and_sort_chats" in upgrade.result(30)
+        index = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'chats_activity'::regclass"
+        assert other.execute(index).fetchone() == (True,)
+        assert max(waits) < 1
