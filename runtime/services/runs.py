@@ -99,7 +99,6 @@ def start(
             return _known(run_id, chat_id, message)
         # A chat whose id was made just now has no history.
         said = chats.history(chat_id, shared.history_chars) if session_id else []
-        release()
         execution = _Execution(run, said, user, here)
         keep()
     release()  # A model may think for minutes.
