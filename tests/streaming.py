@@ -20,12 +20,16 @@ class Refused(Exception):
 
 @dataclass
 class Listener:
-    """One message, and what was heard of its run, over however many connections."""
+    """One message, and what was heard of its run, over however many connections.
+
+    It comes back to where the first answer said, or `asks_again` with its key.
+    """
 
     token: str
     message: str = "hello"
     session_id: str | None = None
     key: str | None = None
+    asks_again: bool = False
     where: str | None = None
     events: list[tuple[int, dict]] = field(default_factory=list)
 
@@ -73,9 +77,9 @@ class Listener:
 
     def _ask(self, connection: HTTPConnection):
         headers = {"Authorization": f"Bearer {self.token}", "Accept": "text/event-stream"}
-        if self.where:
-            if self.last:
-                headers["Last-Event-ID"] = str(self.last)
+        if self.last:
+            headers["Last-Event-ID"] = str(self.last)
+        if self.where and not self.asks_again:
             connection.request("GET", self.where, headers=headers)
         else:
             if self.key:

@@ -106,7 +106,9 @@ def cut_runs(machines: list[Service], people, runs: int, cuts: int) -> int:
     everybody = people(4)
 
     def one(number: int) -> int:
-        listener = Listener(everybody[number % len(everybody)].access_token)
+        person = everybody[number % len(everybody)]
+        asks_again = number % 2 == 1
+        listener = Listener(person.access_token, key=uuid4().hex, asks_again=asks_again)
         done = cut_again_and_again(listener, random.sample(ports, 2), cuts)
         demand_whole(listener)
         return done
