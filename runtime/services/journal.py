@@ -33,6 +33,8 @@ LEASE_SECONDS = 10
 RENEWAL_SECONDS = 3
 # How late a process may learn of what another has written: a stop, or the next words.
 LOOKS_A_SECOND = 20
+PAUSE = 1 / LOOKS_A_SECOND
+LONGEST_WAIT_SECONDS = 60
 # How often it looks for runs whose process has died.
 BURIAL_SECONDS = 1
 # A commit for each token is what one run may have; a thousand must share theirs.
@@ -83,6 +85,7 @@ class Log:
     def __init__(self, run_id: UUID):
         self.run_id = run_id
         self.request_id = logs.request_id.get()
+        self.begun_at = time.monotonic()
         self.entries: list[Entry] = []
         self.is_over = False
         self.stop = Stop()
@@ -133,6 +136,11 @@ class Log:
                     break
                 news.clear()
         return self.after(number)
+
+    def wait_for_end(self) -> None:
+        """Wait until the run is over, however long it takes."""
+        while not self.is_over:
+            self.wait(self.last, LONGEST_WAIT_SECONDS)
 
 
 class Journal:
@@ -324,12 +332,14 @@ class Journal:
                 if not (self._own or self._others or self._has_logs.wait(IDLE_SECONDS)):
                     del self._threads["journal-keeper"]
                     return
-            time.sleep(1 / LOOKS_A_SECOND)
+            time.sleep(PAUSE)
+            now = time.monotonic()
             with self._lock:
-                own, others = list(self._own), list(self._others.values())
+                # Most runs of a model that answers at once end before anything must be done.
+                own = [log.run_id for log in self._own.values() if now > log.begun_at + PAUSE]
+                others = list(self._others.values())
                 if self._waiting:
                     self._wake_writer()
-            now = time.monotonic()
             try:
                 if own:
                     self._hear_stops()

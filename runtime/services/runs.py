@@ -72,38 +72,38 @@ class Agent:
         self.seats = Places("waiting-for-runs", waiting, waiting)
 
 
-def start(
-    user: User,
-    message: str,
-    session_id: UUID | None,
-    key: str | None = None,
-    *,
-    here: bool = False,
-) -> Run:
+def start(user: User, message: str, session_id: UUID | None, key: str | None = None) -> Run:
     """Let the agent run on a message; the run goes to its end whether or not anybody follows it.
 
-    It does on a thread of its own, or `here`, and then this is back when all is said.
     With a `key` that this user has used before it is that run again, whatever has become of it.
     Raises ChatNotFound, ChatBusy, TooManyRequests, IdempotencyKeyReused when the key was used for
     something else.
     """
+    run, execution = _prepare(user, message, session_id, key)
+    if execution:
+        execution.start()
+    return run
+
+
+def _prepare(
+    user: User, message: str, session_id: UUID | None, key: str | None
+) -> tuple[Run, "_Execution | None"]:
+    """A run that was claimed, and what executes it; nothing when its key has started it before."""
     run_id = uuid5(user.id, key) if key else uuid4()
     chat_id = session_id or (uuid5(run_id, "chat") if key else uuid4())
     if key and (known := _known(run_id, chat_id, message)):
-        return known
+        return known, None
     limiter.hit(RUNS_PER_USER, str(user.id))
     shared: Agent = current_app.extensions["agent"]
     with shared.places.kept(user.id) as keep:
         run = Run(id=run_id, chat_id=chat_id, message=message)
         if not _claim(user, run):
-            return _known(run_id, chat_id, message)
+            return _known(run_id, chat_id, message), None
         # A chat whose id was made just now has no history.
         said = chats.history(chat_id, shared.history_chars) if session_id else []
-        execution = _Execution(run, said, user, here)
+        execution = _Execution(run, said, user)
         keep()
-    release()  # A model may think for minutes.
-    execution.run() if here else execution.start()
-    return run
+    return run, execution
 
 
 def answer(
@@ -113,11 +113,15 @@ def answer(
 
     Raises TooManyRequests when too many wait already, besides what `start` raises.
     """
-    with current_app.extensions["agent"].seats.kept(user.id):
-        # Whoever waits need not wait for another thread.
-        run = start(user, message, session_id, key, here=True)
-        entries = join(_waited_for(run.id))
-    events = [json.loads(rendered(entry, language)) for entry in entries]
+    shared: Agent = current_app.extensions["agent"]
+    with shared.seats.kept(user.id):
+        run, execution = _prepare(user, message, session_id, key)
+        release()  # A model may think for minutes.
+        with shared.journal.followed(run.id) as log:
+            if execution:  # Whoever waits need not wait for another thread.
+                execution.run()
+            log.wait_for_end()
+    events = [json.loads(rendered(entry, language)) for entry in join(log.entries)]
     return Answer(run.chat_id, events[-1].get("output", ""), events)
 
 
@@ -127,15 +131,6 @@ def follow(run: Run) -> tuple[Journal, Log]:
     log = journal.follow(run.id)
     release()
     return journal, log
-
-
-def _waited_for(run_id: UUID) -> list[Entry]:
-    """All of a run's journal, once it has ended."""
-    release()
-    with current_app.extensions["agent"].journal.followed(run_id) as log:
-        while not log.is_over:
-            log.wait(log.last, 60)
-        return log.entries
 
 
 def rendered(entry: Entry, language: str) -> str:
@@ -171,8 +166,9 @@ def stop(user: User, chat_id: UUID, run_id: UUID) -> Run:
         Run.update(stop_requested_at=from_now()).where(running).execute()
         shared: Agent = current_app.extensions["agent"]
         shared.journal.stop(run_id)
-        with shared.seats.kept(user.id):
-            _waited_for(run_id)
+        release()
+        with shared.seats.kept(user.id), shared.journal.followed(run_id) as log:
+            log.wait_for_end()
     return get(user, chat_id, run_id)
 
 
@@ -279,11 +275,11 @@ _CHAT_WITH_RUN = Prepared(_chat_with_run, values=4)
 class _Execution:
     """A claimed run: the agent's events go to the journal as they come.
 
-    One that runs `here` runs for somebody who waits for its end: nobody waits for its words.
+    It has a thread of its own, or that of somebody who waits for its end and not for its words.
     """
 
-    def __init__(self, run: Run, said: list[Message], user: User, here: bool):
-        self._here = here
+    def __init__(self, run: Run, said: list[Message], user: User):
+        self._has_thread = False
         self._app = current_app._get_current_object()
         self._agent: Agent = self._app.extensions["agent"]
         self._user_id = user.id
@@ -299,6 +295,7 @@ class _Execution:
         )
 
     def start(self) -> None:
+        self._has_thread = True
         thread = threading.Thread(target=self.run, name=f"run-{self._log.run_id}", daemon=True)
         try:
             thread.start()
@@ -315,7 +312,7 @@ class _Execution:
                 self._pass_on()
         finally:
             self._agent.places.leave(self._user_id)
-            if self._here:
+            if not self._has_thread:
                 self._agent.journal.write()
             release()
 
@@ -328,7 +325,7 @@ class _Execution:
                 woken_at = time.monotonic()
 
     def _append(self, event: Event) -> None:
-        self._agent.journal.append(self._log, event, soon=not self._here)
+        self._agent.journal.append(self._log, event, soon=self._has_thread)
 
     def _pause(self, woken_at: float) -> None:
         """Wait until this run may wake again, or it is told to stop."""
