@@ -45,12 +45,19 @@ class User(Model):
     bio = CharField(max_length=200, null=True)
     is_admin = BooleanField(default=False)
     email_confirmed_at = InstantField(null=True)
+    signed_in_at = InstantField(null=True)
+    disabled_at = InstantField(null=True)
 
     class Meta:
         table_name = "users"
 
     def __repr__(self):
         return f"<User {self.username} {self.email}>"
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether an operator shut it: no session of it is live, and none can be started."""
+        return self.disabled_at is not None
 
     @classmethod
     def find_by_email(cls, email: str) -> "User | None":
@@ -122,6 +129,14 @@ class Session(Model):
         if session:
             session.asked_for = user
         return session
+
+    @classmethod
+    def end_live(cls, user: User, but: UUID | None = None) -> int:
+        """End the user's sessions, all but one if so asked; returns how many were live."""
+        live = (cls.user == user) & cls.ended_at.is_null()
+        if but:
+            live &= cls.id != but
+        return cls.update(ended_at=clock.now()).where(live).execute()
 
     @classmethod
     def rotate(cls, session_id: UUID, generation: int) -> "Session | None":

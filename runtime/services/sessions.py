@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .. import clock, logs, metrics
-from ..db import release
+from ..db import db, from_now, release
 from ..errors import InvalidAccessToken, InvalidRefreshToken, Overloaded, WrongCredentials
 from ..models import Session, User
 from ..passwords import needs_rehash, passwords
@@ -36,13 +36,15 @@ class TokenPair:
 def sign_in(email: str, password: str, network: str) -> TokenPair:
     """Start a session for whoever knows the password.
 
-    An unknown address costs the same time. Raises WrongCredentials; TooManyRequests after too
-    many tries, and when too many passwords are being hashed.
+    An unknown address costs the same time, and a disabled account is told, and counted, as if the
+    password were wrong. Raises WrongCredentials; TooManyRequests after too many tries, and when
+    too many passwords are being hashed.
     """
     user = User.find_by_email(email)
     _count_sign_in(email.lower(), network, user)
     release()
-    if not passwords.verify(password, user and user.password_hash) or user is None:
+    is_right = passwords.verify(password, user and user.password_hash)
+    if not is_right or user is None or user.is_disabled:
         logs.event("sign_in_refused", network=network)
         raise WrongCredentials
     limiter.clear(SIGN_INS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
@@ -52,8 +54,13 @@ def sign_in(email: str, password: str, network: str) -> TokenPair:
 
 
 def start(user: User, network: str) -> TokenPair:
-    """Start a session for `user`, who has proven to be that."""
-    session = Session.begin(user, network)
+    """Start a session for `user`, who has proven to be that.
+
+    Raises WrongCredentials when the account is disabled, or gone.
+    """
+    with db.atomic():
+        _note_sign_in(user)
+        session = Session.begin(user, network)
     logs.event("session_started", user_id=user.id, session_id=session.id)
     return _pair(session, session.now)
 
@@ -117,8 +124,7 @@ def end(refresh_token: str) -> None:
 
 def end_all(user: User) -> int:
     """End every session of a user; returns how many were live."""
-    live = (Session.user == user) & Session.ended_at.is_null()
-    return Session.update(ended_at=clock.now()).where(live).execute()
+    return Session.end_live(user)
 
 
 def _count_sign_in(email: str, network: str, user: User | None) -> None:
@@ -132,6 +138,16 @@ def _count_sign_in(email: str, network: str, user: User | None) -> None:
 def _has_signed_in_from(user: User | None, network: str) -> bool:
     owner = user.id if user else None
     return Session.select().where(Session.user == owner, Session.network == network).exists()
+
+
+def _note_sign_in(user: User) -> None:
+    """Hold the account's row until the session is there: whoever disables it comes before or after.
+
+    Raises WrongCredentials when they came before.
+    """
+    is_open = (User.id == user.id) & User.disabled_at.is_null()
+    if not User.update(signed_in_at=from_now()).where(is_open).execute():
+        raise WrongCredentials
 
 
 def _renew_hash(user: User, password: str) -> None:

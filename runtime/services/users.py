@@ -1,11 +1,11 @@
-"""Accounts: find one, change its profile, make an administrator."""
+"""Accounts: find one, change its profile, make an administrator, shut one."""
 
 from peewee import IntegrityError
 
 from .. import logs
-from ..db import db
+from ..db import db, from_now
 from ..errors import Forbidden, UsernameTaken, UserNotFound
-from ..models import User
+from ..models import Session, User
 
 
 def get_by_email(email: str, asker: User) -> User:
@@ -44,6 +44,25 @@ def promote(user: User) -> User:
     user.is_admin = True
     logs.event("user_promoted", user_id=user.id)
     return user
+
+
+def disable(user: User) -> int:
+    """Shut an account: from now on it is as if its password were wrong, and its tokens nothing.
+
+    Returns how many of its sessions were live; they stay ended when it is enabled again.
+    """
+    with db.atomic():
+        # The row first: a sign-in that holds it has its session there when this goes on.
+        User.update(disabled_at=from_now()).where(User.id == user.id).execute()
+        ended = Session.end_live(user)
+    logs.event("user_disabled", user_id=user.id)
+    return ended
+
+
+def enable(user: User) -> None:
+    """Open a disabled account again."""
+    User.update(disabled_at=None).where(User.id == user.id).execute()
+    logs.event("user_enabled", user_id=user.id)
 
 
 def _found(user: User | None) -> User:
