@@ -20,7 +20,7 @@ from runtime import (
     tokens,
 )
 from runtime.api.http import Application
-from runtime.services import runs
+from runtime.services import events, runs
 
 
 def create_app(settings: Mapping[str, str] | None = None) -> Flask:
@@ -38,7 +38,9 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     app.json.sort_keys = False
     folder = config.make_instance_folder(app.config["INSTANCE_PATH"])
     app.config["SECRET_KEY"] = app.config["SECRET_KEY"] or config.keep_secret_key(folder)
-    for part in (logs, metrics, db, store, tokens, passwords, mail, ratelimit, runs, api, cli):
+    for part in (logs, metrics, db, store, tokens, passwords, mail, ratelimit):
+        part.init_app(app)
+    for part in (events, runs, api, cli):
         part.init_app(app)
     if not app.config["DATABASE_URL"]:
         migrate.upgrade(app.extensions["db"])

@@ -183,6 +183,9 @@ refreshes = Counter(
 refresh_tokens_reused = Counter(
     "refresh_tokens_reused_total", "Sessions ended because a rotated refresh token came back."
 )
+security_events = Counter(
+    "security_events_total", "Events in the journals of accounts, by type.", "type"
+)
 codes_sent = Counter("codes_sent_total", "Codes put into a mail.")
 codes_checked = Counter(
     "codes_checked_total",

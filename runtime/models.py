@@ -17,6 +17,7 @@ from peewee import (
     Function,
     IntegerField,
     TextField,
+    UUIDField,
     fn,
 )
 
@@ -87,6 +88,7 @@ class Session(Model):
 
     user = ForeignKeyField(User, backref="sessions", on_delete="CASCADE")
     network = CharField(max_length=64)
+    device = CharField(max_length=64, null=True)
     generation = IntegerField(default=1)
     is_proven = BooleanField(default=True)
     refreshed_at = InstantField(default=clock.now)
@@ -101,13 +103,15 @@ class Session(Model):
         return f"<Session {self.user_id} {'over' if self.is_over else 'live'}>"
 
     @classmethod
-    def begin(cls, user: User, network: str) -> "Session":
+    def begin(cls, user: User, network: str, device: str | None = None) -> "Session":
         """A new session, by the database's clock as everything about one.
 
         On a machine whose own is an hour late its tokens would be too old for all others.
         """
         now = from_now()
-        begun = cls.insert(user=user, network=network, created_at=now, refreshed_at=now)
+        begun = cls.insert(
+            user=user, network=network, device=device, created_at=now, refreshed_at=now
+        )
         [session] = begun.returning(cls).execute()
         session.user = user
         session.read_at = session.created_at
@@ -228,6 +232,28 @@ _ROTATED_SESSION = Prepared(
     ),
     values=2,
 )
+
+
+class SecurityEvent(Model):
+    """Something that concerns who may use an account, as its owner reads it; nothing secret.
+
+    `session_id` is no reference: events outlive their sessions. `network` and `device` are
+    whoever's did it; NULL is an operator.
+    """
+
+    created_at = InstantField(default=clock.now, index=True)
+    user = ForeignKeyField(User, backref="events", on_delete="CASCADE", index=False)
+    kind = CharField(max_length=32)
+    network = CharField(max_length=64, null=True)
+    device = CharField(max_length=64, null=True)
+    session_id = UUIDField(null=True)
+
+    class Meta:
+        table_name = "security_events"
+        indexes = ((("user", "created_at"), False),)
+
+    def __repr__(self):
+        return f"<SecurityEvent {self.kind} {self.user_id}>"
 
 
 class SignUp(Model):
@@ -389,4 +415,4 @@ class RunEvent(Model):
         primary_key = CompositeKey("run", "number")
 
 
-MODELS = (User, Session, SignUp, Allowance, Chat, Run, RunEvent)
+MODELS = (User, Session, SecurityEvent, SignUp, Allowance, Chat, Run, RunEvent)

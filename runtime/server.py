@@ -47,10 +47,12 @@ def child_exit(server, gone):
 
 
 def worker_exit(server, stopping):
-    """Send the mail that is queued. gunicorn calls it after SIGTERM and after Ctrl-C alike."""
-    mail = getattr(getattr(stopping, "wsgi", None), "extensions", {}).get("mail")
-    if mail:
-        mail.drain(worker.DRAIN_SECONDS)
+    """Record and send what waits. gunicorn calls it after SIGTERM and after Ctrl-C alike."""
+    extensions = getattr(getattr(stopping, "wsgi", None), "extensions", {})
+    if "refusals" in extensions:
+        extensions["refusals"].flush()
+    if "mail" in extensions:
+        extensions["mail"].drain(worker.DRAIN_SECONDS)
 
 
 try:

@@ -78,8 +78,9 @@ class InProcess:
         app.extensions["passwords"] = QuickPasswords()
 
     def settle(self) -> None:
-        """Wait until no mail is to be sent."""
+        """Wait until nothing is to be recorded, and no mail to be sent."""
         for app in self._apps:
+            app.extensions["refusals"].flush()
             app.extensions["mail"].drain(MAIL_SECONDS)
 
     def read_log(self, capfd: CaptureFixture) -> str:
@@ -233,11 +234,12 @@ class OverSockets:
         draft.rename(self._instance / "held.json")
 
     def settle(self) -> None:
-        """Wait until no mail is to be sent, here or by a worker."""
+        """Wait until nothing is to be recorded, and no mail to be sent, here or by a worker."""
         for served in self._served.values():
+            served.app.extensions["refusals"].flush()
             served.app.extensions["mail"].drain(MAIL_SECONDS)
         sending = self._instance / "sending"
-        wait_until(lambda: not any(sending.iterdir()), MAIL_SECONDS, "all mail is sent")
+        wait_until(lambda: not any(sending.iterdir()), MAIL_SECONDS, "all is recorded and sent")
 
     def read_log(self, _capfd: CaptureFixture) -> str:
         """What the services have logged since this was asked last."""

@@ -1,7 +1,7 @@
 """`wsgi:app` for tests that hold its clock from another process: what gunicorn loads for them.
 
 What holds stands in `held.json` under INSTANCE_PATH and is read before every request. A file under
-`sending/` there says that a mail is still to be sent.
+`sending/` there says that a mail is still to be sent, or a refusal to be recorded.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runtime import clock
 from runtime.mail import Mail
+from runtime.services.events import Refusals
 from tests.quick import QuickPasswords
 from wsgi import app
 
@@ -36,6 +37,28 @@ class WatchedMail(Mail):
         note.unlink(missing_ok=True)
 
 
+class WatchedRefusals(Refusals):
+    """Tells other processes while it has something to record."""
+
+    def __init__(self, folder: Path):
+        super().__init__(pause_seconds=0.01)
+        self._sending = folder / "sending"
+        self._notes: list[Path] = []
+        self._one_at_a_time = threading.Lock()
+
+    def add(self, refusal) -> None:
+        with self._one_at_a_time:
+            self._notes.append(self._sending / secrets.token_hex(8))
+            self._notes[-1].touch()
+            super().add(refusal)
+
+    def flush(self) -> None:
+        with self._one_at_a_time:
+            super().flush()
+            while self._notes:
+                self._notes.pop().unlink(missing_ok=True)
+
+
 folder = Path(app.config["INSTANCE_PATH"])
 passwords = {False: app.extensions["passwords"], True: QuickPasswords()}
 answer = app.wsgi_app
@@ -50,3 +73,4 @@ def answer_as_held(environ, start_response):
 
 app.wsgi_app = answer_as_held
 app.extensions["mail"] = WatchedMail(folder, app.config["MAIL_FROM"])
+app.extensions["refusals"] = WatchedRefusals(folder)

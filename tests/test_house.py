@@ -17,7 +17,7 @@ RUNTIME = ROOT / "runtime"
 # Each may import what stands before it, and nothing else of ours. Of several on one line none
 # imports another.
 TIERS = [
-    ["config", "errors", "i18n", "clock"],
+    ["config", "errors", "i18n", "clock", "devices", "tables"],
     ["logs"],
     ["metrics"],
     ["worker", "letters", "passwords", "tokens"],
@@ -25,16 +25,12 @@ TIERS = [
     ["postgres", "redis_store"],
     ["store"],
     ["db"],
-    ["pages"],
-    ["mail", "models", "migrate", "ratelimit"],
+    ["mail", "models", "migrate", "pages", "ratelimit"],
     ["allowances"],
     ["agent"],
-    [
-        "services.users",
-        "services.sessions",
-        "services.health",
-        "services.journal",
-    ],
+    ["services.events"],
+    ["services.users", "services.sessions", "services.health"],
+    ["services.journal", "services.purge"],
     ["services.chats"],
     ["services.verifications", "services.runs"],
     ["api.schemas", "api.http", "api.guards", "api.streams"],

@@ -12,7 +12,7 @@ from playhouse.schema_diff import diff_models
 from runtime import clock, migrate
 from runtime.db import connect, db
 from runtime.migrate import DIRECTORY
-from runtime.models import MODELS, Chat, Run, RunEvent, Session, SignUp, User
+from runtime.models import MODELS, Chat, Run, RunEvent, SecurityEvent, Session, SignUp, User
 from tests.conftest import url_of
 
 
@@ -46,6 +46,7 @@ def fill() -> None:
     """A row in every table."""
     user = User.create(username="ada", email="ada@example.org", password_hash="-")
     Session.create(user=user, network="127.0.0.1")
+    SecurityEvent.create(user=user, kind="signed_in", network="127.0.0.1")
     SignUp.create(
         email="bob@example.org",
         username="bob",
@@ -95,7 +96,8 @@ def test_deleting_a_user_deletes_all_that_is_theirs(database: peewee.Database):
 
     User.delete().execute()
 
-    assert [m.select().count() for m in (Session, Chat, Run, RunEvent)] == [0, 0, 0, 0]
+    for model in (Session, SecurityEvent, Chat, Run, RunEvent):
+        assert model.select().count() == 0, model
 
 
 @pytest.mark.parametrize("column", ["username", "email"])

@@ -80,7 +80,7 @@ def verify_verification(body: dict) -> TokenPair:
 
     创建该验证码所对应的账号，并登录。验证码只能用一次，每个注册最多试五次。
     """
-    return verifications.verify(email=body["email"], code=body["token"], network=http.network())
+    return verifications.verify(email=body["email"], code=body["token"], **http.origin())
 
 
 @blp.route("/sessions", methods=["POST"])
@@ -90,7 +90,7 @@ def verify_verification(body: dict) -> TokenPair:
 @blp.fails(WrongCredentials, InvalidParameters, TooManyRequests, Overloaded)
 def create_session(body: dict) -> TokenPair:
     """登录(创建会话)。"""
-    return sessions.sign_in(**body, network=http.network())
+    return sessions.sign_in(**body, **http.origin())
 
 
 @blp.route("/sessions/refresh", methods=["POST"])
@@ -104,7 +104,7 @@ def refresh_session(body: dict) -> TokenPair:
     refresh token 只能用一次。10 秒内重复，或新的两个 token 都还没有用过时，再次得到同一个新的
     refresh token；除此之外再用旧 token 会立即结束整个会话 (RFC 9700 §4.14.2)。
     """
-    return sessions.refresh(body["refresh_token"])
+    return sessions.refresh(body["refresh_token"], **http.origin())
 
 
 @blp.route("/sessions", methods=["DELETE"])
@@ -117,7 +117,7 @@ def delete_session(body: dict) -> None:
 
     该会话的 access token 从下一个请求起即被拒绝。无效的 token 也返回 204。
     """
-    sessions.end(body["refresh_token"])
+    sessions.end(body["refresh_token"], **http.origin())
 
 
 @blp.route("/users", methods=["GET"])

@@ -12,7 +12,7 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import Rule
 
-from .. import i18n, logs, metrics
+from .. import devices, i18n, logs, metrics
 
 MAX_BODY_BYTES = 1024 * 1024
 PREFLIGHT_SECONDS = 7200
@@ -80,6 +80,11 @@ def network() -> str:
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, 56), strict=False))
+
+
+def origin() -> dict[str, str | None]:
+    """Who asks, as a journal has it: the `network`, and the `device` if it says what it is."""
+    return {"network": network(), "device": devices.name_of(request.headers.get("User-Agent", ""))}
 
 
 def _without_port(address: str) -> str:

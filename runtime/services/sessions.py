@@ -6,6 +6,7 @@ the one that raced with itself, and the one whose answer was lost on the way.
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from .. import clock, logs, metrics
 from ..db import db, from_now, release
@@ -19,6 +20,8 @@ from ..ratelimit import (
     limiter,
 )
 from ..tokens import ACCESS_SECONDS, Claims, InvalidToken, tokens
+from . import events
+from .events import Kind
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class TokenPair:
 
 
 @metrics.sign_ins.outcomes
-def sign_in(email: str, password: str, network: str) -> TokenPair:
+def sign_in(email: str, password: str, network: str, device: str | None = None) -> TokenPair:
     """Start a session for whoever knows the password.
 
     An unknown address costs the same time, and a disabled account is told, and counted, as if the
@@ -46,21 +49,25 @@ def sign_in(email: str, password: str, network: str) -> TokenPair:
     is_right = passwords.verify(password, user and user.password_hash)
     if not is_right or user is None or user.is_disabled:
         logs.event("sign_in_refused", network=network)
+        events.refuse(Kind.SIGN_IN_REFUSED, email, network=network, device=device)
         raise WrongCredentials
     limiter.clear(SIGN_INS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
     if needs_rehash(user.password_hash):
         _renew_hash(user, password)
-    return start(user, network)
+    return start(user, network, device)
 
 
-def start(user: User, network: str) -> TokenPair:
-    """Start a session for `user`, who has proven to be that.
+def start(
+    user: User, network: str, device: str | None = None, kind: Kind = Kind.SIGNED_IN
+) -> TokenPair:
+    """Start a session for `user`, who has proven to be that; `kind` says how, to the journal.
 
     Raises WrongCredentials when the account is disabled, or gone.
     """
     with db.atomic():
         _note_sign_in(user)
-        session = Session.begin(user, network)
+        session = Session.begin(user, network, device)
+        events.record(user, kind, network=network, device=device, session_id=session.id)
     logs.event("session_started", user_id=user.id, session_id=session.id)
     return _pair(session, session.now)
 
@@ -87,7 +94,7 @@ def authenticate(access_token: str, ask_for: str | None = None) -> Session:
 
 
 @metrics.refreshes.outcomes
-def refresh(refresh_token: str) -> TokenPair:
+def refresh(refresh_token: str, network: str | None = None, device: str | None = None) -> TokenPair:
     """Exchange a refresh token for the next pair.
 
     The one rotated away last gets the same successor again while it may be a retry; any older
@@ -109,17 +116,17 @@ def refresh(refresh_token: str) -> TokenPair:
     if claims.generation < session.generation:
         metrics.refresh_tokens_reused.inc()
         logs.event("refresh_token_reused", user_id=session.user_id, session_id=session.id)
-        _end(session.id)
+        _end(claims, Kind.REFRESH_TOKEN_REUSED, network, device)
     raise InvalidRefreshToken
 
 
-def end(refresh_token: str) -> None:
+def end(refresh_token: str, network: str | None = None, device: str | None = None) -> None:
     """End the session of a refresh token, whichever of its tokens it is, if there is one."""
     try:
         claims = tokens.read_refresh(refresh_token)
     except InvalidToken:
         return
-    _end(claims.session_id)
+    _end(claims, Kind.SIGNED_OUT, network, device)
 
 
 def end_all(user: User) -> int:
@@ -136,7 +143,8 @@ def _count_sign_in(email: str, network: str, user: User | None) -> None:
 
 
 def _has_signed_in_from(user: User | None, network: str) -> bool:
-    owner = user.id if user else None
+    # Not NULL for nobody: that would be another query.
+    owner = user.id if user else UUID(int=0)
     return Session.select().where(Session.user == owner, Session.network == network).exists()
 
 
@@ -169,10 +177,15 @@ def _prove(session: Session) -> None:
     Session.update(is_proven=True).where(current).execute()
 
 
-def _end(session_id) -> None:
+def _end(claims: Claims, kind: Kind, network: str | None, device: str | None) -> None:
+    """End a session, unless it has ended; its user's journal says why."""
+    session_id = claims.session_id
     live = (Session.id == session_id) & Session.ended_at.is_null()
-    if Session.update(ended_at=clock.now()).where(live).execute():
-        logs.event("session_ended", session_id=session_id)
+    with db.atomic():
+        if not Session.update(ended_at=clock.now()).where(live).execute():
+            return
+        events.record(claims.user_id, kind, network=network, device=device, session_id=session_id)
+    logs.event("session_ended", session_id=session_id)
 
 
 def _repeated_at(session: Session) -> datetime:

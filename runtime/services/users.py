@@ -6,6 +6,8 @@ from .. import logs
 from ..db import db, from_now
 from ..errors import Forbidden, UsernameTaken, UserNotFound
 from ..models import Session, User
+from . import events
+from .events import Kind
 
 
 def get_by_email(email: str, asker: User) -> User:
@@ -40,7 +42,9 @@ def change_profile(user: User, changes: dict) -> User:
 
 def promote(user: User) -> User:
     """Make a user an administrator."""
-    User.update(is_admin=True).where(User.id == user.id).execute()
+    with db.atomic():
+        User.update(is_admin=True).where(User.id == user.id).execute()
+        events.record(user, Kind.PROMOTED)
     user.is_admin = True
     logs.event("user_promoted", user_id=user.id)
     return user
@@ -55,13 +59,16 @@ def disable(user: User) -> int:
         # The row first: a sign-in that holds it has its session there when this goes on.
         User.update(disabled_at=from_now()).where(User.id == user.id).execute()
         ended = Session.end_live(user)
+        events.record(user, Kind.DISABLED)
     logs.event("user_disabled", user_id=user.id)
     return ended
 
 
 def enable(user: User) -> None:
     """Open a disabled account again."""
-    User.update(disabled_at=None).where(User.id == user.id).execute()
+    with db.atomic():
+        User.update(disabled_at=None).where(User.id == user.id).execute()
+        events.record(user, Kind.ENABLED)
     logs.event("user_enabled", user_id=user.id)
 
 

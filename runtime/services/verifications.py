@@ -47,7 +47,8 @@ from ..ratelimit import (
     limiter,
 )
 from ..tokens import make_code, tokens
-from . import sessions
+from . import events, sessions
+from .events import Kind
 from .sessions import TokenPair
 
 # A single network spends its pool slower than the openers' common one grows back.
@@ -116,7 +117,7 @@ def resend(*, email: str, network: str, language: str) -> None:
 
 
 @metrics.codes_checked.outcomes
-def verify(*, email: str, code: str, network: str) -> TokenPair:
+def verify(*, email: str, code: str, network: str, device: str | None = None) -> TokenPair:
     """Complete the sign-up that `code` was mailed for, discard the rest, start a session.
 
     Every comparison is counted before it is made. Raises InvalidCode; UsernameTakenMeanwhile,
@@ -125,8 +126,9 @@ def verify(*, email: str, code: str, network: str) -> TokenPair:
     limiter.hit(CODES_PER_NETWORK, network)
     for sign_up in _counted(email, network):
         if tokens.matches_code(sign_up.id, code, sign_up.code_hash) and sign_up.has_fresh_code:
-            return _complete(sign_up, network)
+            return _complete(sign_up, network, device)
     logs.event("code_refused", network=network)
+    events.refuse(Kind.CODE_REFUSED, email, network=network, device=device)
     raise InvalidCode
 
 
@@ -171,7 +173,7 @@ def _count_try_of_opener(sign_up: SignUp, address: str) -> bool:
     return True
 
 
-def _complete(sign_up: SignUp, network: str) -> TokenPair:
+def _complete(sign_up: SignUp, network: str, device: str | None) -> TokenPair:
     """Make the account, once; of two right codes at once the second finds the address taken.
 
     The rows stay until they run out, void: if they went, whoever waits beside the owner could
@@ -188,7 +190,7 @@ def _complete(sign_up: SignUp, network: str) -> TokenPair:
                 email_confirmed_at=clock.now(),
             )
             logs.event("user_created", user_id=user.id)
-            pair = sessions.start(user, network)
+            pair = sessions.start(user, network, device, Kind.SIGNED_UP)
     except IntegrityError as error:
         _void(SignUp.id == sign_up.id)
         if User.find_by_email(sign_up.email):
