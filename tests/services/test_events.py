@@ -4,18 +4,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from flask import Flask
 
+from runtime import server
 from runtime.db import db, release
 from runtime.errors import Failure
 from runtime.models import SecurityEvent, User
 from runtime.services import events, sessions, users, verifications
 from runtime.services.events import CAPACITY, REFUSALS_A_DAY, Kind, Refusals
 from tests.conftest import PASSWORD, Person, at_once
-from tests.servers import Service
 
 NETWORK = "203.0.113.66"
 
@@ -249,14 +249,9 @@ def test_a_sign_up_begins_the_journal(app: Flask, quick, outbox):
         assert kinds() == ["signed_up"]
 
 
-@pytest.mark.in_process("stops a service of its own")
-def test_a_worker_that_stops_records_what_it_has_refused(
-    app: Flask, settings: dict, alice: Person, tmp_path: Path
-):
-    wrong = {"email": alice.email, "password": "not the password"}
-    with Service(tmp_path / "service", settings) as service:
-        assert service.client.post("/auth/sessions", wrong).status == 401
-        del service.client  # and its connection, which a stop would wait for
-
+def test_a_worker_that_stops_records_what_it_has_refused(app: Flask, alice: Person, late):
     with app.app_context():
+        events.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+        server.worker_exit(None, SimpleNamespace(wsgi=app))
+
         assert kinds().count("sign_in_refused") == 1
