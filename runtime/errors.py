@@ -93,6 +93,12 @@ class Forbidden(Failure):
     code = "forbidden"
 
 
+class SessionNotFound(Failure):
+    """There is no such session of this user's, or it is over."""
+
+    code = "session_not_found"
+
+
 class UserNotFound(Failure):
     code = "user_not_found"
 

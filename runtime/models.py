@@ -95,6 +95,7 @@ class Session(Model):
     ended_at = InstantField(null=True)
     read_at: datetime | None = None
     asked_for: User | None = None
+    is_current = False
 
     class Meta:
         table_name = "sessions"
@@ -135,8 +136,21 @@ class Session(Model):
         return session
 
     @classmethod
+    def is_live(cls, user: User):
+        """The condition that a session is this user's and not over, by the database's clock."""
+        return (
+            (cls.user == user)
+            & cls.ended_at.is_null()
+            & (cls.refreshed_at > from_now(days=-SESSION_IDLE.days))
+            & (cls.created_at > from_now(days=-SESSION_LIFE.days))
+        )
+
+    @classmethod
     def end_live(cls, user: User, but: UUID | None = None) -> int:
-        """End the user's sessions, all but one if so asked; returns how many were live."""
+        """End the user's sessions, all but one if so asked; returns how many nobody had ended.
+
+        Those too that have run out: a clock that is set back wakes them.
+        """
         live = (cls.user == user) & cls.ended_at.is_null()
         if but:
             live &= cls.id != but

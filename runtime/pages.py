@@ -1,61 +1,56 @@
-"""Long lists, read a page at a time: the newest rows first, each page from where the last ended."""
+"""Lists that are too long for one answer: pages of rows, the newest first, by a cursor.
 
-import base64
-import struct
+A cursor is the place of a page's last row: its instant and its id. Whatever is added or deleted
+between two pages, the next one goes on behind it: nothing comes twice and nothing is left out.
+It is no secret and needs no signature: it leads nowhere but through the list it is given with.
+"""
+
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 from peewee import ModelSelect, Node, Value
 
-from .db import InstantField
+from .db import InstantField, Model
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Microseconds since then, and an id: 24 bytes, so 32 characters of base64 (RFC 4648 §5).
-_PACKED = struct.Struct(">Q16s")
-
-
-class Cursor(NamedTuple):
-    """A row's place in a list: the instant that is sorted by, then its id. Its text is opaque."""
-
-    at: datetime
-    id: UUID
-
-    def __str__(self) -> str:
-        microseconds = (self.at - EPOCH) // timedelta(microseconds=1)
-        return base64.urlsafe_b64encode(_PACKED.pack(microseconds, self.id.bytes)).decode()
-
-    @classmethod
-    def parse(cls, text: str) -> "Cursor":
-        """Raises ValueError when it is no cursor's text."""
-        try:
-            microseconds, row_id = _PACKED.unpack(base64.urlsafe_b64decode(text))
-            return cls(EPOCH + timedelta(microseconds=microseconds), UUID(bytes=row_id))
-        except (struct.error, OverflowError) as error:
-            raise ValueError("no cursor") from error
+# 14 digits of the microseconds since 1970, up to the year 4253, then the id: whatever matches is
+# a place.
+CURSOR = r"[0-9a-f]{46}"
+_DIGITS = 14
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some rows of a list, and where the next page begins, None behind the last."""
+    """Some rows, and the cursor that leads to those behind them; None when there are none."""
 
-    rows: list
-    next_cursor: Cursor | None
+    rows: list[Model]
+    next_cursor: str | None
 
 
-def newest(query: ModelSelect, at: Node, limit: int, after: Cursor | None) -> Page:
-    """The newest `limit` rows of a query by the instant `at`, or those that follow a cursor.
+def page(query: ModelSelect, by: Node, *, cursor: str | None, limit: int) -> Page:
+    """At most `limit` rows of a model's query, those with the latest instant `by` first.
 
-    An index on what the query looks for, `at` and the id makes every page cost the same.
+    They begin behind the place of `cursor`, which matches CURSOR, or at the newest. An index on
+    what the query looks for, `by` and the id makes every page cost the same.
     """
-    row_id = query.model.id
-    if after:
-        instant = Value(after.at, converter=InstantField().db_value)
+    id = query.model.id
+    if cursor:
+        at, last_id = _place(cursor)
+        at = Value(at, converter=InstantField().db_value)
         # The first condition alone is what an index can be entered by.
-        query = query.where(at <= instant, (at < instant) | (row_id < after.id))
-    query = query.select_extend(at.alias("listed_at")).order_by(at.desc(), row_id.desc())
+        query = query.where(by <= at, (by < at) | (id < last_id))
+    query = query.select_extend(by.alias("listed_at")).order_by(by.desc(), id.desc())
     rows = list(query.limit(limit + 1))
-    is_last = len(rows) <= limit
-    rows = rows[:limit]
-    return Page(rows, None if is_last else Cursor(rows[-1].listed_at, rows[-1].id))
+    next_cursor = _cursor(rows[limit - 1]) if len(rows) > limit else None
+    return Page(rows[:limit], next_cursor)
+
+
+def _cursor(row: Model) -> str:
+    ticks = (row.listed_at - _EPOCH) // _TICK
+    return f"{ticks:0{_DIGITS}x}{row.id.hex}"
+
+
+def _place(cursor: str) -> tuple[datetime, UUID]:
+    return _EPOCH + int(cursor[:_DIGITS], 16) * _TICK, UUID(cursor[_DIGITS:])

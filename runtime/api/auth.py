@@ -8,6 +8,7 @@ from ..errors import (
     InvalidRefreshToken,
     NotAuthenticated,
     Overloaded,
+    SessionNotFound,
     TooManyRequests,
     UsernameTaken,
     UsernameTakenMeanwhile,
@@ -15,19 +16,24 @@ from ..errors import (
     WrongCredentials,
 )
 from ..models import User
+from ..pages import Page
 from ..services import sessions, users, verifications
 from ..services.sessions import TokenPair
 from . import http
 from .blueprint import Blueprint
-from .guards import current_user, public
+from .guards import current_session, current_user, public
 from .schemas import (
     CreateSessionSchema,
     CreateVerificationSchema,
+    EndSessionsSchema,
     FindUserSchema,
     FoundUserSchema,
+    PageSchema,
     RefreshTokenSchema,
     ResendVerificationSchema,
+    SessionPathSchema,
     SessionSchema,
+    SessionsSchema,
     VerificationSchema,
     VerifyVerificationSchema,
 )
@@ -109,15 +115,43 @@ def refresh_session(body: dict) -> TokenPair:
 
 @blp.route("/sessions", methods=["DELETE"])
 @public
-@blp.arguments(RefreshTokenSchema)
+@blp.arguments(EndSessionsSchema)
 @blp.response(204)
 @blp.fails(InvalidParameters)
 def delete_session(body: dict) -> None:
     """登出(删除会话)。
 
     该会话的 access token 从下一个请求起即被拒绝。无效的 token 也返回 204。
+
+    `scope` 为 `others` 时改为结束该用户的其他会话，为 `all` 时结束全部会话。这需要尚可用于刷新的
+    token，用其他 token 只会结束它自己的会话。
     """
-    sessions.end(body["refresh_token"], **http.origin())
+    sessions.end(**body, **http.origin())
+
+
+@blp.route("/sessions", methods=["GET"])
+@blp.arguments(PageSchema, location="query")
+@blp.response(200, SessionsSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters)
+def list_sessions(query: dict) -> Page:
+    """列出自己的会话(需要认证)。
+
+    尚未结束的会话，最新的在前；`is_current` 是发出请求的这一个。`device` 得自登录时的 User-Agent，
+    `network` 是登录时的网络。
+    """
+    return sessions.find_live(current_session(), **query)
+
+
+@blp.route("/sessions/<session_id>", methods=["DELETE"])
+@blp.arguments(SessionPathSchema, location="path")
+@blp.response(204)
+@blp.fails(NotAuthenticated, InvalidAccessToken, SessionNotFound, InvalidParameters)
+def end_session(path: dict, session_id: str) -> None:
+    """结束自己的一个会话(需要认证)。
+
+    它的 access token 从下一个请求起即被拒绝。
+    """
+    sessions.end_one(current_user(), path["session_id"], **http.origin())
 
 
 @blp.route("/users", methods=["GET"])

@@ -153,7 +153,11 @@ def _shape(spec: dict, schema: dict, brief: bool = False) -> str:
         ]
         return f"{{ {', '.join(fields)} }}"
     if "enum" in schema and len(schema["enum"]) <= 4:
+        if isinstance(schema["type"], list):
+            return f'"string? ({", ".join(schema["enum"])})"'
         return " | ".join(f'"{value}"' for value in schema["enum"])
+    if schema.get("type") == "boolean":
+        return "true | false"
     if schema.get("type") in ("integer", "number"):
         return str(schema.get("examples", [0])[0])
     if schema.get("type") == ["integer", "null"]:
@@ -169,7 +173,7 @@ def _optional(schema: dict) -> dict:
 
 
 def _words(schema: dict, brief: bool = False) -> str:
-    """A string's schema in words: `string? (3-30 chars)`; or a number's."""
+    """A schema in words: `string? (3-30 chars)`, `integer (1-100, default 20)`."""
     if schema.get("type") == "integer":
         return "integer ({minimum}-{maximum}, default {default})".format(**schema)
     optional = "?" if isinstance(schema.get("type"), list) else ""

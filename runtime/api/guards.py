@@ -9,7 +9,7 @@ from flask import current_app, g, request
 from flask_smorest import Blueprint
 
 from ..errors import NotAuthenticated, UserNotFound
-from ..models import User
+from ..models import Session, User
 from ..services import sessions
 
 SCHEME = {
@@ -30,6 +30,11 @@ def public(function: Callable) -> Callable:
 def current_user() -> User:
     """The user who asks, on a route that is not public."""
     return g.session.user
+
+
+def current_session() -> Session:
+    """The session of who asks, with its user, on a route that is not public."""
+    return g.session
 
 
 def authenticate() -> None:

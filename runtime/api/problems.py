@@ -26,6 +26,7 @@ STATUS: dict[type[Failure], int] = {
     errors.InvalidCode: 401,
     errors.InvalidRefreshToken: 401,
     errors.Forbidden: 403,
+    errors.SessionNotFound: 404,
     errors.UserNotFound: 404,
     errors.ChatNotFound: 404,
     errors.RunNotFound: 404,

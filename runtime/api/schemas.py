@@ -12,7 +12,8 @@ import marshmallow as ma
 from marshmallow import validate
 
 from ..agent import events
-from ..pages import Cursor
+from ..pages import CURSOR
+from ..services.events import Kind
 
 ID = "3f1c1a52-6c1e-4b43-9f0e-0a3c5a0c2f11"
 _MESSAGE_ID = "7d0e6f0a-6df5-4f4f-9a7c-6f7b0b6b0f7e"
@@ -57,7 +58,41 @@ class Word(String):
     """One of a few words."""
 
     def __init__(self, *words: str, **kwargs):
-        super().__init__(metadata={"enum": list(words)}, **kwargs)
+        metadata = {"enum": [str(word) for word in words], **kwargs.pop("metadata", {})}
+        super().__init__(metadata=metadata, **kwargs)
+
+
+class Choice(Word):
+    """One of a few words, in a request."""
+
+    def __init__(self, *words: str, **kwargs):
+        super().__init__(*words, **kwargs)
+        self.validators = [validate.OneOf(words, error=f"not_one_of {'/'.join(words)}")]
+
+
+class Whole(ma.fields.Integer):
+    """A whole number in a query or a path, in ASCII digits: int() would take `3_0` and `٣` too."""
+
+    def __init__(self, low: int, high: int, **kwargs):
+        self._error = f"not_between {low} {high}"
+        super().__init__(validate=validate.Range(low, high, error=self._error), **kwargs)
+
+    def _validated(self, value):
+        if not re.fullmatch(r"[0-9]{1,9}", value):
+            raise ma.ValidationError(self._error)
+        return int(value)
+
+
+class Cursor(String):
+    """Where a page begins; an earlier page of the same list names it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            pattern=CURSOR,
+            mismatch="not_a_cursor",
+            example="0654b5c1a2f80b74c1d0e8f3a4e5b9c6d7e8f90a1b2c3d",
+            **kwargs,
+        )
 
 
 class Email(String):
@@ -170,58 +205,25 @@ class Instant(ma.fields.Field):
 
     def __init__(self, *, metadata=None, **kwargs):
         shape = {"type": "string", "format": "date-time", "examples": ["2026-11-22T10:15:00.000Z"]}
-        super().__init__(metadata=shape | (metadata or {}), **kwargs)
+        super().__init__(metadata={**shape, **(metadata or {})}, **kwargs)
 
     def _serialize(self, value: datetime | None, attr, obj, **kwargs):
         return value and value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class PageCursor(String):
-    """Where a page of a list begins, as the page before it said."""
-
-    def __init__(self, **kwargs):
-        super().__init__(
-            pattern=r"[A-Za-z0-9_-]{32}",
-            mismatch="not_a_cursor",
-            example="AAZMJ0lsDqA_HBpSbB5LQ58OCjxaDC8R",
-            **kwargs,
-        )
-
-    def deserialize(self, value, attr=None, data=None, **kwargs):
-        text = super().deserialize(value, attr, data, **kwargs)
-        try:
-            return text and Cursor.parse(text)
-        except ValueError as error:
-            raise ma.ValidationError(self.mismatch) from error
-
-    def _serialize(self, value: Cursor | None, attr, obj, **kwargs):
-        return value and str(value)
-
-
-class PageLimit(ma.fields.Integer):
-    """How much a page has at most."""
-
-    HIGH = 100
-
-    def __init__(self, default: int):
-        out_of_range = f"not_in_range 1 {self.HIGH}"
-        super().__init__(
-            load_default=default,
-            validate=validate.Range(1, self.HIGH, error=out_of_range),
-            error_messages={"invalid": out_of_range},
-        )
-
-    def _deserialize(self, value, attr, data, **kwargs):
-        # int() would take spaces, underscores and the digits of every script.
-        if not re.fullmatch(r"[0-9]{1,9}", str(value)):
-            raise self.make_error("invalid")
-        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class Schema(ma.Schema):
     """A request. What is not named in it is refused."""
 
     error_messages = {"unknown": "unknown_field", "type": "not_an_object"}
+
+
+class PageSchema(Schema):
+    """What every list takes."""
+
+    cursor = Cursor(
+        load_default=None, metadata={"description": "上一页的 next_cursor；省略则从最新的开始。"}
+    )
+    limit = Whole(1, 100, load_default=20)
 
 
 class AnswerSchema(ma.Schema):
@@ -266,6 +268,40 @@ class CreateSessionSchema(Schema):
 
 class RefreshTokenSchema(Schema):
     refresh_token = String(required=True, example="b74c1d0e….1.dNhltmw2…")
+
+
+class EndSessionsSchema(RefreshTokenSchema):
+    scope = Choice(
+        "this",
+        "others",
+        "all",
+        load_default="this",
+        metadata={"description": "结束哪些会话：该 token 的、该用户其他的，或全部。"},
+    )
+
+
+class SessionPathSchema(Schema):
+    session_id = Id(required=True)
+
+
+class ListedSessionSchema(AnswerSchema):
+    id = Id(required=True)
+    created_at = Instant(required=True)
+    last_used_at = Instant(
+        required=True,
+        attribute="refreshed_at",
+        metadata={"description": "最近一次登录或刷新；使用中的会话至少每小时刷新一次。"},
+    )
+    device = String(required=True, allow_none=True, example="Chrome · Windows")
+    network = String(required=True, example="198.51.100.7")
+    is_current = ma.fields.Boolean(required=True, metadata={"examples": [True]})
+
+
+class SessionsSchema(AnswerSchema):
+    sessions = ma.fields.List(
+        ma.fields.Nested(ListedSessionSchema), required=True, attribute="rows"
+    )
+    next_cursor = Cursor(required=True, allow_none=True)
 
 
 class AccountSchema(AnswerSchema):
@@ -314,6 +350,25 @@ class UsernamePathSchema(Schema):
     username = Username(required=True)
 
 
+class SecurityEventSchema(AnswerSchema):
+    id = Id(required=True)
+    type = Word(*Kind, required=True, attribute="kind")
+    created_at = Instant(required=True)
+    network = String(
+        required=True,
+        allow_none=True,
+        example="198.51.100.7",
+        metadata={"description": "来自哪个网络；null 表示由运维人员操作。"},
+    )
+    device = String(required=True, allow_none=True, example="Chrome · Windows")
+    session_id = Id(required=True, allow_none=True)
+
+
+class SecurityEventsSchema(AnswerSchema):
+    events = ma.fields.List(ma.fields.Nested(SecurityEventSchema), required=True, attribute="rows")
+    next_cursor = Cursor(required=True, allow_none=True)
+
+
 # Agent chats
 
 
@@ -355,11 +410,6 @@ class RunPathSchema(Schema):
     run_id = Id(required=True)
 
 
-class PageSchema(Schema):
-    cursor = PageCursor(load_default=None)
-    limit = PageLimit(default=20)
-
-
 class ChatPathSchema(Schema):
     session_id = Id(required=True)
 
@@ -388,7 +438,7 @@ class ChatSchema(AnswerSchema):
 
 class ChatsSchema(AnswerSchema):
     chats = ma.fields.List(ma.fields.Nested(ChatSchema), required=True, attribute="rows")
-    next_cursor = PageCursor(required=True, allow_none=True)
+    next_cursor = Cursor(required=True, allow_none=True)
 
 
 class ToolCallSchema(AnswerSchema):
@@ -415,7 +465,7 @@ class MessageSchema(AnswerSchema):
 
 class MessagesSchema(AnswerSchema):
     messages = ma.fields.List(ma.fields.Nested(MessageSchema), required=True, attribute="rows")
-    next_cursor = PageCursor(required=True, allow_none=True)
+    next_cursor = Cursor(required=True, allow_none=True)
 
 
 class RunStateSchema(AnswerSchema):

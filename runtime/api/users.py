@@ -7,11 +7,18 @@ from ..errors import (
     UsernameTaken,
     UserNotFound,
 )
-from ..models import User
+from ..models import SecurityEvent, User
+from ..pages import Page, page
 from ..services import users
 from .blueprint import Blueprint
 from .guards import current_user, user_asked_for
-from .schemas import ChangeUserSchema, UsernamePathSchema, UserSchema
+from .schemas import (
+    ChangeUserSchema,
+    PageSchema,
+    SecurityEventsSchema,
+    UsernamePathSchema,
+    UserSchema,
+)
 
 blp = Blueprint("Users", __name__, url_prefix="/api/v1/users", description="用户资料。")
 
@@ -34,6 +41,19 @@ def change_me(body: dict) -> User:
     只修改出现的字段；null 清除 `avatar_url` 或 `bio`。用户名已被占用时为 422。
     """
     return users.change_profile(current_user(), body)
+
+
+@blp.route("/me/events", methods=["GET"])
+@blp.arguments(PageSchema, location="query")
+@blp.response(200, SecurityEventsSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters)
+def list_events(query: dict) -> Page:
+    """列出自己账号的安全事件(需要认证)。
+
+    登录、登出、被拒绝的密码与验证码、被盗用的 refresh token 等，最新的在前，保留 `EVENTS_DAYS` 天。
+    被拒绝的尝试在一两秒后出现，每种每天最多记录 100 次。`type` 将来可能有新的取值。
+    """
+    return page(current_user().events, SecurityEvent.created_at, **query)
 
 
 @blp.route("/<username>", methods=["GET"])

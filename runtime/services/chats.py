@@ -11,13 +11,12 @@ from uuid import UUID
 
 from peewee import SQL
 
-from .. import pages
 from ..agent import Message, cut_history, from_events, steps_of
 from ..agent.messages import Call
 from ..db import Prepared
 from ..errors import ChatNotFound
 from ..models import Chat, Run, RunEvent, User
-from ..pages import Cursor, Page
+from ..pages import Page, page
 from .journal import bury
 
 # More runs than any model's window holds; what of them is sent is bounded in characters.
@@ -39,10 +38,10 @@ class Said:
     tool_calls: Sequence[Call] = ()
 
 
-def page_of(user: User, limit: int, after: Cursor | None) -> Page:
+def page_of(user: User, limit: int, cursor: str | None) -> Page:
     """Some of the user's chats, the one that was active last first."""
-    page = pages.newest(Chat.of(user), Chat.activity(), limit, after)
-    return Page([_named(chat) for chat in page.rows], page.next_cursor)
+    found = page(Chat.of(user), Chat.activity(), cursor=cursor, limit=limit)
+    return Page([_named(chat) for chat in found.rows], found.next_cursor)
 
 
 def get(user: User, chat_id: UUID) -> Chat:
@@ -59,19 +58,19 @@ def rename(user: User, chat_id: UUID, title: str | None) -> Chat:
     return get(user, chat_id)
 
 
-def messages(user: User, chat_id: UUID, limit: int, after: Cursor | None) -> Page:
+def messages(user: User, chat_id: UUID, limit: int, cursor: str | None) -> Page:
     """What was said in some of a chat's runs, in the order it was said.
 
     The first page has the last `limit` runs, the next one those before them, to the first; runs
     that go on are as far as they came. Raises ChatNotFound.
     """
     get(user, chat_id)
-    page = _page_of_runs(chat_id, limit, after)
-    if bury([run.id for run in page.rows if run.finished_at is None]):
-        page = _page_of_runs(chat_id, limit, after)
-    events = _events_of(page.rows)
-    said = [each for run in reversed(page.rows) for each in _said(run, events[run.id])]
-    return Page(said, page.next_cursor)
+    found = _page_of_runs(chat_id, limit, cursor)
+    if bury([run.id for run in found.rows if run.finished_at is None]):
+        found = _page_of_runs(chat_id, limit, cursor)
+    events = _events_of(found.rows)
+    said = [each for run in reversed(found.rows) for each in _said(run, events[run.id])]
+    return Page(said, found.next_cursor)
 
 
 def history(chat_id: UUID, max_chars: int) -> list[Message]:
@@ -116,8 +115,9 @@ _THEIR_EVENTS = Prepared(
 )
 
 
-def _page_of_runs(chat_id: UUID, limit: int, after: Cursor | None) -> Page:
-    return pages.newest(Run.select().where(Run.chat == chat_id), Run.created_at, limit, after)
+def _page_of_runs(chat_id: UUID, limit: int, cursor: str | None) -> Page:
+    runs = Run.select().where(Run.chat == chat_id)
+    return page(runs, Run.created_at, cursor=cursor, limit=limit)
 
 
 def _events_of(runs: list[Run]) -> dict[UUID, list[dict]]:

@@ -1,4 +1,4 @@
-"""Sessions: start one, tell whose a token is, refresh it, end it.
+"""Sessions: start one, tell whose a token is, refresh it, list them, end them.
 
 The rules are those of RFC 9700 §4.14.2: a refresh token is good once. Two clients are not thieves:
 the one that raced with itself, and the one whose answer was lost on the way.
@@ -10,8 +10,15 @@ from uuid import UUID
 
 from .. import clock, logs, metrics
 from ..db import db, from_now, release
-from ..errors import InvalidAccessToken, InvalidRefreshToken, Overloaded, WrongCredentials
+from ..errors import (
+    InvalidAccessToken,
+    InvalidRefreshToken,
+    Overloaded,
+    SessionNotFound,
+    WrongCredentials,
+)
 from ..models import Session, User
+from ..pages import Page, page
 from ..passwords import needs_rehash, passwords
 from ..ratelimit import (
     SIGN_INS_PER_ADDRESS,
@@ -120,13 +127,50 @@ def refresh(refresh_token: str, network: str | None = None, device: str | None =
     raise InvalidRefreshToken
 
 
-def end(refresh_token: str, network: str | None = None, device: str | None = None) -> None:
-    """End the session of a refresh token, whichever of its tokens it is, if there is one."""
+def find_live(current: Session, *, cursor: str | None, limit: int) -> Page:
+    """A page of the live sessions of a session's user, the newest first; `is_current` tells it."""
+    live = Session.select().where(Session.is_live(current.user))
+    found = page(live, Session.created_at, cursor=cursor, limit=limit)
+    for session in found.rows:
+        session.is_current = session.id == current.id
+    return found
+
+
+def end(
+    refresh_token: str,
+    scope: str = "this",
+    network: str | None = None,
+    device: str | None = None,
+) -> None:
+    """End the session of a refresh token, whichever of its tokens it is, if there is one.
+
+    With the scope `others` those that its user has besides, with `all` every one. That takes a
+    token that is good for a refresh: any other ends no session but its own.
+    """
     try:
         claims = tokens.read_refresh(refresh_token)
     except InvalidToken:
         return
-    _end(claims, Kind.SIGNED_OUT, network, device)
+    if scope == "this" or not _is_good(claims):
+        _end(claims, Kind.SIGNED_OUT, network, device)
+        return
+    kind = Kind.ALL_SESSIONS_ENDED if scope == "all" else Kind.OTHER_SESSIONS_ENDED
+    kept = None if scope == "all" else claims.session_id
+    with db.atomic():
+        if Session.end_live(claims.user_id, but=kept):
+            events.record(
+                claims.user_id, kind, network=network, device=device, session_id=claims.session_id
+            )
+    logs.event(kind, user_id=claims.user_id)
+
+
+def end_one(
+    user: User, session_id: UUID, network: str | None = None, device: str | None = None
+) -> None:
+    """End a session by its id. Raises SessionNotFound unless it is this user's, and live."""
+    live = Session.is_live(user) & (Session.id == session_id)
+    if not _end_where(live, user.id, session_id, Kind.SESSION_ENDED, network, device):
+        raise SessionNotFound
 
 
 def end_all(user: User) -> int:
@@ -177,15 +221,30 @@ def _prove(session: Session) -> None:
     Session.update(is_proven=True).where(current).execute()
 
 
+def _is_good(claims: Claims) -> bool:
+    """Whether a refresh token of these claims would be exchanged."""
+    session = Session.find_with_user(claims.session_id)
+    if session is None or session.is_over:
+        return False
+    return claims.generation == session.generation or session.may_repeat(claims.generation)
+
+
 def _end(claims: Claims, kind: Kind, network: str | None, device: str | None) -> None:
-    """End a session, unless it has ended; its user's journal says why."""
-    session_id = claims.session_id
-    live = (Session.id == session_id) & Session.ended_at.is_null()
+    """End the session of a token, unless it has ended."""
+    live = (Session.id == claims.session_id) & Session.ended_at.is_null()
+    _end_where(live, claims.user_id, claims.session_id, kind, network, device)
+
+
+def _end_where(
+    live, user_id: UUID, session_id: UUID, kind: Kind, network: str | None, device: str | None
+) -> bool:
+    """End a session if the condition holds; its user's journal says why. Whether it did."""
     with db.atomic():
         if not Session.update(ended_at=clock.now()).where(live).execute():
-            return
-        events.record(claims.user_id, kind, network=network, device=device, session_id=session_id)
+            return False
+        events.record(user_id, kind, network=network, device=device, session_id=session_id)
     logs.event("session_ended", session_id=session_id)
+    return True
 
 
 def _repeated_at(session: Session) -> datetime:

@@ -55,7 +55,10 @@ ROUTES = (
     Route("PATCH", "/users/me", {"username": "mallory"}, accepts_empty=True),
     Route("POST", "/agent-chats", {"message": f"my password is {PASSWORD}"}),
 )
-PATHS = sorted({route.path for route in ROUTES} | {"/users/ada", "/health", "/infra/health"})
+PATHS = sorted(
+    {route.path for route in ROUTES}
+    | {"/users/ada", "/users/me/events", "/auth/sessions/x", "/health", "/infra/health"}
+)
 
 NOT_TEXT = (True, False, 0, -1, 1.5, 1e308, 10**17, [], {}, ["x"], {"$ne": ""}, [[[["x"]]]])
 UNTEXTLIKE = ("\ud800", "\udfff\ud800", "x\udc00@example.org")
@@ -125,6 +128,7 @@ WRONG = {
     "token": NO_CODE,
     "password": ("", "12345", "x" * 129, "x" * 100_000),
     "refresh_token": (),
+    "scope": ("", "x", "ALL", "all ", "all\n", "x" * 100_000),
     "message": ("", "x" * 8001, "x" * 100_000, "a\x00b"),
     "redirect_to": (*NO_URL, "https://not-on-the-list.example/"),
     "avatar_url": NO_URL,
@@ -137,9 +141,10 @@ WRONG = {
 }
 NULLABLE = {"redirect_to", "avatar_url", "bio", "session_id"}
 OPTIONAL = {
-    "/auth/verifications": ("redirect_to",),
-    "/users/me": ("avatar_url", "bio"),
-    "/agent-chats": ("session_id",),
+    "POST /auth/verifications": ("redirect_to",),
+    "DELETE /auth/sessions": ("scope",),
+    "PATCH /users/me": ("avatar_url", "bio"),
+    "POST /agent-chats": ("session_id",),
 }
 
 DEEP = 100_000
@@ -392,7 +397,7 @@ def test_a_field_that_is_wrong_is_422_and_pointed_at(
     app: Flask, alice: Person, corpus: Corpus, route: Route
 ):
     with nothing_written(app):
-        for name in (*route.body, *OPTIONAL.get(route.path, ())):
+        for name in (*route.body, *OPTIONAL.get(str(route), ())):
             for value in (*NOT_TEXT, *WRONG[name], *([] if name in NULLABLE else [None])):
                 body = {**route.body, name: value}
                 answer = alice.request(route.method, route.path, json=body)
@@ -495,8 +500,10 @@ def test_a_method_that_a_path_has_not_is_405(
         for path in PATHS:
             answer = stranger.request(method, path)
             taken = {m.split()[0] for m in map(str, ROUTES) if m.endswith(f" {path}")}
-            if path.startswith(("/users", "/health", "/infra")):
+            if path.startswith(("/users", "/health", "/infra")) or path == "/auth/sessions":
                 taken |= {"GET", "HEAD"}
+            if path.startswith("/auth/sessions/"):
+                taken |= {"DELETE"}
             if method == "OPTIONS":
                 corpus.judge(path, demand_status, answer, 204)
             elif method not in taken:

@@ -210,6 +210,12 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("Chats", "next_cursor"),
         ("Messages", "next_cursor"),
         ("ToolCall", "result"),
+        ("ListedSession", "device"),
+        ("Sessions", "next_cursor"),
+        ("SecurityEvent", "network"),
+        ("SecurityEvent", "device"),
+        ("SecurityEvent", "session_id"),
+        ("SecurityEvents", "next_cursor"),
     }
 
 
@@ -226,6 +232,7 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("CreateRun", "session_id", {"format": "uuid"}),
         ("Session", "token_type", {"enum": ["bearer"]}),
         ("FoundUser", "created_at", {"format": "date-time"}),
+        ("EndSessions", "scope", {"enum": ["this", "others", "all"], "default": "this"}),
     ],
 )
 def test_limits_are_those_of_the_route_document(spec: dict, name: str, field: str, limits: dict):

@@ -131,7 +131,7 @@ def test_the_instance_is_a_uri_reference_whatever_the_path(stranger: Person):
 @pytest.mark.parametrize(
     "method, path, allowed",
     [
-        ("GET", "/auth/sessions", {"POST", "DELETE", "OPTIONS"}),
+        ("PUT", "/auth/sessions", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
         ("DELETE", "/users/me", {"GET", "HEAD", "PATCH", "OPTIONS"}),
         ("TRACE", "/health", {"GET", "HEAD", "OPTIONS"}),
         ("BREW", "/users/ada", {"GET", "HEAD", "OPTIONS"}),
