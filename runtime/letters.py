@@ -6,6 +6,7 @@ never anybody's text, so that nothing a person typed can reach a header.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from html import escape
 
 
@@ -45,6 +46,14 @@ _WORDS = {
         "registered": "您好！有人想用这个邮箱地址注册 Runtime API，但它已经有账号了。",
         "sign_in": "如果是您本人，请直接登录，无需再次注册。",
         "ignore_registered": "如果不是您本人，请忽略这封邮件：您的账号没有任何变化。",
+        "new_device_subject": "您的 Runtime API 账号在新设备上登录",
+        "new_device": "您好！有人用正确的密码登录了您的账号，所用的设备或网络此前没有登录过。",
+        "device": "设备：{device}",
+        "unknown_device": "未知",
+        "network": "网络：{network}",
+        "time": "时间：{at:%Y-%m-%d %H:%M} UTC",
+        "was_you": "如果是您本人，请忽略这封邮件。",
+        "was_not_you": "如果不是您本人，请立即修改密码，并结束您不认识的会话。",
     },
     "en": {
         "verification_subject": "Your Runtime API verification code",
@@ -65,6 +74,16 @@ _WORDS = {
         "sign_in": "If it was you, just sign in; there is no need to sign up again.",
         "ignore_registered": "If it was not you, ignore this email: nothing about your account has"
         " changed.",
+        "new_device_subject": "A new device signed in to your Runtime API account",
+        "new_device": "Hello! Somebody who knows your password signed in to your account, on a"
+        " device or a network that had not signed in before.",
+        "device": "Device: {device}",
+        "unknown_device": "unknown",
+        "network": "Network: {network}",
+        "time": "Time: {at:%Y-%m-%d %H:%M} UTC",
+        "was_you": "If it was you, ignore this email.",
+        "was_not_you": "If it was not you, change your password now, and end the sessions that you"
+        " do not know.",
     },
 }
 
@@ -116,6 +135,23 @@ def already_registered_letter(language: str) -> Letter:
         language,
         words["registered_subject"],
         [words["registered"], words["sign_in"], words["ignore_registered"]],
+    )
+
+
+def new_device_letter(language: str, device: str | None, network: str, at: datetime) -> Letter:
+    """Tells an account's owner that it was signed in to, by a device not seen before."""
+    words = _words(language)
+    return _letter(
+        language,
+        words["new_device_subject"],
+        [
+            words["new_device"],
+            words["device"].format(device=device or words["unknown_device"]),
+            words["network"].format(network=network),
+            words["time"].format(at=at),
+            words["was_you"],
+            words["was_not_you"],
+        ],
     )
 
 

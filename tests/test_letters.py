@@ -1,13 +1,21 @@
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
 
-from runtime.letters import _WORDS, MailedCode, already_registered_letter, verification_letter
+from runtime.letters import (
+    _WORDS,
+    MailedCode,
+    already_registered_letter,
+    new_device_letter,
+    verification_letter,
+)
 
 LINK = "https://app.example.org/welcome?email=ada%40example.org&token=123456"
 ADA = MailedCode("ada", "123456", LINK)
 EVE = MailedCode("eve", "654321", None)
+AT = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
 
 
 def test_a_verification_letter_has_the_username_the_code_and_the_link():
@@ -61,8 +69,26 @@ def test_the_owner_of_an_account_is_told_to_sign_in_and_gets_no_code(language, s
     assert not re.search(r"\d{6}", letter.text)
 
 
+@pytest.mark.parametrize(
+    ("language", "device", "words"),
+    [
+        ("zh", "Chrome · Windows", ["设备：Chrome · Windows", "时间：2026-11-22 10:15 UTC"]),
+        ("zh", None, ["设备：未知", "网络：192.0.2.7", "请忽略", "请立即修改密码"]),
+        ("en", None, ["Device: unknown", "Network: 192.0.2.7", "change your password now"]),
+    ],
+)
+def test_a_new_device_letter_says_which_where_when_and_what_to_do(language, device, words):
+    letter = new_device_letter(language, device, "192.0.2.7", AT)
+
+    assert all(word in letter.text and word in letter.html for word in words)
+
+
 def test_the_html_and_the_text_say_the_same():
-    for letter in (verification_letter("zh", [ADA, EVE], 10), already_registered_letter("en")):
+    for letter in (
+        verification_letter("zh", [ADA, EVE], 10),
+        already_registered_letter("en"),
+        new_device_letter("zh", "curl", "192.0.2.7", AT),
+    ):
         html = _Words(letter.html)
         assert "".join(html.body.split()) == "".join(letter.text.split())
 

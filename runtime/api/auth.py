@@ -95,8 +95,11 @@ def verify_verification(body: dict) -> TokenPair:
 @blp.response(200, SessionSchema)
 @blp.fails(WrongCredentials, InvalidParameters, TooManyRequests, Overloaded)
 def create_session(body: dict) -> TokenPair:
-    """登录(创建会话)。"""
-    return sessions.sign_in(**body, **http.origin())
+    """登录(创建会话)。
+
+    该账号此前没有在这个设备和网络上登录过时，邮箱主人会收到一封邮件；账号的首次登录除外。
+    """
+    return sessions.sign_in(**body, **http.origin(), language=http.language())
 
 
 @blp.route("/sessions/refresh", methods=["POST"])

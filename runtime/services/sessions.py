@@ -5,10 +5,10 @@ the one that raced with itself, and the one whose answer was lost on the way.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from .. import clock, logs, metrics
+from .. import clock, letters, logs, metrics
 from ..db import db, from_now, release
 from ..errors import (
     InvalidAccessToken,
@@ -17,6 +17,7 @@ from ..errors import (
     SessionNotFound,
     WrongCredentials,
 )
+from ..mail import mail
 from ..models import Session, User
 from ..pages import Page, page
 from ..passwords import needs_rehash, passwords
@@ -29,6 +30,9 @@ from ..ratelimit import (
 from ..tokens import ACCESS_SECONDS, Claims, InvalidToken, tokens
 from . import events
 from .events import Kind
+
+# How long a mail that only tells something is worth sending.
+NOTICE_LIFE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ class TokenPair:
 
 
 @metrics.sign_ins.outcomes
-def sign_in(email: str, password: str, network: str, device: str | None = None) -> TokenPair:
-    """Start a session for whoever knows the password.
+def sign_in(
+    email: str, password: str, network: str, device: str | None = None, language: str = "zh"
+) -> TokenPair:
+    """Start a session for whoever knows the password; a device not seen before is told by mail.
 
     An unknown address costs the same time, and a disabled account is told, and counted, as if the
     password were wrong. Raises WrongCredentials; TooManyRequests after too many tries, and when
@@ -61,7 +67,12 @@ def sign_in(email: str, password: str, network: str, device: str | None = None) 
     limiter.clear(SIGN_INS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
     if needs_rehash(user.password_hash):
         _renew_hash(user, password)
-    return start(user, network, device)
+    is_new = _is_new_device(user, network, device)
+    pair = start(user, network, device)
+    if is_new:
+        letter = letters.new_device_letter(language, device, network, clock.now())
+        mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
+    return pair
 
 
 def start(
@@ -190,6 +201,21 @@ def _has_signed_in_from(user: User | None, network: str) -> bool:
     # Not NULL for nobody: that would be another query.
     owner = user.id if user else UUID(int=0)
     return Session.select().where(Session.user == owner, Session.network == network).exists()
+
+
+def _is_new_device(user: User, network: str, device: str | None) -> bool:
+    """Whether the account has been signed in to before, and never by this device on this network.
+
+    Both: anybody may say that they are `Chrome · Windows`, nobody that they are on the owner's
+    network; and a network may be a carrier's, a thousand people on it. The session that began
+    the account is no news to its owner. What an earlier release started has no device, and
+    passes for any.
+    """
+    before = Session.select().where(Session.user == user)
+    same_device = Session.device.is_null() | (Session.device == device)
+    if before.where(Session.network == network, same_device).exists():
+        return False
+    return user.signed_in_at is not None or before.exists()
 
 
 def _note_sign_in(user: User) -> None:

@@ -1,4 +1,4 @@
-"""/auth/sessions as their owner sees them: the list, ending one and ending the others."""
+"""/auth/sessions as their owner sees them: the list, ending one, ending the others, new devices."""
 
 import uuid
 from datetime import timedelta
@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 
-from runtime.models import Session
-from tests.conftest import PASSWORD, Person, at_once, instant
+from runtime.models import Session, User
+from tests.conftest import PASSWORD, Outbox, Person, at_once, instant
 
 HOME, AWAY = "198.51.100.1", "203.0.113.66"
 PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) Version/18.1 Safari/604.1"
 LAPTOP = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/142.0.0.0 Safari/537.36"
+SUBJECT = "新设备上登录"
 
 
 @pytest.fixture
@@ -233,3 +234,112 @@ def test_a_scope_that_makes_no_sense_is_refused(alice: Person, scope):
     assert answer.status_code == 422
     assert answer.json["errors"][0]["pointer"] == "#/scope"
     assert is_signed_in(alice)
+
+
+# Devices that were not seen before
+
+
+def notices(outbox: Outbox) -> list[str]:
+    assert all(SUBJECT in mail["Subject"] for mail in outbox.mails())
+    return outbox.texts("alice@example.org")
+
+
+def test_a_new_device_is_told_by_mail(app: Flask, quick, alice: Person, outbox: Outbox, clock):
+    sign_in(app, AWAY, PHONE)
+
+    [text] = notices(outbox)
+    assert "设备：Safari · iPhone" in text
+    assert f"网络：{AWAY}" in text
+    assert f"时间：{clock.now():%Y-%m-%d %H:%M} UTC" in text
+    assert "修改密码" in text
+
+
+def test_a_known_device_is_not_told_again(app: Flask, quick, alice: Person, outbox: Outbox):
+    for _ in range(3):
+        end(sign_in(app, AWAY, PHONE), "this")
+    sign_in(app, AWAY, PHONE.replace("18_1", "19_0"))
+
+    assert len(notices(outbox)) == 1
+
+
+@pytest.mark.parametrize(("network", "user_agent"), [(HOME, LAPTOP), (AWAY, PHONE)])
+def test_neither_the_network_nor_the_name_alone_makes_a_device_known(
+    app: Flask, quick, alice: Person, outbox: Outbox, network: str, user_agent: str
+):
+    with app.app_context():
+        Session.update(network=HOME, device="Safari · iPhone").execute()
+    sign_in(app, network, user_agent)
+
+    assert len(notices(outbox)) == 1
+
+
+def test_a_wrong_password_is_told_to_nobody_by_mail(
+    app: Flask, quick, alice: Person, outbox: Outbox
+):
+    sign_in(app, AWAY, password="not the password")
+
+    assert notices(outbox) == []
+
+
+def test_the_first_sign_in_of_an_account_is_no_news(
+    app: Flask, quick, alice: Person, outbox: Outbox
+):
+    with app.app_context():
+        Session.delete().execute()
+        User.update(signed_in_at=None).execute()
+    sign_in(app, AWAY)
+    assert notices(outbox) == []
+
+    sign_in(app, "192.0.2.1")
+    assert len(notices(outbox)) == 1
+
+
+def test_a_sign_in_after_a_sign_up_elsewhere_is_news(app: Flask, quick, outbox: Outbox):
+    person = Person(app.test_client(), HOME)
+    details = {"username": "ada", "email": "ada@example.org", "password": PASSWORD}
+    person.post("/auth/verifications", details)
+    code = {"email": "ada@example.org", "token": outbox.code("ada@example.org")}
+    assert person.post("/auth/verifications/verify", code).status_code == 200
+    assert len(outbox.mails()) == 1
+
+    person.network = AWAY
+    person.post("/auth/sessions", {"email": "ada@example.org", "password": PASSWORD})
+    assert SUBJECT in outbox.mails()[-1]["Subject"]
+
+
+def test_an_account_whose_sessions_were_all_forgotten_has_no_known_device(
+    app: Flask, quick, alice: Person, outbox: Outbox
+):
+    with app.app_context():
+        Session.delete().execute()
+    sign_in(app, alice.network)
+
+    assert len(notices(outbox)) == 1
+
+
+def test_what_an_earlier_release_started_is_known_by_its_network(
+    app: Flask, quick, alice: Person, outbox: Outbox
+):
+    with app.app_context():
+        Session.update(network=HOME, device=None).execute()
+        User.update(signed_in_at=None).execute()
+    sign_in(app, HOME, PHONE)
+    assert notices(outbox) == []
+
+    with app.app_context():
+        User.update(signed_in_at=None).execute()
+    sign_in(app, AWAY, PHONE)
+    assert len(notices(outbox)) == 1
+
+
+def test_the_mail_is_in_the_language_of_whoever_signed_in(
+    app: Flask, quick, alice: Person, outbox: Outbox
+):
+    body = {"email": alice.email, "password": PASSWORD}
+    Person(app.test_client(), AWAY, language="en").post(
+        "/auth/sessions", body, headers={"User-Agent": ""}
+    )
+
+    [text] = outbox.texts(alice.email)
+    assert "Device: unknown" in text
+    assert "change your password" in text
