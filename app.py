@@ -20,7 +20,7 @@ from runtime import (
     tokens,
 )
 from runtime.api.http import Application
-from runtime.services import events, runs
+from runtime.services import events, purge, runs
 
 
 def create_app(settings: Mapping[str, str] | None = None) -> Flask:
@@ -40,7 +40,7 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     app.config["SECRET_KEY"] = app.config["SECRET_KEY"] or config.keep_secret_key(folder)
     for part in (logs, metrics, db, store, tokens, passwords, mail, ratelimit):
         part.init_app(app)
-    for part in (events, runs, api, cli):
+    for part in (events, runs, purge, api, cli):
         part.init_app(app)
     if not app.config["DATABASE_URL"]:
         migrate.upgrade(app.extensions["db"])

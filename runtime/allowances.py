@@ -32,7 +32,7 @@ def spend(rate: Rate, *key: str) -> bool:
     """
     now = clock.now().timestamp()
     period = rate.period.total_seconds()
-    name = ":".join((rate.name, *key))
+    name = _name(rate, *key)
     fresh = Case(None, [(Allowance.spent_until > now, Allowance.spent_until)], now)
     spent = list(
         Allowance.insert(key=name, spent_until=now + period)
@@ -48,6 +48,17 @@ def spend(rate: Rate, *key: str) -> bool:
         metrics.limits_reached.inc(rate.name)
         raise TooManyRequests(_seconds_until_one_is_left(name, now, rate))
     return spent[0].spent_until == now + period
+
+
+def is_left(rate: Rate, *key: str) -> bool:
+    """Whether `rate` has a unit left for `key`; none is spent."""
+    spent = Allowance.get_or_none(Allowance.key == _name(rate, *key))
+    full = clock.now() + (rate.burst - 1) * rate.period
+    return spent is None or spent.spent_until <= full.timestamp()
+
+
+def _name(rate: Rate, *key: str) -> str:
+    return ":".join((rate.name, *key))
 
 
 def _seconds_until_one_is_left(name: str, now: float, rate: Rate) -> float:

@@ -265,6 +265,12 @@ SETTINGS = (
         None,
         "What Prometheus shows at `/metrics`. Unset: no such path, and nothing is counted.",
     ),
+    Setting(
+        "EVENTS_DAYS",
+        _whole(1, 3650),
+        90,
+        "Days that the security events of an account are kept for its owner to read.",
+    ),
     Setting("PORT", _whole(1, 65535), 8000, "The port to listen on."),
     Setting("WEB_CONCURRENCY", _whole(1, 256), 1, "Worker processes."),
     Setting("WEB_THREADS", _whole(1, 1024), 64, "Threads of each worker."),

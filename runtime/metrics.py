@@ -184,7 +184,10 @@ refresh_tokens_reused = Counter(
     "refresh_tokens_reused_total", "Sessions ended because a rotated refresh token came back."
 )
 security_events = Counter(
-    "security_events_total", "Events in the journals of accounts, by type.", "type"
+    "security_events_total",
+    "Events in the journals of accounts, by type.",
+    "type",
+    known=("signed_in", "sign_in_refused", "code_refused"),
 )
 codes_sent = Counter("codes_sent_total", "Codes put into a mail.")
 codes_checked = Counter(
@@ -213,6 +216,7 @@ run_tokens = Counter(
     "kind",
     known=("input", "output"),
 )
+purged_rows = Counter("purged_rows_total", "Rows deleted because they had run out.", "table")
 database_pool_wait = Histogram(
     "database_pool_wait_seconds",
     "How long a thread waited for a connection to the database.",

@@ -41,6 +41,13 @@ def pre_fork(server, starting):
     metrics.take_place(starting.place)
 
 
+def post_worker_init(begun):
+    """Start what works beside the requests. gunicorn calls it in the worker, the service loaded."""
+    purger = getattr(begun.wsgi, "extensions", {}).get("purger")
+    if purger:
+        purger.start()
+
+
 def child_exit(server, gone):
     """Forget what a worker held. gunicorn calls it in the master, however the worker ended."""
     metrics.leave_place(gone.place)

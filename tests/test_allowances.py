@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from runtime import migrate
-from runtime.allowances import Rate, spend
+from runtime.allowances import Rate, is_left, spend
 from runtime.db import connect, db
 from runtime.errors import TooManyRequests
 from runtime.models import Allowance
@@ -51,6 +51,20 @@ def test_so_many_at_once_and_no_more(database, clock):
         spend(RATE, "ada")
 
     assert seconds_to_wait("ada") == pytest.approx(600)
+
+
+def test_looking_whether_one_is_left_spends_none(database, clock):
+    for _ in range(3):
+        assert is_left(RATE, "ada")
+        assert is_left(RATE, "ada")
+        spend(RATE, "ada")
+    assert not is_left(RATE, "ada")
+    assert is_left(RATE, "bob")
+
+    clock.advance(minutes=9, seconds=59)
+    assert not is_left(RATE, "ada")
+    clock.advance(seconds=1)
+    assert is_left(RATE, "ada")
 
 
 def test_one_grows_back_every_period(database, clock):

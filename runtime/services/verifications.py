@@ -33,7 +33,7 @@ from ..errors import (
 )
 from ..letters import Letter, MailedCode
 from ..mail import mail
-from ..models import CODE_LIFE, SIGN_UP_LIFE, Allowance, SignUp, User
+from ..models import CODE_LIFE, SignUp, User
 from ..passwords import passwords
 from ..ratelimit import (
     CODES_PER_NETWORK,
@@ -85,7 +85,6 @@ def begin(
     password_hash = passwords.hash(password)
     limiter.hit(SIGN_UPS_PER_ADDRESS, email.lower())
     limiter.hit(SIGN_UPS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
-    _purge()
     sign_up = SignUp(
         email=email,
         username=username,
@@ -203,14 +202,6 @@ def _complete(sign_up: SignUp, network: str, device: str | None) -> TokenPair:
 def _void(which) -> int:
     """Leave nothing in these sign-ups that could complete them; returns how many they were."""
     return SignUp.update(code_hash="", password_hash="").where(which).execute()
-
-
-def _purge() -> None:
-    """Delete what has run out: nobody asks for it any more."""
-    SignUp.delete().where(
-        SignUp.created_at <= from_now(seconds=-SIGN_UP_LIFE.total_seconds())
-    ).execute()
-    Allowance.delete().where(Allowance.spent_until < clock.now().timestamp()).execute()
 
 
 def _set_code(sign_up: SignUp) -> str:

@@ -15,7 +15,9 @@ from runtime import clock
 from runtime.config import ROOT
 from runtime.letters import Letter
 from runtime.mail import Mail
+from runtime.models import SecurityEvent
 from runtime.passwords import Passwords
+from runtime.services import purge
 from tests.agent.completions_server import CompletionsServer, Reply
 from tests.conftest import PASSWORD, PREFIX, Outbox, Person
 from tests.servers import wait_until
@@ -239,6 +241,29 @@ def test_refreshes_are_counted_and_a_token_that_returns_apart(figure: Figures, b
     assert figure("sessions_refreshed_total", outcome="succeeded") == 2
     assert figure("sessions_refreshed_total", outcome="invalid_refresh_token") == 3
     assert figure("refresh_tokens_reused_total") == 1
+
+
+def test_security_events_are_counted_by_type(
+    alice: Person, ground, stranger: Person, figure: Figures
+):
+    for password in (PASSWORD, "wrong password"):
+        body = {"email": alice.email, "password": password}
+        stranger.post("/auth/sessions", body)
+    stranger.post("/auth/sessions", {"email": "nobody@example.org", "password": PASSWORD})
+    ground.settle()
+
+    assert figure("security_events_total", type="signed_in") == 1
+    assert figure("security_events_total", type="sign_in_refused") == 1
+
+
+@pytest.mark.in_process("the service purges once an hour, and a test cannot wait")
+def test_purged_rows_are_counted_by_table(figure: Figures, app: Flask, alice: Person):
+    with app.app_context():
+        SecurityEvent.update(created_at=clock.now() - timedelta(days=91)).execute()
+        purge.purge()
+
+    assert figure("purged_rows_total", table="security_events") == 1
+    assert figure("purged_rows_total", table="sessions") == 0
 
 
 def test_runs_and_their_tokens_are_counted(figure: Figures, alice: Person):

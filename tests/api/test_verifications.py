@@ -13,6 +13,7 @@ from runtime.errors import Overloaded
 from runtime.models import MODELS, Allowance, Session, SignUp, User
 from runtime.passwords import Passwords
 from runtime.ratelimit import SIGN_UPS_PER_ADDRESS
+from runtime.services import purge
 from tests.conftest import PASSWORD, Log, Outbox, Person, at_once
 from tests.quick import QuickPasswords, quick_hash
 
@@ -853,5 +854,6 @@ def test_what_has_run_out_is_deleted(app, quick, owner: Person, clock):
     sign_up(owner, "eve", "eve@example.org")
 
     with app.app_context():
+        purge.purge()
         assert [row.username for row in SignUp.select()] == ["eve"]
         assert Allowance.select().count() == 0

@@ -1,0 +1,226 @@
+"""What has run out goes, what has not stays, and one process at a time sees to it."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+
+from runtime import clock as runtime_clock
+from runtime import server
+from runtime.db import db
+from runtime.models import Allowance, SecurityEvent, Session, SignUp, User
+from runtime.services import purge
+from runtime.services.purge import STEP_ROWS, WAKE_SECONDS, Purger
+from tests.conftest import Person, at_once
+
+DAY = timedelta(days=1)
+NOTHING = {"sign_ups": 0, "allowances": 0, "sessions": 0, "security_events": 0}
+
+
+@pytest.fixture(autouse=True)
+def in_app(app: Flask, alice: Person):
+    """Alice's session has just begun."""
+    with app.app_context():
+        yield
+
+
+def make_sign_up(at) -> None:
+    SignUp.create(
+        email="ada@example.org",
+        username="ada",
+        password_hash="-",
+        network="192.0.2.1",
+        code_hash="-",
+        code_expires_at=at,
+        created_at=at,
+    )
+
+
+def make_allowance(at) -> None:
+    Allowance.create(key=str(at), spent_until=at.timestamp())
+
+
+def make_event(at) -> None:
+    SecurityEvent.create(user=User.get(), kind="signed_in", created_at=at)
+
+
+def make_session(at) -> None:
+    """Refreshed last at an instant, and begun a month before."""
+    Session.create(user=User.get(), network="192.0.2.1", created_at=at - 30 * DAY, refreshed_at=at)
+
+
+LIVES = [
+    (make_sign_up, "sign_ups", DAY),
+    (make_allowance, "allowances", timedelta(0)),
+    (make_session, "sessions", 120 * DAY),
+    (make_event, "security_events", 90 * DAY),
+]
+
+
+@pytest.mark.parametrize(("make", "table", "life"), LIVES, ids=[life[1] for life in LIVES])
+def test_what_has_run_out_goes_and_nothing_else(make: Callable, table: str, life: timedelta):
+    make(runtime_clock.now() - life - timedelta(minutes=1))
+    make(runtime_clock.now() - life + timedelta(minutes=1))
+
+    assert purge.purge() == NOTHING | {table: 1}
+    assert purge.purge() == NOTHING
+
+
+def test_a_live_session_is_never_purged(alice: Person, clock):
+    for _ in range(12):
+        clock.advance(days=29)
+        alice.tokens = alice.refresh().json
+        purge.purge()
+
+    assert alice.get("/users/me").status_code == 200
+
+
+def test_events_are_kept_as_long_as_a_setting_says(app: Flask):
+    app.config["EVENTS_DAYS"] = 7
+    make_event(runtime_clock.now() - 8 * DAY)
+    make_event(runtime_clock.now() - 6 * DAY)
+
+    assert purge.purge()["security_events"] == 1
+
+
+def test_it_is_done_in_steps(app: Flask):
+    old = runtime_clock.now() - 91 * DAY
+    rows = [
+        {"user": User.get(), "kind": "signed_in", "created_at": old}
+        for _ in range(2 * STEP_ROWS + 1)
+    ]
+    for start in range(0, len(rows), 500):
+        SecurityEvent.insert_many(rows[start : start + 500]).execute()
+    statements = []
+    execute = db.obj.execute_sql
+
+    def watched(sql, *arguments):
+        statements.append(sql)
+        return execute(sql, *arguments)
+
+    db.obj.execute_sql = watched
+    try:
+        assert purge.purge()["security_events"] == len(rows)
+    finally:
+        del db.obj.execute_sql
+    assert len([sql for sql in statements if "security_events" in sql]) == 3
+
+
+# Now and then
+
+
+def old_events() -> int:
+    return SecurityEvent.select().where(SecurityEvent.kind == "old").count()
+
+
+def make_old_event() -> None:
+    old = runtime_clock.now() - 91 * DAY
+    SecurityEvent.create(user=User.get(), kind="old", created_at=old)
+
+
+def test_the_service_purges_once_an_hour(clock):
+    make_old_event()
+    purge.purge_if_due()
+    assert old_events() == 0
+
+    make_old_event()
+    clock.advance(minutes=59)
+    purge.purge_if_due()
+    assert old_events() == 1
+
+    clock.advance(minutes=2)
+    purge.purge_if_due()
+    assert old_events() == 0
+
+
+def test_of_processes_that_wake_at_once_one_purges(app: Flask, caplog):
+    def wake() -> None:
+        with app.app_context():
+            purge.purge_if_due()
+
+    at_once(*[wake] * 8)
+
+    assert caplog.messages.count("purged") == 1
+
+
+def test_looking_whether_it_is_due_is_no_limit_reached(serve, settings: dict):
+    app = serve(settings | {"METRICS_TOKEN": "a-token"})
+    with app.app_context():
+        for _ in range(3):
+            purge.purge_if_due()
+    metrics = app.test_client().get("/metrics", headers={"Authorization": "Bearer a-token"}).text
+
+    assert 'limits_reached_total{limit="purge"}' not in metrics
+
+
+class Woken(Exception):
+    """Enough of it."""
+
+
+def purger(app: Flask, times: int, wake: Callable[[], None] = lambda: None) -> tuple:
+    """One that wakes so many times without sleeping, and the seconds it would have slept."""
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        if len(slept) == times:
+            raise Woken
+        slept.append(seconds)
+        wake()
+
+    return Purger(app, sleep), slept
+
+
+def run(purger: Purger) -> None:
+    """Its thread, to the end, which a real one has not."""
+
+    def until_woken() -> None:
+        with pytest.raises(Woken):
+            purger._run()
+
+    thread = threading.Thread(target=until_woken)
+    thread.start()
+    thread.join()
+
+
+def test_a_thread_wakes_now_and_then_and_purges(app: Flask):
+    make_old_event()
+    waking, slept = purger(app, 20)
+    run(waking)
+
+    assert old_events() == 0
+    assert all(WAKE_SECONDS / 2 <= seconds <= WAKE_SECONDS * 1.5 for seconds in slept)
+    assert len(set(slept)) > 1
+
+
+def test_an_outage_ends_no_thread(app: Flask, caplog):
+    make_old_event()
+    tables = iter([("allowances", "elsewhere"), ("elsewhere", "allowances")])
+    waking, _slept = purger(
+        app, 2, lambda: db.execute_sql("ALTER TABLE {} RENAME TO {}".format(*next(tables)))
+    )
+    run(waking)
+
+    assert caplog.messages.count("not_purged") == 1
+    assert old_events() == 0
+
+
+def test_no_connection_is_held_between_two_purges(app: Flask):
+    held = []
+    waking, _slept = purger(app, 2, lambda: held.append(not db.is_closed()))
+    run(waking)
+
+    assert held == [False, False]
+
+
+def test_a_worker_starts_it_after_its_fork(app: Flask):
+    started = []
+    app.extensions["purger"] = waking = Purger(app)
+    waking.start = lambda: started.append(waking)
+
+    class Worker:
+        wsgi = app
+
+    server.post_worker_init(Worker)
+    assert started == [waking]
