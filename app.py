@@ -37,7 +37,10 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     app.config.update(config.load(environ if settings is None else settings))
     app.json.sort_keys = False
     folder = config.make_instance_folder(app.config["INSTANCE_PATH"])
-    app.config["SECRET_KEY"] = app.config["SECRET_KEY"] or config.keep_secret_key(folder)
+    if not app.config["SECRET_KEY"]:
+        app.config["SECRET_KEY"], *older = config.keep_secret_keys(folder)
+        app.config["SECRET_KEY_FALLBACKS"] = [*older, *app.config["SECRET_KEY_FALLBACKS"]]
+        app.config["SECRET_KEY_FOLDER"] = folder
     for part in (logs, metrics, db, store, tokens, passwords, mail, ratelimit):
         part.init_app(app)
     for part in (events, runs, purge, api, cli):

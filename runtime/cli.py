@@ -1,92 +1,349 @@
-"""The `flask` command: db, users, routes-document, and the names in `flask shell`."""
+"""The `flask` command: db, users, keys, purge, routes-document, and the names in `flask shell`.
+
+Every command ends with 0 when it did what it was asked to, 1 when it could not, and says why in
+one line, and 2 when it was asked for nonsense. What it prints on stdout is the answer alone.
+"""
+
+import functools
+import re
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
 
 import click
-from flask import Flask
-from flask.cli import AppGroup
+from flask import Flask, current_app
+from flask.cli import AppGroup, with_appcontext
+from playhouse.migrations import MigrationError
 
-from . import agent, clock, migrate, models
+from . import agent, clock, config, i18n, logs, migrate, models, tables
 from .api import document
+from .api.schemas import CreateVerificationSchema
 from .db import db, is_outage, outage_reason
+from .errors import EmailTaken, Failure
 from .mail import mail
 from .models import User
-from .services import chats, health, runs, sessions, users, verifications
+from .pages import CURSOR, page
+from .services import chats, events, health, purge, runs, sessions, users, verifications
 from .store import store
 
+ACCOUNTS = ("email", "username", "administrator", "created_at", "signed_in_at", "disabled_at")
 
-class _Group(AppGroup):
-    """Commands that say in one line why they cannot have the database."""
+
+class _Command(click.Command):
+    """Says in one line what it cannot do, and shows how it is used by an example."""
+
+    def __init__(self, *args, example: str = "", **kwargs):
+        super().__init__(*args, **kwargs, epilog=f"\b\nExample:\n  flask {example}")
 
     def invoke(self, ctx: click.Context):
         try:
-            return super().invoke(ctx)
+            with logs.on_stderr():
+                return super().invoke(ctx)
+        except Failure as failure:
+            raise click.ClickException(i18n.sentence(failure.code, "en")) from failure
+        except (migrate.TableInUse, MigrationError) as error:
+            raise click.ClickException(str(error)) from error
         except Exception as error:
             if not is_outage(error):
                 raise
             raise click.ClickException(outage_reason(error)) from error
 
 
-db_group = _Group("db", help="The database's migrations.")
-users_group = _Group("users", help="Accounts, for operators.")
+class _Group(AppGroup):
+    """Commands of one noun."""
+
+    def command(self, name: str, *, example: str) -> Callable:
+        return super().command(name, cls=_Command, example=example)
 
 
-@db_group.command("upgrade")
+_EXIT = "Exit status: 0 done, 1 refused or not there, 2 wrong usage."
+db_group = _Group("db", help="The database's migrations.", epilog=_EXIT)
+users_group = _Group("users", help="Accounts, for operators.", epilog=_EXIT)
+keys_group = _Group("keys", help="The keys that sign tokens and codes.", epilog=_EXIT)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+at_once = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def _of_user(function: Callable) -> Callable:
+    """A command about one account, who is found by address, username or id."""
+
+    @click.argument("user", metavar="USER")
+    @functools.wraps(function)
+    def found(user: str, **options):
+        return function(_found(user), **options)
+
+    return found
+
+
+# Migrations
+
+
+@db_group.command("upgrade", example="db upgrade")
 def upgrade() -> None:
-    """Apply the migrations that are pending."""
-    try:
-        applied = migrate.upgrade(db.obj)
-    except migrate.TableInUse as error:
-        raise click.ClickException(str(error)) from error
-    for name in applied:
+    """Apply the pending migrations."""
+    for name in migrate.upgrade(db.obj):
         click.echo(f"applied {name}")
     click.echo("up to date")
 
 
-@users_group.command("show")
+@db_group.command("downgrade", example="db downgrade --to 0009_create_security_events")
+@click.option("--to", "target", metavar="NAME", help="Down to and with this one, not the last.")
+@at_once
+def downgrade(target: str | None, yes: bool) -> None:
+    """Take back the last migration.
+
+    What is in the tables and columns that it made is lost. With DATABASE_URL unset every start
+    applies what is pending again.
+    """
+    if not yes:
+        click.confirm(f"Take back {target or 'the last migration'}, and lose its data?", abort=True)
+    for name in migrate.downgrade(db.obj, target):
+        click.echo(f"took back {name}")
+
+
+@db_group.command("status", example="db status --json")
+@as_json
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show which migrations are applied.
+
+    Ends with 1 when one is pending.
+    """
+    rows = [{"migration": name, "applied_at": at} for name, at in migrate.status(db.obj)]
+    _print_table(rows, ("migration", "applied_at"), as_json and {"migrations": rows})
+    ctx.exit(int(any(row["applied_at"] is None for row in rows)))
+
+
+# Accounts
+
+
+@users_group.command("list", example="users list --search example.org --limit 10")
+@click.option("--search", metavar="TEXT", default="", help="In the address or the username.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--cursor", help="Go on behind the accounts that were listed before.")
+@as_json
+def list_users(search: str, limit: int, cursor: str | None, as_json: bool) -> None:
+    """List the accounts, the newest first."""
+    if cursor and not re.fullmatch(CURSOR, cursor):
+        raise click.BadParameter("is none that a list has named", param_hint="--cursor")
+    found = page(User.matching(search), User.created_at, cursor=cursor, limit=limit)
+    rows = [_account(user) for user in found.rows]
+    _print_table(rows, ACCOUNTS, as_json and {"users": rows, "next_cursor": found.next_cursor})
+    if found.next_cursor and not as_json:
+        click.echo(f"There are more: --cursor {found.next_cursor}", err=True)
+
+
+@users_group.command("show", example="users show ada@example.org")
+@_of_user
+@as_json
+def show_user(user: User, as_json: bool) -> None:
+    """Show an account.
+
+    USER is an address, a username or an id.
+    """
+    counts = {"sessions": models.Session.count_live(user), "chats": user.chats.count()}
+    _print(_account(user) | counts, as_json)
+
+
+@users_group.command("create", example="users create ada@example.org ada --admin")
 @click.argument("email")
-def show_user(email: str) -> None:
-    """Show the account with this address."""
-    _print(_found(email))
+@click.argument("username")
+@click.option("--admin", is_flag=True, help="Make it an administrator.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin's first line.")
+@as_json
+def create_user(
+    email: str, username: str, admin: bool, password_stdin: bool, as_json: bool
+) -> None:
+    """Make an account.
+
+    Asks for the password, which would be seen by others in a command line.
+    """
+    password = _read_password(password_stdin)
+    _demand_valid(username=username, email=email, password=password)
+    try:
+        user = users.create(username, email, password, is_admin=admin)
+    except EmailTaken as error:
+        raise click.ClickException(f"there is an account with the address {email}") from error
+    _print(_account(user), as_json)
 
 
-@users_group.command("promote")
-@click.argument("email")
-def promote_user(email: str) -> None:
-    """Make the account with this address an administrator."""
-    _print(users.promote(_found(email)))
+@users_group.command("disable", example="users disable ada@example.org")
+@_of_user
+@as_json
+def disable_user(user: User, as_json: bool) -> None:
+    """Shut an account.
+
+    Its sessions end at once, and whoever signs in is told that the password is wrong.
+    """
+    users.disable(user)
+    _print(_account(_again(user)), as_json)
 
 
-@click.command("routes-document")
+@users_group.command("enable", example="users enable ada@example.org")
+@_of_user
+@as_json
+def enable_user(user: User, as_json: bool) -> None:
+    """Open a disabled account again.
+
+    Its sessions stay ended.
+    """
+    users.enable(user)
+    _print(_account(_again(user)), as_json)
+
+
+@users_group.command("promote", example="users promote ada@example.org")
+@_of_user
+@as_json
+def promote_user(user: User, as_json: bool) -> None:
+    """Make an account an administrator."""
+    _print(_account(users.promote(user)), as_json)
+
+
+@users_group.command("demote", example="users demote ada@example.org")
+@_of_user
+@as_json
+def demote_user(user: User, as_json: bool) -> None:
+    """Make an administrator a user like any other."""
+    _print(_account(users.demote(user)), as_json)
+
+
+@users_group.command("end-sessions", example="users end-sessions ada@example.org")
+@_of_user
+@as_json
+def end_sessions(user: User, as_json: bool) -> None:
+    """Sign an account out everywhere."""
+    _print({"ended": sessions.end_all(user)}, as_json)
+
+
+@users_group.command("delete", example="users delete ada@example.org")
+@_of_user
+@at_once
+def delete_user(user: User, yes: bool) -> None:
+    """Erase an account and all that is its."""
+    if not yes:
+        click.confirm(f"Erase {user.email}, its chats and all that is its, for good?", abort=True)
+    users.erase(user)
+    click.echo(f"erased {user.id}")
+
+
+# Keys, and what has run out
+
+
+@keys_group.command("rotate", example="keys rotate --keep 1")
+@click.option(
+    "--keep", type=click.IntRange(0), help="How many of the keys so far still verify; all if unset."
+)
+@as_json
+def rotate_keys(keep: int | None, as_json: bool) -> None:
+    """Make a new SECRET_KEY.
+
+    The present one goes on verifying, so that nobody is signed out. Keys that are kept under
+    instance/ are rotated there; those in the environment are printed, for you to set. Restart the
+    service then: until it is, it signs with the present one.
+    """
+    settings = current_app.config
+    kept = [settings["SECRET_KEY"], *settings["SECRET_KEY_FALLBACKS"]][:keep]
+    newest = config.make_secret_key()
+    folder: Path | None = settings.get("SECRET_KEY_FOLDER")
+    if folder:
+        config.write_secret_keys(folder, newest, *kept)
+        _print({"written": folder / "secret_key", "earlier_keys": len(kept)}, as_json)
+    elif as_json:
+        _print({"SECRET_KEY": newest, "SECRET_KEY_FALLBACKS": " ".join(kept)}, as_json)
+    else:
+        click.echo(f"SECRET_KEY={newest}\nSECRET_KEY_FALLBACKS={','.join(kept)}")
+
+
+@click.command("purge", cls=_Command, example="purge --json")
+@as_json
+@with_appcontext
+def purge_all(as_json: bool) -> None:
+    """Delete what has run out.
+
+    That is sign-ups, allowances, sessions, events. Prints how many rows of each there were. The
+    service does the same by itself, once an hour.
+    """
+    _print(purge.purge(), as_json)
+
+
+@click.command("routes-document", cls=_Command, example="routes-document --check")
 @click.option("--check", is_flag=True, help="Write nothing; fail when it is out of date.")
+@with_appcontext
 def routes_document(check: bool) -> None:
-    """Write runtime/ROUTES.md from the OpenAPI document."""
+    """Write runtime/ROUTES.md.
+
+    It is written from the OpenAPI document.
+    """
     if check and not document.is_current():
         raise click.ClickException("runtime/ROUTES.md is out of date: run flask routes-document")
     if not check:
         click.echo(f"wrote {document.write()}")
 
 
-def _found(email: str) -> User:
-    user = User.find_by_email(email)
+def _found(text: str) -> User:
+    user = _find_by_id(text) or User.find_by_email(text) or User.find_by_username(text)
     if user is None:
-        raise click.ClickException(f"there is no account with the address {email}")
+        raise click.ClickException(f"there is no account {text}")
     return user
 
 
-def _print(user: User) -> None:
-    rows = {
-        "id": user.id,
-        "username": user.username,
+def _find_by_id(text: str) -> User | None:
+    try:
+        return User.get_or_none(id=UUID(text))
+    except ValueError:
+        return None
+
+
+def _again(user: User) -> User:
+    return User.get_by_id(user.id)
+
+
+def _account(user: User) -> dict[str, str | bool | datetime | None]:
+    """What an operator may see of an account: no hash."""
+    return {
+        "id": str(user.id),
         "email": user.email,
-        "administrator": "yes" if user.is_admin else "no",
-        "created": f"{user.created_at:%Y-%m-%d %H:%M} UTC",
+        "username": user.username,
+        "administrator": user.is_admin,
+        "created_at": user.created_at,
+        "confirmed_at": user.email_confirmed_at,
+        "signed_in_at": user.signed_in_at,
+        "disabled_at": user.disabled_at,
     }
-    for name, value in rows.items():
-        click.echo(f"{name:14} {value}")
+
+
+def _read_password(from_stdin: bool) -> str:
+    """As it was typed, but for the end of its line. Raises ClickException when it is no text."""
+    if not from_stdin:
+        return click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    try:
+        return sys.stdin.buffer.readline().decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise click.ClickException("password: it is not UTF-8") from error
+
+
+def _demand_valid(**fields: str) -> None:
+    """Raises ClickException with what is wrong, by the rules of a sign-up."""
+    faults = CreateVerificationSchema(only=list(fields)).validate(fields)
+    for name, messages in faults.items():
+        raise click.ClickException(f"{name}: {i18n.message(messages[0], 'en')}")
+
+
+def _print(row: dict, as_json: bool) -> None:
+    click.echo(tables.as_json(row) if as_json else tables.parts(row))
+
+
+def _print_table(rows: list[dict], names: tuple[str, ...], json: object) -> None:
+    """The rows as a table, or what is to be printed as JSON if anything is."""
+    click.echo(tables.as_json(json) if json else tables.table(rows, names))
 
 
 def init_app(app: Flask) -> None:
     """Add the commands, and what `flask shell` knows by name."""
-    for command in (db_group, users_group, routes_document):
+    for command in (db_group, users_group, keys_group, purge_all, routes_document):
         app.cli.add_command(command)
 
     @app.shell_context_processor
@@ -95,6 +352,8 @@ def init_app(app: Flask) -> None:
             "users": users,
             "sessions": sessions,
             "verifications": verifications,
+            "events": events,
+            "purge": purge,
             "chats": chats,
             "runs": runs,
             "health": health,

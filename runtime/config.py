@@ -316,19 +316,40 @@ def make_instance_folder(path: str) -> Path:
     return folder
 
 
-def keep_secret_key(folder: Path) -> str:
-    """The signing key kept in `folder` with mode 0600, made when there is none.
+def keep_secret_keys(folder: Path) -> list[str]:
+    """The signing keys kept in `folder`, the newest first; one is made when there is none.
 
-    Workers that start together agree on one: whoever links its file first wins.
+    The newest has a file of its own, mode 0600 as all of them. Workers that start together agree
+    on one: whoever links its file first wins.
     """
     path = folder / "secret_key"
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        draft = folder / f"secret_key.{secrets.token_hex(8)}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
+        draft = _draft(path, make_secret_key())
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
         draft.unlink()
-    return path.read_text().strip()
+    older = folder / "secret_key_fallbacks"
+    return [path.read_text().strip(), *(older.read_text().split() if older.exists() else ())]
+
+
+def write_secret_keys(folder: Path, newest: str, *older: str) -> None:
+    """Keep these keys in `folder` in place of what is there.
+
+    The older ones first: a crash between the two leaves a key twice, and loses none.
+    """
+    for name, keys in (("secret_key_fallbacks", older), ("secret_key", (newest,))):
+        path = folder / name
+        _draft(path, "\n".join(keys)).replace(path)
+
+
+def make_secret_key() -> str:
+    return secrets.token_urlsafe(48)
+
+
+def _draft(path: Path, text: str) -> Path:
+    """A file beside `path`, its owner's alone, to become it as a whole."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    return draft

@@ -17,6 +17,10 @@ class StoreUnavailable(Exception):
     """Redis does not answer, or did not a moment ago; nobody is told, others do its work."""
 
 
+class EmailTaken(Exception):
+    """An account has this address; operators are told, and nobody else."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """What is wrong with one parameter.

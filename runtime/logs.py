@@ -9,6 +9,8 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -68,9 +70,13 @@ class ConsoleFormatter(logging.Formatter):
 class _Stdout(logging.Handler):
     """Writes to whatever sys.stdout is by then, a line in one system call and under no lock.
 
+    Or to stderr, if its `stream` says so.
+
     While a thread writes others run, and all that have a line to write would queue for its lock.
     Up to PIPE_BUF bytes, 4,096 on Linux, stay together in a pipe.
     """
+
+    stream = "stdout"
 
     def handle(self, record: logging.LogRecord) -> bool:
         try:
@@ -81,10 +87,11 @@ class _Stdout(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = f"{self.format(record)}\n"
+        stream = getattr(sys, self.stream)
         try:
-            descriptor = sys.stdout.fileno()
+            descriptor = stream.fileno()
         except OSError:  # a StringIO
-            sys.stdout.write(line)
+            stream.write(line)
             return
         data = line.encode(errors="backslashreplace")
         while data:
@@ -92,6 +99,16 @@ class _Stdout(logging.Handler):
 
 
 _stdout = _Stdout()
+
+
+@contextmanager
+def on_stderr() -> Iterator[None]:
+    """Let the log go to stderr: stdout is a command's own, which another may read."""
+    _stdout.stream = "stderr"
+    try:
+        yield
+    finally:
+        _stdout.stream = "stdout"
 
 
 def init_app(app) -> None:

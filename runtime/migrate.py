@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from peewee import Database, OperationalError, SqliteDatabase
 from playhouse.migrations import Runner
@@ -63,7 +64,17 @@ def downgrade(database: Database, target: str | None = None) -> list[str]:
 
 def pending(database: Database) -> list[str]:
     """The names of the migrations that were not applied."""
-    return [migration.name for migration in _runner(database).status() if not migration.applied]
+    return [name for name, applied_at in status(database) if applied_at is None]
+
+
+def status(database: Database) -> list[tuple[str, datetime | None]]:
+    """Each migration's name and when it was applied, in order; None when it was not.
+
+    Those too that a later release has applied, and that are not here.
+    """
+    found = _runner(database).status()
+    # The runner keeps the local time of the machine that applied it, without a zone.
+    return [(each.name, each.applied and each.applied.astimezone()) for each in found]
 
 
 def _runner(database: Database) -> Runner:

@@ -65,6 +65,14 @@ class User(Model):
         return cls.get_or_none(fn.LOWER(cls.email) == email.lower())
 
     @classmethod
+    def matching(cls, text: str):
+        """Those whose address or username has this text in it, as a query."""
+        found = fn.LOWER(cls.email).contains(text.lower()) | fn.LOWER(cls.username).contains(
+            text.lower()
+        )
+        return cls.select().where(found)
+
+    @classmethod
     def find_by_username(cls, username: str) -> "User | None":
         rows = _USER_BY_USERNAME.rows(username.lower())
         return make_row(cls, rows[0]) if rows else None
@@ -144,6 +152,10 @@ class Session(Model):
             & (cls.refreshed_at > from_now(days=-SESSION_IDLE.days))
             & (cls.created_at > from_now(days=-SESSION_LIFE.days))
         )
+
+    @classmethod
+    def count_live(cls, user: User) -> int:
+        return cls.select().where(cls.is_live(user)).count()
 
     @classmethod
     def end_live(cls, user: User, but: UUID | None = None) -> int:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from runtime.config import ROOT, ConfigError, keep_secret_key, load, origin_of
+from runtime.config import ROOT, ConfigError, keep_secret_keys, load, origin_of
 
 
 def test_with_nothing_set_everything_has_its_default():
@@ -99,9 +99,9 @@ def test_an_origin_is_scheme_host_and_port(url: str, origin: str):
 
 
 def test_a_secret_key_is_made_once_and_readable_by_its_owner_only(tmp_path):
-    key = keep_secret_key(tmp_path / "new")
+    [key] = keep_secret_keys(tmp_path / "new")
 
-    assert keep_secret_key(tmp_path / "new") == key
+    assert keep_secret_keys(tmp_path / "new") == [key]
     assert len(key) >= 32
     assert (tmp_path / "new" / "secret_key").stat().st_mode & 0o777 == 0o600
     assert len(list((tmp_path / "new").iterdir())) == 1
@@ -113,7 +113,7 @@ def test_processes_that_start_together_agree_on_one_key(tmp_path):
 
     def make():
         start.wait()
-        keys.add(keep_secret_key(tmp_path))
+        keys.update(keep_secret_keys(tmp_path))
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:

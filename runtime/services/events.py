@@ -42,6 +42,7 @@ class Kind(StrEnum):
     DISABLED = "disabled"
     ENABLED = "enabled"
     PROMOTED = "promoted"
+    DEMOTED = "demoted"
 
 
 def record(

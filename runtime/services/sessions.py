@@ -185,8 +185,12 @@ def end_one(
 
 
 def end_all(user: User) -> int:
-    """End every session of a user; returns how many were live."""
-    return Session.end_live(user)
+    """End every session of a user, as an operator; returns how many nobody had ended."""
+    with db.atomic():
+        ended = Session.end_live(user)
+        if ended:
+            events.record(user, Kind.ALL_SESSIONS_ENDED)
+    return ended
 
 
 def _count_sign_in(email: str, network: str, user: User | None) -> None:

@@ -1,11 +1,12 @@
-"""Accounts: find one, change its profile, make an administrator, shut one."""
+"""Accounts: find one, change its profile; and what operators do: make, promote, shut, erase one."""
 
-from peewee import IntegrityError
+from peewee import IntegrityError, fn
 
-from .. import logs
+from .. import clock, logs
 from ..db import db, from_now
-from ..errors import Forbidden, UsernameTaken, UserNotFound
-from ..models import Session, User
+from ..errors import EmailTaken, Forbidden, UsernameTaken, UserNotFound
+from ..models import Session, SignUp, User
+from ..passwords import passwords
 from . import events
 from .events import Kind
 
@@ -40,13 +41,38 @@ def change_profile(user: User, changes: dict) -> User:
     return user
 
 
+def create(username: str, email: str, password: str, is_admin: bool = False) -> User:
+    """Make an account, as an operator; that its address is its owner's is not proven.
+
+    Raises UsernameTaken, EmailTaken, Overloaded.
+    """
+    password_hash = passwords.hash(password)
+    details = {"username": username, "email": email, "password_hash": password_hash}
+    try:
+        with db.atomic():
+            user = User.create(**details, is_admin=is_admin, created_at=clock.now())
+    except IntegrityError as error:
+        raise EmailTaken if User.find_by_email(email) else UsernameTaken from error
+    logs.event("user_created", user_id=user.id)
+    return user
+
+
 def promote(user: User) -> User:
     """Make a user an administrator."""
+    return _set_admin(user, True, Kind.PROMOTED)
+
+
+def demote(user: User) -> User:
+    """Make an administrator a user like any other."""
+    return _set_admin(user, False, Kind.DEMOTED)
+
+
+def _set_admin(user: User, is_admin: bool, kind: Kind) -> User:
     with db.atomic():
-        User.update(is_admin=True).where(User.id == user.id).execute()
-        events.record(user, Kind.PROMOTED)
-    user.is_admin = True
-    logs.event("user_promoted", user_id=user.id)
+        User.update(is_admin=is_admin).where(User.id == user.id).execute()
+        events.record(user, kind)
+    user.is_admin = is_admin
+    logs.event(f"user_{kind}", user_id=user.id)
     return user
 
 
@@ -70,6 +96,23 @@ def enable(user: User) -> None:
         User.update(disabled_at=None).where(User.id == user.id).execute()
         events.record(user, Kind.ENABLED)
     logs.event("user_enabled", user_id=user.id)
+
+
+def erase(user: User) -> None:
+    """Delete an account and all that is its: afterwards it is in no table.
+
+    That is its sessions, its journal, its chats with their runs and words, and the sign-ups that
+    wait for its address, whoever began them. Its address stays hidden in keys of allowances and
+    limits, which name nobody, so that leaving and coming back gives no new tries.
+    """
+    with db.atomic():
+        # The row first, so that no session is started meanwhile; then in the order in which
+        # others take them, so that nobody waits for each other.
+        User.update(disabled_at=from_now()).where(User.id == user.id).execute()
+        Session.delete().where(Session.user == user).execute()
+        SignUp.delete().where(fn.LOWER(SignUp.email) == user.email.lower()).execute()
+        User.delete().where(User.id == user.id).execute()
+    logs.event("user_erased", user_id=user.id)
 
 
 def _found(user: User | None) -> User:

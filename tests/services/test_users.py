@@ -5,10 +5,12 @@ from threading import Event, Thread
 import pytest
 from flask import Flask
 
+from runtime import clock as runtime_clock
 from runtime.db import db, release
-from runtime.errors import WrongCredentials
-from runtime.models import Session, User
-from runtime.services import sessions, users
+from runtime.errors import EmailTaken, InvalidRefreshToken, UsernameTaken, WrongCredentials
+from runtime.models import MODELS, Allowance, Session, SignUp, User
+from runtime.services import events, sessions, users
+from runtime.services.events import Kind
 from tests.conftest import PASSWORD, Person, at_once
 
 
@@ -143,3 +145,157 @@ def test_of_sign_ins_and_a_disabling_at_once_no_session_is_left(app: Flask, memb
 
     with app.app_context():
         assert Session.select().where(Session.ended_at.is_null()).count() == 0
+
+
+# Making and promoting
+
+
+def test_an_operator_makes_an_account_that_can_sign_in(app: Flask, quick, stranger: Person):
+    with app.app_context():
+        user = users.create("Ada", "Ada@example.org", PASSWORD)
+        assert (user.is_admin, user.email_confirmed_at) == (False, None)
+    stranger.email = "ada@example.org"
+
+    assert sign_in(stranger).json["user"] == {"id": str(user.id), "email": "Ada@example.org"}
+
+
+def test_an_account_is_made_only_if_name_and_address_are_free(app: Flask, quick, alice: Person):
+    with app.app_context():
+        with pytest.raises(EmailTaken):
+            users.create("ada", alice.email.upper(), PASSWORD)
+        with pytest.raises(UsernameTaken):
+            users.create("ALICE", "ada@example.org", PASSWORD)
+
+        assert User.select().count() == 1
+
+
+def test_an_administrator_is_demoted_at_once(app: Flask, admin: Person):
+    assert admin.get("/auth/users?email=nobody@example.org").status_code == 404
+    with app.app_context():
+        users.demote(found(admin))
+
+    assert admin.get("/auth/users?email=nobody@example.org").status_code == 403
+
+
+# Erasing
+
+
+def everything() -> str:
+    """What stands in all tables, allowances' keyed hashes apart."""
+    return str([list(model.select().dicts()) for model in MODELS if model is not Allowance])
+
+
+def test_an_erased_account_is_in_no_table(app: Flask, ground, quick, alice: Person, bob: Person):
+    alice.patch("/users/me", {"bio": "the words of her bio"})
+    alice.chat("the words of her chat")
+    details = {"username": "mallory", "email": alice.email.upper(), "password": PASSWORD}
+    bob.post("/auth/verifications", details)
+    sign_in(alice, "not the password")
+    ground.settle()
+    with app.app_context():
+        user = found(alice)
+        assert "words of her" in everything()
+        users.erase(user)
+
+        left = everything().lower()
+        for trace in ("alice", user.id.hex, str(user.id), "words of her", alice.network, "mallory"):
+            assert trace not in left
+        assert SignUp.select().count() == 0
+    assert bob.get("/users/me").status_code == 200
+
+
+def test_an_erased_account_is_refused_with_every_token(app: Flask, quick, alice: Person):
+    with app.app_context():
+        users.erase(found(alice))
+
+    assert alice.get("/users/me").status_code == 401
+    assert alice.refresh().status_code == 401
+    assert sign_in(alice).status_code == 401
+    token = {"refresh_token": alice.tokens["refresh_token"]}
+    assert alice.delete("/auth/sessions", token).status_code == 204
+
+
+def test_an_address_that_was_erased_can_sign_up_again(app: Flask, quick, alice: Person, outbox):
+    with app.app_context():
+        users.erase(found(alice))
+    details = {"username": "alice", "email": alice.email, "password": PASSWORD}
+    alice.tokens = {}
+    alice.post("/auth/verifications", details)
+    code = {"email": alice.email, "token": outbox.code(alice.email)}
+
+    assert alice.post("/auth/verifications/verify", code).status_code == 200
+
+
+def end_session(user: User, meanwhile) -> None:
+    """What signing out does, in its order."""
+    Session.end_live(user)
+    meanwhile()
+    events.record(user, Kind.SIGNED_OUT, network="192.0.2.1")
+
+
+def disable(user: User, meanwhile) -> None:
+    """What disabling does, in its order."""
+    User.update(disabled_at=runtime_clock.now()).where(User.id == user.id).execute()
+    meanwhile()
+    Session.end_live(user)
+
+
+@pytest.mark.parametrize("other", [end_session, disable])
+def test_an_erasure_waits_for_what_is_under_way(app: Flask, alice: Person, other):
+    """Each takes its locks in an order in which neither waits for the other for ever."""
+    is_under_way, is_begun, failures = Event(), Event(), []
+
+    def meanwhile() -> None:
+        is_under_way.set()
+        is_begun.wait(5)
+        erasure.join(0.3)
+        assert erasure.is_alive()
+
+    def run(work) -> None:
+        try:
+            with app.app_context(), db.atomic():
+                work()
+        except Exception as error:
+            failures.append(error)
+
+    with app.app_context():
+        user = found(alice)
+        release()
+    erasure = Thread(target=run, args=(lambda: users.erase(user),))
+    first = Thread(target=run, args=(lambda: other(user, meanwhile),))
+    first.start()
+    is_under_way.wait(5)
+    erasure.start()
+    is_begun.set()
+    first.join()
+    erasure.join()
+
+    assert failures == []
+    with app.app_context():
+        assert User.select().count() == 0
+
+
+def test_an_erasure_at_once_with_everything_leaves_nothing(app: Flask, member):
+    def call(function, *arguments):
+        with app.app_context():
+            try:
+                return function(*arguments)
+            except (WrongCredentials, InvalidRefreshToken):
+                return None
+
+    for number in range(10):
+        person = member(f"person{number}")
+        token = person.tokens["refresh_token"]
+        with app.app_context():
+            user = found(person)
+            release()
+        at_once(
+            *[lambda u=user: call(sessions.start, u, "192.0.2.1")] * 2,
+            *[lambda t=token: call(sessions.refresh, t)] * 2,
+            *[lambda t=token: call(sessions.end, t)] * 2,
+            lambda u=user: call(sessions.end_all, u),
+            lambda u=user: call(users.erase, u),
+        )
+
+    with app.app_context():
+        assert User.select().count() == Session.select().count() == 0
