@@ -14,6 +14,7 @@ from runtime.agent.messages import (
     cut_history,
     from_events,
     steps_of,
+    unanswered,
 )
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.tools import Context, Tool, load_tools, tool
@@ -41,4 +42,5 @@ __all__ = [
     "run",
     "steps_of",
     "tool",
+    "unanswered",
 ]

@@ -1,7 +1,8 @@
 """The loop: ask the model, run the tools it calls, ask again, until it answers.
 
 Everything the model begins in a step is ended when the step ends, the text first, then its
-calls in the order they began; the calls then run one after the other in that order.
+calls in the order they began; the calls then run one after the other in that order. Those of
+tools without a function get no result: the run ends, and the messages of the next one bring it.
 """
 
 import contextvars
@@ -138,17 +139,20 @@ class _Run:
         return "".join(self.answer)
 
     def steps(self) -> Iterator[Event]:
-        """Steps until one of them calls no tool. Raises _Failed or ProviderError."""
+        """Steps until one calls no tool, or one that is not ours. Raises _Failed, ProviderError."""
         for steps_left in reversed(range(self.bounds.max_steps)):
             self.step = _Step(self, self.bounds.max_steps - steps_left)
             yield from self._ask()
             calls = self.step.tool_calls
             if not calls:
                 return
-            if not steps_left:
+            ours = [call for call in calls if not self._is_left_to_others(call)]
+            if not steps_left and ours == [*calls]:
                 raise _Failed(ErrorCode.TOO_MANY_STEPS)
             self.messages.append(Message("assistant", self.step.text, calls))
-            yield from self._answer(calls)
+            yield from self._answer(ours)
+            if ours != [*calls]:
+                return
         raise _Failed(ErrorCode.TOO_MANY_STEPS)
 
     def _ask(self) -> Iterator[Event]:
@@ -168,6 +172,10 @@ class _Run:
                 else:
                     yield from self.step.add(chunk)
         yield from self.step.finish()
+
+    def _is_left_to_others(self, call: ToolCall) -> bool:
+        tool = self.tools.get(call.name)
+        return tool is not None and tool.function is None
 
     def _answer(self, calls: Sequence[ToolCall]) -> Iterator[Event]:
         for call in calls:

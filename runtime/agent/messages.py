@@ -165,11 +165,24 @@ def steps_of(events: Iterable[Mapping[str, Any]]) -> list[Step]:
     return list(steps.values())
 
 
-def from_events(events: Iterable[Mapping[str, Any]]) -> list[Message]:
+def from_events(
+    events: Iterable[Mapping[str, Any]], results: Mapping[str, str] | None = None
+) -> list[Message]:
     """The messages that a later run needs of one run's events.
 
     Each step becomes one assistant message, followed by the result of each call. A run that
     failed half-way or never ended keeps its partial text, and its open calls get a result that
-    says so.
+    says so; `results` has, by the call's id, those that were given after its end.
     """
-    return [message for step in steps_of(events) for message in step.messages()]
+    steps = steps_of(events)
+    for call in (call for step in steps for call in step.calls):
+        call.result = (results or {}).get(call.id, call.result)
+    return [message for step in steps for message in step.messages()]
+
+
+def unanswered(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The ids of the calls that a run, whose events these are, has left to others to answer."""
+    if not events or events[-1]["type"] != "RUN_FINISHED":
+        return []
+    calls = [call for step in steps_of(events) for call in step.calls]
+    return [call.id for call in calls if call.result is None]

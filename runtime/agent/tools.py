@@ -40,12 +40,15 @@ class InvalidArguments(ValueError):
 
 @dataclass(frozen=True)
 class Tool:
-    """A function a model may call; `parameters` is the JSON schema of its arguments."""
+    """A function a model may call; `parameters` is the JSON schema of its arguments.
+
+    Without a function it is for whoever runs the agent to answer: a call of it ends the run.
+    """
 
     name: str
     description: str
     parameters: Schema
-    function: Callable[..., Any]
+    function: Callable[..., Any] | None = None
     takes_context: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -22,7 +22,7 @@ from runtime.agent.events import (
     compact,
 )
 from runtime.agent.loop import MAX_CALLS_OF_A_STEP, MAX_ID_CHARS, Bounds, run
-from runtime.agent.messages import Message, ToolCall, Usage, from_events
+from runtime.agent.messages import Message, ToolCall, Usage, from_events, unanswered
 from runtime.agent.providers import Chunk, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.stop import Stop
@@ -79,6 +79,8 @@ def where() -> str:
 
 
 TOOLS = [echo, burn, leave, hang, where]
+# One that whoever runs the agent answers.
+PICK = Tool("pick", "Let the user pick a colour.", {"type": "object", "properties": {}})
 
 
 @pytest.fixture
@@ -149,6 +151,37 @@ def test_a_run_calls_a_tool_and_answers(server: CompletionsServer) -> None:
         "tool_call_id": "call_1",
         "content": "hey",
     }
+
+
+def test_a_call_of_a_tool_without_a_function_ends_the_run() -> None:
+    provider = Steps(calling(("pick", "{}")))
+    events = check_order(run(ASK, provider, [*TOOLS, PICK], Bounds(max_steps=1)))
+    assert [event.type for event in events] == [
+        "RUN_STARTED",
+        "TOOL_CALL_START",
+        "TOOL_CALL_ARGS",
+        "TOOL_CALL_END",
+        "RUN_FINISHED",
+    ]
+    assert unanswered([event.to_dict() for event in events]) == [events[1].tool_call_id]
+
+
+def test_calls_beside_one_that_is_left_open_are_answered_first() -> None:
+    calls = (("echo", '{"word": "a"}'), ("pick", "{}"), ("burn", "{}"))
+    events = check_order(run(ASK, Steps(calling(*calls)), [*TOOLS, PICK]))
+    assert results(events) == [("a", False), ("Error: the oven is on fire", True)]
+    picked = [e for e in events if isinstance(e, ToolCallStart) and e.tool_name == "pick"]
+    assert unanswered([event.to_dict() for event in events]) == [picked[0].tool_call_id]
+
+
+def test_an_answer_from_outside_is_told_to_the_model_in_the_next_run() -> None:
+    calls = (("echo", '{"word": "a"}'), ("pick", "{}"))
+    first = [e.to_dict() for e in run(ASK, Steps(calling(*calls)), [*TOOLS, PICK])]
+    [call_id] = unanswered(first)
+    provider = Steps([TextDelta("Red it is."), StepFinished("stop")])
+    list(run([*ASK, *from_events(first, {call_id: "red"})], provider, TOOLS))
+    told = [(m.tool_name, m.content) for m in provider.asked[0] if m.role == "tool"]
+    assert told == [("echo", "a"), ("pick", "red")]
 
 
 def test_a_run_keeps_the_id_it_is_given() -> None:

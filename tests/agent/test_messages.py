@@ -1,6 +1,10 @@
 """The history: cut where it is too long, and folded back out of a run's events."""
 
 from runtime.agent.events import (
+    ErrorCode,
+    Event,
+    RunError,
+    RunFinished,
     RunStarted,
     TextMessageContent,
     TextMessageStart,
@@ -16,6 +20,7 @@ from runtime.agent.messages import (
     Usage,
     cut_history,
     from_events,
+    unanswered,
 )
 
 SYSTEM = Message("system", "s" * 10)
@@ -102,3 +107,23 @@ def test_partial_text_is_kept_and_no_message_is_empty() -> None:
     events = [TextMessageStart("r", "m"), TextMessageContent("r", "m", "Hel")]
     assert from_events(event.to_dict() for event in events) == [Message("assistant", "Hel")]
     assert from_events([RunStarted("r").to_dict(), events[0].to_dict()]) == []
+
+
+def test_a_result_given_after_the_run_is_its_calls_result() -> None:
+    events = [ToolCallStart("r", "c1", "one", "m"), ToolCallArgs("r", "c1", "{}")]
+    given = {"c1": "1", "of another run": "2"}
+    assert from_events((event.to_dict() for event in events), given)[1:] == [
+        Message("tool", "1", tool_call_id="c1", tool_name="one"),
+    ]
+
+
+def test_only_a_run_that_finished_has_left_calls_to_others() -> None:
+    called = [ToolCallStart("r", "c1", "one", "m"), ToolCallEnd("r", "c1")]
+    finished, failed = RunFinished("r", ""), RunError("r", ErrorCode.STOPPED)
+    answered = ToolCallResult("r", "c1", "one", "1")
+
+    def left(*events: Event) -> list[str]:
+        return unanswered([event.to_dict() for event in events])
+
+    assert left(*called, finished) == ["c1"]
+    assert left(*called, failed) == left(*called) == left(*called, answered, finished) == []
