@@ -5,7 +5,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -20,6 +19,7 @@ from runtime.agent.loop import run
 from runtime.agent.messages import Message
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.tools import load_tools
+from tests import npm
 from tests.agent.order import check_order
 
 PACKAGE = "@copilotkit/aimock"
@@ -50,38 +50,20 @@ FIXTURES = [
 ]
 
 
-def directory() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("TEST_AIMOCK") or cache / "aimock")
-
-
-def installed() -> Path:
-    """The command, installed when it is missing; a skip where npm cannot, a failure in CI."""
-    command = directory() / "node_modules" / ".bin" / "llmock"
-    if command.exists():
-        return command
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not there, so neither is aimock")
-    directory().mkdir(parents=True, exist_ok=True)
-    install = [npm, "install", "--no-audit", "--no-fund", PACKAGE]
-    result = subprocess.run(install, cwd=directory(), capture_output=True, text=True, timeout=120)
-    if result.returncode:
-        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        stop(f"npm cannot install aimock: {result.stderr[-300:]}")
-    return command
+def command() -> Path:
+    folder = Path(os.environ.get("TEST_AIMOCK") or npm.CACHE / "aimock")
+    return npm.installed(PACKAGE, folder) / ".bin" / "llmock"
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running aimock that answers from FIXTURES, a chunk every few milliseconds."""
-    command = installed()
     path = tmp_path_factory.mktemp("aimock") / "fixtures.json"
     path.write_text(json.dumps({"fixtures": FIXTURES}))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     options = ["-p", str(port), "-f", str(path), "-l", "10", "-c", "8", "--log-level", "silent"]
-    process = subprocess.Popen([command, *options], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([command(), *options], stdout=subprocess.DEVNULL)
     try:
         _wait_for(port)
         yield f"http://127.0.0.1:{port}/v1"
