@@ -128,6 +128,15 @@ class IdempotencyKeyReused(InvalidParameters):
         super().__init__(Fault("Idempotency-Key", "idempotency_key_reused"))
 
 
+class NothingNew(InvalidParameters):
+    """The chat has all of the messages already, and nothing in it waits to be answered."""
+
+    code = "nothing_new"
+
+    def __init__(self):
+        super().__init__(Fault("#/messages", "nothing_new"))
+
+
 class ChatBusy(Failure):
     """Another run in this chat has not ended."""
 

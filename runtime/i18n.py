@@ -31,6 +31,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "该 Idempotency-Key 已用于另一个请求",
         "This Idempotency-Key was used with another request.",
     ),
+    "nothing_new": ("没有新的消息", "There is no new message in it."),
     "chat_busy": (
         "上一条消息仍在处理中，请稍候",
         "The previous message is still being answered. Please wait.",
@@ -92,6 +93,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "not_an_idempotency_key": (
         "应为 1 至 255 个可见的 ASCII 字符",
         "This must be 1 to 255 visible ASCII characters.",
+    ),
+    "not_a_list": ("应为数组", "This must be an array."),
+    "not_a_tool_name": (
+        "只能包含 1 至 64 个字母、数字、下划线和连字符",
+        "This must be 1 to 64 letters, digits, underscores and hyphens.",
     ),
     "not_a_uuid": ("应为 UUID", "This must be a UUID."),
     "not_one_of": ("应为 {} 之一", "This must be one of {}."),

@@ -3,6 +3,9 @@
 Addresses and usernames are ASCII, so that `lower()` means the same in both databases.
 """
 
+import json
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -379,15 +382,29 @@ class Chat(Model):
 Chat.add_index(Chat.index(Chat.user, Chat.activity(), Chat.id, name="chats_activity"))
 
 
+@dataclass(frozen=True)
+class Brought:
+    """A message that a client brought: the user's words, or what a tool of the client's gave.
+
+    `id` is the client's own; `tool_call_id` names the call that is answered.
+    """
+
+    id: str
+    text: str
+    tool_call_id: str | None = None
+
+
 class Run(Model):
     """One message of the user and all that the agent did about it.
 
     `finished_at` is NULL while it runs; a run whose lease has lapsed died with its process.
-    `error` is the code of what ended it before its answer was complete.
+    `error` is the code of what ended it before its answer was complete. `input` has what was said
+    if a client brought it otherwise than as one `message`, which then has the user's words in it.
     """
 
     chat = ForeignKeyField(Chat, backref="runs", on_delete="CASCADE", index=False)
     message = TextField()
+    input = TextField(null=True)
     lease_until = InstantField()
     finished_at = InstantField(null=True)
     input_tokens = IntegerField(null=True)
@@ -403,10 +420,28 @@ class Run(Model):
         return f"<Run {self.chat_id} {self.status}>"
 
     @classmethod
+    def on(cls, brought: Sequence[Brought], run_id: UUID, chat_id: UUID) -> "Run":
+        """A run on what a client brought, not in the table yet."""
+        message = "\n\n".join(each.text for each in brought if each.tool_call_id is None)
+        text = json.dumps([astuple(each) for each in brought], ensure_ascii=False)
+        return cls(id=run_id, chat_id=chat_id, message=message, input=text)
+
+    @classmethod
     def find(cls, user: User, chat_id: UUID, run_id: UUID) -> "Run | None":
         """A run of this chat, if the chat is this user's."""
         owned = (cls.id == run_id) & (Chat.id == chat_id) & (Chat.user == user.id)
         return cls.select(cls).join(Chat).where(owned).get_or_none()
+
+    @property
+    def brought(self) -> list[Brought]:
+        """What was said in it, in order, the agent's part apart."""
+        if self.input is None:
+            return [Brought(str(self.id), self.message)]
+        return _brought_in(self.input)
+
+    @property
+    def answers(self) -> dict[str, str]:
+        return answers_in(self.input)
 
     @property
     def status(self) -> str:
@@ -414,6 +449,16 @@ class Run(Model):
         if self.finished_at is None:
             return "running"
         return {None: "finished", "stopped": "stopped"}.get(self.error, "failed")
+
+
+def _brought_in(text: str) -> list[Brought]:
+    return [Brought(*each) for each in json.loads(text)]
+
+
+def answers_in(text: str | None) -> dict[str, str]:
+    """The results in a run's `input`, by the id of the call that each answers."""
+    brought = _brought_in(text) if text else ()
+    return {each.tool_call_id: each.text for each in brought if each.tool_call_id}
 
 
 # The database itself sees to it that a chat has one run at a time.
@@ -426,7 +471,8 @@ class RunEvent(Model):
     """The journal of a run: its events as they are on the wire, numbered from 1.
 
     `pieces` has the lengths of the deltas that were joined into this one; it has the last one's
-    number. The `error` of a RUN_ERROR is its code, for every reader's own language.
+    number. The `error` of a RUN_ERROR is its code, for every reader's own language. The last event
+    has the run's `usage`, as far as it is known.
     """
 
     id = None

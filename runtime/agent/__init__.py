@@ -6,6 +6,7 @@ Knows neither Flask nor a database. `run` is the whole of it: messages in, AG-UI
 from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunStarted, compact
 from runtime.agent.loop import Bounds, run
 from runtime.agent.messages import (
+    Call,
     Message,
     Step,
     ToolCall,
@@ -17,10 +18,12 @@ from runtime.agent.messages import (
     unanswered,
 )
 from runtime.agent.stop import Stop, Stopped
-from runtime.agent.tools import Context, Tool, load_tools, tool
+from runtime.agent.text import clean
+from runtime.agent.tools import Context, Tool, cut, load_tools, tool
 
 __all__ = [
     "Bounds",
+    "Call",
     "Context",
     "ErrorCode",
     "Event",
@@ -35,7 +38,9 @@ __all__ = [
     "ToolCall",
     "ToolResult",
     "Usage",
+    "clean",
     "compact",
+    "cut",
     "cut_history",
     "from_events",
     "load_tools",

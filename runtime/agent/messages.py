@@ -141,10 +141,13 @@ class Step:
         return [answer, *(call.message() for call in self.calls)]
 
 
-def steps_of(events: Iterable[Mapping[str, Any]]) -> list[Step]:
+def steps_of(
+    events: Iterable[Mapping[str, Any]], results: Mapping[str, str] | None = None
+) -> list[Step]:
     """Fold one run's events, in their wire form, into the steps that they tell of.
 
-    The text and the tool calls that share a `message_id` are one step.
+    The text and the tool calls that share a `message_id` are one step. `results` has, by the
+    call's id, those that were given after the run's end.
     """
     steps: dict[str, Step] = {}
     calls: dict[str, Call] = {}
@@ -162,6 +165,8 @@ def steps_of(events: Iterable[Mapping[str, Any]]) -> list[Step]:
                 calls[event["tool_call_id"]].pieces.append(event["delta"])
             case "TOOL_CALL_RESULT":
                 calls[event["tool_call_id"]].result = event["result"]
+    for call_id in calls.keys() & (results or {}).keys():
+        calls[call_id].result = results[call_id]
     return list(steps.values())
 
 
@@ -172,12 +177,9 @@ def from_events(
 
     Each step becomes one assistant message, followed by the result of each call. A run that
     failed half-way or never ended keeps its partial text, and its open calls get a result that
-    says so; `results` has, by the call's id, those that were given after its end.
+    says so, unless it is among the `results`, as in `steps_of`.
     """
-    steps = steps_of(events)
-    for call in (call for step in steps for call in step.calls):
-        call.result = (results or {}).get(call.id, call.result)
-    return [message for step in steps for message in step.messages()]
+    return [message for step in steps_of(events, results) for message in step.messages()]
 
 
 def unanswered(events: Sequence[Mapping[str, Any]]) -> list[str]:

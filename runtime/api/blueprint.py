@@ -44,11 +44,17 @@ class Blueprint(flask_smorest.Blueprint):
         return super().arguments(schema(), location=location)
 
     def response(
-        self, status_code: int, schema: type[ma.Schema] | None = None, *, may_stream: bool = False
+        self,
+        status_code: int,
+        schema: type[ma.Schema] | None = None,
+        *,
+        may_stream: bool = False,
+        example: str | None = None,
     ) -> Callable:
         """What the route answers when all is well: what it returns, dumped, as JSON.
 
-        With `may_stream` it may be an EventStream too.
+        With `may_stream` it may be an EventStream too; it has the document's own events unless
+        there is an `example` of others.
         """
         document = super().response(status_code, schema, headers=_HEADERS)
         dump = schema().dump if schema else None
@@ -62,7 +68,7 @@ class Blueprint(flask_smorest.Blueprint):
                 body = http.encode(dump(result)) if dump else None
                 return Response(body, status_code, mimetype="application/json")
 
-            answer.streams = may_stream
+            answer.stream = _stream(example) if may_stream else None
             return answer
 
         return decorate
@@ -76,8 +82,8 @@ class Blueprint(flask_smorest.Blueprint):
             status: _response(status, codes, path, _fault(view_func))
             for status, codes in _codes(view_func).items()
         }
-        if getattr(view_func, "streams", False):
-            responses[200] = {"headers": _HEADERS | _STREAM_HEADERS, "content": _STREAM}
+        if stream := getattr(view_func, "stream", None):
+            responses[200] = stream
         document = self.doc(operationId=view_func.__name__, responses=responses)
         super().add_url_rule(rule, endpoint, document(view_func), *args, **kwargs)
 
@@ -123,6 +129,14 @@ def _response(status: int, codes: list[str], path: str, fault: Fault | None) -> 
     }
 
 
+def _stream(example: str | None) -> dict:
+    """An OpenAPI response object for a stream; only the document's own can be resumed by GET."""
+    return {
+        "headers": _HEADERS | ({} if example else _STREAM_HEADERS),
+        "content": {streams.MEDIA_TYPE: {"example": example or _EVENT}},
+    }
+
+
 def _header(description: str, **schema: object) -> dict:
     return {"required": True, "description": description, "schema": schema}
 
@@ -137,12 +151,7 @@ _HEADERS = {
 _PROBLEM_HEADERS = {
     "Content-Language": _header("`detail` 的语言", type="string", enum=list(i18n.LANGUAGES))
 }
-_STREAM = {
-    streams.MEDIA_TYPE: {
-        "schema": {"type": "string"},
-        "example": streams.frame(3, http.encode(EventSchema.example).decode().strip()),
-    }
-}
+_EVENT = streams.frame(3, http.encode(EventSchema.example).decode().strip())
 _STREAM_HEADERS = {
     "Content-Location": {
         "description": "流可以从这里续读，带上 `Last-Event-ID`。",

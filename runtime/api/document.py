@@ -24,7 +24,7 @@ HEAD = """\
 
 ## 格式说明
 
-- Request/Response 使用 JSON 格式，UTF-8；未列出的字段一律拒绝
+- Request/Response 使用 JSON 格式，UTF-8；未列出的字段一律拒绝，AG-UI 的请求除外
 - 错误响应使用 RFC 9457（取代 RFC 7807）`application/problem+json`
 - 所有端点前缀: `{prefix}`
 - `?` 表示可省略，响应中表示可为 null；时间为 UTC 的 ISO 8601，以 `Z` 结尾
@@ -143,7 +143,7 @@ def _shape(spec: dict, schema: dict, brief: bool = False) -> str:
     if "$ref" in schema:
         named = spec["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
         return _shape(spec, named, brief)
-    if schema.get("type") == "array":
+    if "items" in schema:
         return f"[ {_shape(spec, schema['items'], brief)} ]"
     if "properties" in schema:
         required = schema.get("required", ())
@@ -158,6 +158,8 @@ def _shape(spec: dict, schema: dict, brief: bool = False) -> str:
         return " | ".join(f'"{value}"' for value in schema["enum"])
     if schema.get("type") == "boolean":
         return "true | false"
+    if schema.get("type") == ["object", "null"]:
+        return "{}"
     if schema.get("type") in ("integer", "number"):
         return str(schema.get("examples", [0])[0])
     if schema.get("type") == ["integer", "null"]:
@@ -167,7 +169,7 @@ def _shape(spec: dict, schema: dict, brief: bool = False) -> str:
 
 def _optional(schema: dict) -> dict:
     """The schema of a field that may be missing, written like one that may be null."""
-    if isinstance(schema.get("type"), str) and schema["type"] == "string":
+    if schema.get("type", "string") == "string":
         return {**schema, "type": ["string", "null"]}
     return schema
 

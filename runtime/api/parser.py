@@ -26,10 +26,12 @@ class _InvalidJSON(ValueError):
 
 
 class Parser(FlaskParser):
-    """webargs, with our own reading of JSON, no unknown parameters and no repeated ones."""
+    """webargs, with our own reading of JSON, no unknown parameters and no repeated ones.
+
+    A body's schema says itself what becomes of unknown fields; unless it does, they are refused.
+    """
 
     DEFAULT_UNKNOWN_BY_LOCATION = {
-        "json": ma.RAISE,
         "query": ma.RAISE,
         "path": ma.RAISE,
         "headers": ma.EXCLUDE,

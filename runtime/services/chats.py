@@ -5,17 +5,17 @@ Erasing one must stop its run first: see `.runs`.
 
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from uuid import UUID
 
-from peewee import SQL
+from peewee import SQL, ModelSelect
 
-from ..agent import Message, cut_history, from_events, steps_of
-from ..agent.messages import Call
+from ..agent import Call, Message, cut_history, from_events, steps_of, unanswered
 from ..db import Prepared
 from ..errors import ChatNotFound
-from ..models import Chat, Run, RunEvent, User
+from ..models import Chat, Run, RunEvent, User, answers_in
 from ..pages import Page, page
 from .journal import bury
 
@@ -69,33 +69,41 @@ def messages(user: User, chat_id: UUID, limit: int, cursor: str | None) -> Page:
     if bury([run.id for run in found.rows if run.finished_at is None]):
         found = _page_of_runs(chat_id, limit, cursor)
     events = _events_of(found.rows)
-    said = [each for run in reversed(found.rows) for each in _said(run, events[run.id])]
+    answers = _after(found.rows[0]) if cursor and found.rows else {}
+    said: list[Said] = []
+    for run in found.rows:
+        said[:0] = _said(run, events[run.id], answers)
+        answers = run.answers
     return Page(said, found.next_cursor)
 
 
-def history(chat_id: UUID, max_chars: int) -> list[Message]:
-    """What was said in ended runs, oldest first: the newest turns that fit in `max_chars`."""
+def history(chat_id: UUID, max_chars: int, answers: Mapping[str, str]) -> list[Message]:
+    """What was said in ended runs, oldest first: the newest turns that fit in `max_chars`.
+
+    `answers` has, by the call's id, the results that are brought only now.
+    """
     turns: list[list[Message]] = []
     left = max_chars
     for offset in range(0, RECENT_RUNS, RUNS_A_QUERY):
-        read = _turns(chat_id, offset)
-        turns += read
-        left -= sum(message.chars for turn in read for message in turn)
+        read = _ended(chat_id, offset)
+        for message, brought, events in read:
+            words = [Message("user", message)] if message else []
+            turns.append([*words, *from_events(events, answers)])
+            left -= sum(message.chars for message in turns[-1])
+            answers = answers_in(brought)
         if left < 0 or len(read) < RUNS_A_QUERY:
             break
     return cut_history([message for turn in reversed(turns) for message in turn], max_chars)
 
 
-def _turns(chat_id: UUID, offset: int) -> list[list[Message]]:
-    """What was said in RUNS_A_QUERY runs that have ended, the newest first."""
+def _ended(chat_id: UUID, offset: int) -> list[tuple[str, str | None, list[dict]]]:
+    """Message, input and events of RUNS_A_QUERY runs that have ended, the newest first."""
     which = (chat_id.hex, RUNS_A_QUERY, offset)
     events: dict = {}
     runs = _ENDED_RUNS.rows(*which)
     for run_id, data in _THEIR_EVENTS.rows(*which) if runs else ():
         events.setdefault(run_id, []).append(json.loads(data))
-    return [
-        [Message("user", message), *from_events(events.get(run_id, ()))] for run_id, message in runs
-    ]
+    return [(message, brought, events.get(run_id, [])) for run_id, message, brought in runs]
 
 
 def _ended_runs(chat_id, limit, offset, *columns):
@@ -103,7 +111,7 @@ def _ended_runs(chat_id, limit, offset, *columns):
     return ended.order_by(Run.created_at.desc()).limit(limit).offset(offset)
 
 
-_ENDED_RUNS = Prepared(lambda *which: _ended_runs(*which, Run.id, Run.message), values=3)
+_ENDED_RUNS = Prepared(lambda *which: _ended_runs(*which, Run.id, Run.message, Run.input), values=3)
 # Beginnings and ends say nothing that the rest does not, and ends say all of it again.
 _THEIR_EVENTS = Prepared(
     lambda *which: (
@@ -120,6 +128,54 @@ def _page_of_runs(chat_id: UUID, limit: int, cursor: str | None) -> Page:
     return page(runs, Run.created_at, cursor=cursor, limit=limit)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What a client that goes on with a chat must know: see `standing`."""
+
+    brought: frozenset[str] = frozenset()
+    unanswered: tuple[str, ...] = ()
+    is_unfinished: bool = False
+
+
+def standing(user: User, chat_id: UUID) -> Standing:
+    """Where a chat stands: the ids of the messages that clients brought to its recent runs, those
+    of the calls which the last one left to the client, and whether that one failed or goes on.
+
+    Raises ChatNotFound when it is somebody else's.
+    """
+    chat = Chat.get_or_none(Chat.id == chat_id)
+    if chat and chat.user_id != user.id:
+        raise ChatNotFound
+    runs = list(_newest(chat_id).limit(RECENT_RUNS))
+    if not runs:
+        return Standing()
+    brought = frozenset(each.id for run in runs for each in run.brought)
+    left = unanswered(_events_of(runs[:1])[runs[0].id])
+    return Standing(brought, tuple(left), runs[0].status != "finished")
+
+
+def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
+    """A chat's runs with their events, oldest first: the newest ones that fit in `max_chars`.
+
+    There is always one at least.
+    """
+    found: list[tuple[Run, list[dict]]] = []
+    for number in count(1):
+        runs = list(_newest(chat_id).paginate(number, RUNS_A_QUERY))
+        events = _events_of(runs)
+        for run in runs:
+            max_chars -= len(run.message) + sum(len(str(event)) for event in events[run.id])
+            if found and max_chars < 0:
+                return found
+            found.insert(0, (run, events[run.id]))
+        if len(runs) < RUNS_A_QUERY:
+            return found
+
+
+def _newest(chat_id: UUID) -> ModelSelect:
+    return Run.select().where(Run.chat == chat_id).order_by(Run.created_at.desc())
+
+
 def _events_of(runs: list[Run]) -> dict[UUID, list[dict]]:
     events: dict[UUID, list[dict]] = {run.id: [] for run in runs}
     rows = RunEvent.select().where(RunEvent.run.in_(list(events))).order_by(RunEvent.number)
@@ -128,9 +184,17 @@ def _events_of(runs: list[Run]) -> dict[UUID, list[dict]]:
     return events
 
 
-def _said(run: Run, events: list[dict]) -> Iterator[Said]:
-    yield Said(str(run.id), run, "user", run.message)
-    for step in steps_of(events):
+def _after(run: Run) -> dict[str, str]:
+    """The answers that the next run brought."""
+    later = Run.select().where(Run.chat == run.chat_id, Run.created_at > run.created_at)
+    following = later.order_by(Run.created_at).first()
+    return following.answers if following else {}
+
+
+def _said(run: Run, events: list[dict], answers: Mapping[str, str]) -> Iterator[Said]:
+    if run.message:
+        yield Said(str(run.id), run, "user", run.message)
+    for step in steps_of(events, answers):
         yield Said(step.message_id, run, "assistant", step.text, step.calls)
 
 

@@ -15,6 +15,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from functools import reduce
 from itertools import groupby
 from operator import or_
@@ -24,7 +25,7 @@ from uuid import UUID
 from peewee import SqliteDatabase
 
 from .. import agent, logs, metrics
-from ..agent import ErrorCode, Event, RunError, RunFinished, RunStarted, Stop
+from ..agent import ErrorCode, Event, RunError, RunFinished, RunStarted, Stop, Usage
 from ..db import Prepared, db, discard, from_now, is_outage, release
 from ..models import Run, RunEvent
 
@@ -562,6 +563,8 @@ def _entry(number: int, event: Event) -> Entry:
     wire = event.to_dict()
     if isinstance(event, RunError):
         wire["error"] = event.code.value
+    if isinstance(event, RunFinished | RunError) and event.usage != Usage():
+        wire["usage"] = {k: v for k, v in asdict(event.usage).items() if v is not None}
     return Entry(number, _encode(wire))
 
 

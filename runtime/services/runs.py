@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -93,17 +93,38 @@ def _prepare(
     chat_id = session_id or (uuid5(run_id, "chat") if key else uuid4())
     if key and (known := _known(run_id, chat_id, message)):
         return known, None
+    run = Run(id=run_id, chat_id=chat_id, message=message)
+    # A chat whose id was made just now has no history.
+    execution = _begin(user, run, has_history=session_id is not None)
+    return (run, execution) if execution else (_known(run_id, chat_id, message), None)
+
+
+def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> bool:
+    """Let the agent run on what was said; False when that run has been started meanwhile.
+
+    `tools` are the client's to answer; where one has the name of our own, ours is the tool.
+    Raises ChatNotFound, ChatBusy, TooManyRequests.
+    """
+    execution = _begin(user, run, tools)
+    if execution:
+        execution.start()
+    return execution is not None
+
+
+def _begin(
+    user: User, run: Run, tools: Sequence[Tool] = (), *, has_history: bool = True
+) -> "_Execution | None":
+    """Claim the chat for a run; None when that run has been started meanwhile."""
     limiter.hit(RUNS_PER_USER, str(user.id))
     shared: Agent = current_app.extensions["agent"]
     with shared.places.kept(user.id) as keep:
-        run = Run(id=run_id, chat_id=chat_id, message=message)
         if not _claim(user, run):
-            return _known(run_id, chat_id, message), None
-        # A chat whose id was made just now has no history.
-        said = chats.history(chat_id, shared.history_chars) if session_id else []
-        execution = _Execution(run, said, user)
+            return None
+        answers = run.answers
+        said = chats.history(run.chat_id, shared.history_chars, answers) if has_history else []
+        execution = _Execution(run, said, user, tools)
         keep()
-    return run, execution
+    return execution
 
 
 def answer(
@@ -134,14 +155,20 @@ def follow(run: Run) -> tuple[Journal, Log]:
 
 
 def rendered(entry: Entry, language: str) -> str:
-    """The event as it is sent: its error in the reader's language."""
+    """The event as it is sent: its error in the reader's language, the usage told elsewhere."""
     if not entry.is_ending:
         return entry.text
     event = json.loads(entry.text)
-    code = f"run_{event.get('error')}"
-    if code in i18n.SENTENCES:  # Journals of earlier releases have the sentence itself.
-        event["error"] = i18n.sentence(code, language)
+    event.pop("usage", None)
+    if "error" in event:
+        event["error"] = told(event["error"], language)
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+
+
+def told(error: str, language: str) -> str:
+    """The sentence for the error in a journal; those of earlier releases have it already."""
+    code = f"run_{error}"
+    return i18n.sentence(code, language) if code in i18n.SENTENCES else error
 
 
 def get(user: User, chat_id: UUID, run_id: UUID) -> Run:
@@ -227,11 +254,12 @@ def _insert(user: User, run: Run) -> bool:
     of this has happened.
     """
     chat_id, user_id, run_id = run.chat_id.hex, user.id.hex, run.id.hex
+    brought = (run.message, run.input)
     if isinstance(db.obj, SqliteDatabase):
         with db.atomic():
-            is_ours = _CHAT.rows(chat_id, user_id) and _RUN.rows(run_id, chat_id, run.message)
+            is_ours = _CHAT.rows(chat_id, user_id) and _RUN.rows(run_id, chat_id, *brought)
     else:
-        is_ours = _CHAT_WITH_RUN.rows(chat_id, user_id, run_id, run.message)
+        is_ours = _CHAT_WITH_RUN.rows(chat_id, user_id, run_id, *brought)
     if not is_ours:
         raise ChatNotFound
     return True
@@ -251,25 +279,25 @@ def _chat(chat_id, user_id) -> Insert:
     )
 
 
-_RUN_COLUMNS = [Run.id, Run.chat, Run.message, Run.created_at, Run.lease_until]
+_RUN_COLUMNS = [Run.id, Run.chat, Run.message, Run.input, Run.created_at, Run.lease_until]
 
 
-def _run(run_id, chat_id, message) -> Insert:
-    values = [run_id, chat_id, message, from_now(), from_now(seconds=LEASE_SECONDS)]
+def _run(run_id, chat_id, message, brought) -> Insert:
+    values = [run_id, chat_id, message, brought, from_now(), from_now(seconds=LEASE_SECONDS)]
     return Run.insert_many([values], _RUN_COLUMNS).returning(Run.id)
 
 
-def _chat_with_run(chat_id, user_id, run_id, message) -> Insert:
+def _chat_with_run(chat_id, user_id, run_id, message, brought) -> Insert:
     chat = _chat(chat_id, user_id).cte("chat")
-    values = [run_id, chat.c.id, message, from_now(), from_now(seconds=LEASE_SECONDS)]
+    values = [run_id, chat.c.id, message, brought, from_now(), from_now(seconds=LEASE_SECONDS)]
     run = Run.insert_from(Select([chat], values), _RUN_COLUMNS)
     return run.returning(Run.id).with_cte(chat)
 
 
 _CHAT = Prepared(_chat, values=2)
-_RUN = Prepared(_run, values=3)
+_RUN = Prepared(_run, values=4)
 # One trip instead of four; SQLite cannot, and has none to make.
-_CHAT_WITH_RUN = Prepared(_chat_with_run, values=4)
+_CHAT_WITH_RUN = Prepared(_chat_with_run, values=5)
 
 
 class _Execution:
@@ -278,16 +306,18 @@ class _Execution:
     It has a thread of its own, or that of somebody who waits for its end and not for its words.
     """
 
-    def __init__(self, run: Run, said: list[Message], user: User):
+    def __init__(self, run: Run, said: list[Message], user: User, tools: Sequence[Tool]):
         self._has_thread = False
         self._app = current_app._get_current_object()
         self._agent: Agent = self._app.extensions["agent"]
         self._user_id = user.id
         self._log = self._agent.journal.begin(run.id)
+        words = [Message("user", run.message)] if run.message else []
+        # Of two with one name the last counts.
         self._events = agent.run(
-            [Message("system", self._agent.instructions), *said, Message("user", run.message)],
+            [Message("system", self._agent.instructions), *said, *words],
             self._agent.provider,
-            self._agent.tools,
+            [*tools, *self._agent.tools],
             self._agent.bounds,
             run_id=str(run.id),
             context=_Context(user),

@@ -1,0 +1,144 @@
+"""/agent-chats/ag-ui: the same chats for front ends that speak AG-UI."""
+
+import json
+from uuid import UUID, uuid5
+
+import marshmallow as ma
+
+from ..agent import Tool
+from ..errors import (
+    ChatBusy,
+    ChatNotFound,
+    Fault,
+    InvalidAccessToken,
+    InvalidParameters,
+    NotAuthenticated,
+    NothingNew,
+    TooManyRequests,
+)
+from ..models import Run, User
+from ..services import chats, runs
+from . import http, translation
+from .blueprint import Blueprint
+from .guards import current_user
+from .schemas import MAX_MESSAGE_CHARS, Id, RunAgentInputSchema
+from .streams import EventStream
+from .translation import Translation
+
+# What a client's tools may take of the room that the model has.
+MAX_TOOLS_CHARS = 60_000
+# Clients take ten million in one event; nobody scrolls so far.
+MAX_SNAPSHOT_CHARS = 2_000_000
+NO_PARAMETERS = {"type": "object", "properties": {}}
+
+blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 前端使用的对话。")
+
+
+@blp.route("/agent-chats/ag-ui", methods=["POST"])
+@blp.arguments(RunAgentInputSchema)
+@blp.response(200, may_stream=True, example=translation.EXAMPLE)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    ChatNotFound,
+    ChatBusy,
+    InvalidParameters,
+    NothingNew,
+    TooManyRequests,
+)
+def run_agent(body: dict) -> EventStream:
+    """按 AG-UI 1.0 运行 Agent 对话(需要认证)。
+
+    请求体为 `RunAgentInput`，未列出的成员一律忽略。`threadId` 是 UUID 时即为对话的 id，其他字符串
+    对应本人的一个对话；RUN_STARTED 的 `metadata` 给出该次运行在其他端点中的 `session_id` 与
+    `run_id`，例如用于停止。连接断开不会停止运行。
+
+    以服务器上的对话为准，`messages` 中只取新的，且只取文字：回答上一次运行所留工具调用的 `tool`
+    消息，无论在何处；以及从末尾往前，直到一条助手消息、一个无人等待的工具结果或一条 id 已在对话中的
+    消息为止，其间的用户消息。其余是副本，缺少或改动都不影响对话。没有新的消息为 422；上一次运行失败
+    或被停止时除外，此时接着运行。
+
+    `tools` 与服务器自己的工具一同提供给模型，重名时以服务器的为准。模型调用它们时运行随即结束，没有
+    结果；请求声明了 `protocolVersion` 时，`outcome` 的 `pendingToolCallIds` 列出这些调用。
+
+    重发同样的 `threadId` 与 `runId` 即为续读：先是 RUN_STARTED 和 MESSAGES_SNAPSHOT，再从头给出
+    尚未结束的消息与工具调用，然后继续到结束。被停止的运行以 `cancelled` 结束；没有声明
+    `protocolVersion` 的客户端得到 `code` 为 `stopped` 的 RUN_ERROR。
+    """
+    user = current_user()
+    chat_id = _chat_id(user, body["thread_id"])
+    run_id = uuid5(chat_id, body["run_id"])
+    run = Run.find(user, chat_id, run_id)
+    is_new = run is None
+    if run is None:
+        run = _run(user, run_id, chat_id, body["messages"])
+        is_new = runs.launch(user, run, _tools(body["tools"] or []))
+    return _stream(run, body, is_new)
+
+
+def _chat_id(user: User, thread_id: str) -> UUID:
+    """The chat's id if the client calls it by that, or one made of the client's own name for it."""
+    try:
+        return Id().deserialize(thread_id)
+    except ma.ValidationError:
+        return uuid5(user.id, thread_id)
+
+
+def _run(user: User, run_id: UUID, chat_id: UUID, messages: list[dict]) -> Run:
+    """The run on what is new. Raises ChatNotFound, NothingNew, InvalidParameters if too long."""
+    standing = chats.standing(user, chat_id)
+    brought = translation.news(messages, standing)
+    if not (brought or standing.is_unfinished):
+        raise NothingNew
+    run = Run.on(brought, run_id, chat_id)
+    if len(run.message) > MAX_MESSAGE_CHARS:
+        raise InvalidParameters(Fault("#/messages", f"too_long {MAX_MESSAGE_CHARS}"))
+    return run
+
+
+def _tools(given: list[dict]) -> list[Tool]:
+    """The client's tools. Raises InvalidParameters when they are too long."""
+    tools = [
+        Tool(each["name"], each["description"] or "", each["parameters"] or NO_PARAMETERS)
+        for each in given
+    ]
+    chars = sum(len(each.description) + len(json.dumps(each.parameters)) for each in tools)
+    if chars > MAX_TOOLS_CHARS:
+        raise InvalidParameters(Fault("#/tools", f"too_long {MAX_TOOLS_CHARS}"))
+    return tools
+
+
+def _stream(run: Run, body: dict, is_new: bool) -> EventStream:
+    """The run's events from its first one, or what is settled by now and then the rest."""
+    this = Translation(
+        run,
+        body["thread_id"],
+        body["run_id"],
+        declares_1_0=body["protocol_version"] is not None,
+        language=http.language(),
+    )
+    if is_new:
+        return _HeadedStream(*runs.follow(run), 0, this.frame, head=this.begin())
+    recorded = chats.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
+    held = {message["id"]: message for message in body["messages"]}
+    journal, log = runs.follow(run)
+    entries = list(log.entries)
+    seen = entries[-1].number if entries else 0
+    head = this.resume(entries, recorded, held)
+    return _HeadedStream(journal, log, seen, this.frame, head=head)
+
+
+class _HeadedStream(EventStream):
+    """A stream that has something to say before the first entry."""
+
+    def __init__(self, *arguments, head: str) -> None:
+        super().__init__(*arguments)
+        self._head = head
+
+    @property
+    def is_over(self) -> bool:
+        return not self._head and super().is_over
+
+    def read(self) -> bytes:
+        head, self._head = self._head, ""
+        return head.encode() + super().read()
