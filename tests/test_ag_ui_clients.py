@@ -1,0 +1,361 @@
+"""AG-UI's own clients, unmodified, against the service under gunicorn: two workers, so that what
+was cut off is often taken up again by another process.
+
+Whatever is cut, and however: in the end a client has the messages that the server has.
+"""
+
+import json
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from uuid import UUID, uuid4, uuid5
+
+import pytest
+
+from app import create_app
+from runtime.db import db
+from runtime.models import User
+from runtime.services import sessions
+from tests import npm
+from tests.agent.completions_server import (
+    DONE,
+    HANG,
+    RESET,
+    CompletionsServer,
+    Pause,
+    Reply,
+    Request,
+    call,
+    finish,
+    stream,
+    text,
+    usage,
+)
+from tests.cutter import Cut, Cutter
+from tests.servers import Client, Service, program, wait_until
+
+VERSIONS = ["1.0.0", "0.0.59", "0.0.47"]
+# What is said in each; `pick` is answered by the client.
+SCENARIOS = {
+    "text": ["text"],
+    "tools": ["tools"],
+    "error": ["error"],
+    "stop": ["stop"],
+    "pick": ["pick"],
+    "turns": ["tools", "error", "tools", "text"],
+}
+TOLD = {
+    "text": [("assistant", "Hello 众人 🎉.")],
+    "tools": [
+        ("assistant", "Let me see."),
+        ("tool", "2"),
+        ("tool", "4"),
+        ("assistant", "Both are done."),
+    ],
+    "error": [("assistant", "Half an ans")],
+    "stop": [("assistant", "On and on")],
+    "pick": [
+        ("assistant", "Which?"),
+        ("tool", "2"),
+        ("tool", "red"),
+        ("assistant", "Both are done."),
+    ],
+}
+HOWS = ["reset", "torn", "end"]
+# A user may have eight runs in a process.
+AT_ONCE = 6
+PICK = {
+    "name": "pick",
+    "description": "Let the user pick a colour.",
+    "parameters": {"type": "object", "properties": {"from": {"type": "string"}}},
+}
+ENDED = [finish("tool_calls"), usage(5, 2), DONE]
+
+
+class Model(CompletionsServer):
+    """Answers by what the user asked last: the name of a scenario, and what makes it their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hanging: set[str] = set()
+
+    def next_reply(self, request: Request) -> Reply:
+        messages = request.body["messages"]
+        asked = max(i for i, message in enumerate(messages) if message["role"] == "user")
+        has_results = any(message["role"] == "tool" for message in messages[asked:])
+        words = messages[asked]["content"]
+        if has_results:
+            return slow(text("Both "), text("are "), text("done."), finish(), usage(9, 4), DONE)
+        return getattr(self, words.partition(" ")[0])(words)
+
+    def text(self, words: str) -> Reply:
+        return slow(*map(text, ["Hel", "lo ", "众", "人 🎉", "."]), finish(), usage(7, 3), DONE)
+
+    def tools(self, words: str) -> Reply:
+        first = call(0, "c1", "calculate", '{"expres')
+        second = call(1, "c2", "calculate", '{"expression": ')
+        rest = [call(0, arguments='sion": "1+1"}'), call(1, arguments='"2+2"}')]
+        return slow(text("Let me "), text("see."), first, second, *rest, *ENDED)
+
+    def error(self, words: str) -> Reply:
+        return slow(text("Half "), text("an "), text("ans"), RESET)
+
+    def stop(self, words: str) -> Reply:
+        def parts() -> Iterator:
+            yield from slow(text("On "), text("and "), text("on")).parts
+            self.hanging.add(words)
+            yield HANG
+
+        return Reply(parts())
+
+    def pick(self, words: str) -> Reply:
+        ours = call(0, "c1", "calculate", '{"expression": "1+1"}')
+        theirs = call(1, "c2", "pick", '{"from": ')
+        return slow(text("Which?"), ours, theirs, call(1, arguments='"red"}'), *ENDED)
+
+
+def slow(*parts) -> Reply:
+    """Each part apart from the one before, so that the journal has them apart."""
+    return stream(*(each for part in parts for each in (part, Pause(0.01))))
+
+
+class Node:
+    """One version of the client, at work on many jobs at once."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        modules = npm.installed(f"@ag-ui/client@{version}", npm.CACHE / f"ag-ui-client-{version}")
+        script = Path(__file__).with_name("ag_ui_client.mjs")
+        command = [program("node"), script, modules]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._outcomes: dict[int, Future] = {}
+        self._numbers = count()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def do(self, **job) -> dict:
+        """The outcome of a job."""
+        number = next(self._numbers)
+        outcome = self._outcomes[number] = Future()
+        self._process.stdin.write(json.dumps({"id": number, **job}) + "\n")
+        self._process.stdin.flush()
+        return outcome.result(60)
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            outcome = json.loads(line)
+            self._outcomes.pop(outcome["id"]).set_result(outcome)
+
+    def close(self) -> None:
+        with self._process:  # waits for its end, which is that of its input
+            self._process.stdin.close()
+
+
+class Stage:
+    """The service, its model, and a router that cuts, in front of it."""
+
+    def __init__(self, service: Service, model: Model, token: str) -> None:
+        self.service, self.model = service, model
+        self.client = Client(service.port)
+        self.token = token
+        self.port = service.port
+        self._cuts: dict[str, list[Cut]] = defaultdict(list)
+
+    def cut(self, body: bytes) -> Cut | None:
+        """The next cut of the run that is asked for."""
+        cuts = self._cuts[json.loads(body)["runId"]]
+        return cuts.pop(0) if cuts else None
+
+    def play(
+        self, node: Node, scenario: str, *cuts: Cut, wait: float = 0, token: str | None = None
+    ) -> "Played":
+        """A client's chat, the connections of each of its runs cut one after the other.
+
+        It waits so many seconds before it asks again.
+        """
+        thread, run = str(uuid4()), uuid4().hex
+        turns = [f"{scene} {run}" for scene in SCENARIOS[scenario]]
+        runs = [f"{run}-{n}{which}" for n in range(len(turns)) for which in ("", "-answered")]
+        self._cuts |= {each: list(cuts) for each in runs}
+        if scenario == "stop":
+            threading.Thread(target=self._stop, args=(thread, runs[0], turns[0])).start()
+        outcome = node.do(
+            url=f"http://127.0.0.1:{self.port}/api/v1/agent-chats/ag-ui",
+            headers={"Authorization": f"Bearer {token or self.token}"},
+            threadId=thread,
+            runId=run,
+            turns=turns,
+            tools=[PICK],
+            answers={"pick": "red"},
+            wait=wait * 1000,
+        )
+        assert "failed" not in outcome, outcome
+        last = runs[-1] if scenario == "pick" else runs[-2]
+        server = self._messages(thread, last) if outcome["endings"] else []
+        return Played(run=run, server=server, **outcome)
+
+    def _stop(self, thread: str, run: str, words: str) -> None:
+        wait_until(lambda: words in self.model.hanging, 30, "the model hangs")
+        time.sleep(0.2)  # what it said last is on its way
+        run_id = uuid5(UUID(thread), run)
+        self.client.post(f"/agent-chats/{thread}/runs/{run_id}/cancel", None, self.token)
+
+    def _messages(self, thread: str, run: str) -> list[dict]:
+        """What the server has, as it tells a client that has nothing."""
+        body = {"threadId": thread, "runId": run, "messages": []}
+        told = self.client.post("/agent-chats/ag-ui", body, self.token).body.decode()
+        snapshot = json.loads(told.split("\n\n")[2].removeprefix("data: "))
+        assert snapshot["type"] == "MESSAGES_SNAPSHOT"
+        return snapshot["messages"]
+
+
+@dataclass
+class Played:
+    """What a client had in the end, what the server has, and what happened on the way."""
+
+    id: int
+    run: str
+    messages: list[dict]
+    server: list[dict]
+    events: list[str]
+    endings: list[dict]
+    errors: list[dict]
+    warnings: list[str]
+
+    @property
+    def story(self) -> str:
+        """The messages and how the runs ended, but for the ids, which no two chats share."""
+        ids = [(message["id"], f"message-{n}") for n, message in enumerate(self.messages)]
+        calls = [call["id"] for message in self.messages for call in message.get("toolCalls", ())]
+        ids += [(call, f"call-{n}") for n, call in enumerate(calls)]
+        story = json.dumps([self.messages, [each["type"] for each in self.endings]], sort_keys=True)
+        for old, new in [*ids, (self.run, "run")]:
+            story = story.replace(f'"{old}"', f'"{new}"')
+        return story.replace(self.run, "run")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    folder = tmp_path_factory.mktemp("ag-ui")
+    with Model() as model:
+        settings = {
+            "INSTANCE_PATH": str(folder / "instance"),
+            "SECRET_KEY": "a-key-for-tests-" * 3,
+            "OPENAI_BASE_URL": model.url,
+            "AGENT_MODEL": "test",
+            "RATE_LIMITS": "off",
+            "WEB_CONCURRENCY": "2",
+        }
+        token = sign_in(settings)
+        with Service(folder, settings) as service:
+            stage = Stage(service, model, token)
+            with Cutter(service.port, stage.cut) as cutter:
+                stage.port = cutter.port
+                yield stage
+
+
+def sign_in(settings: dict[str, str]) -> str:
+    app = create_app(settings)
+    with app.app_context():
+        user = User.create(username="ada", email="ada@example.org", password_hash="-")
+        token = sessions.start(user, "127.0.0.1").access_token
+    db.close_all()
+    return token
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def node(request: pytest.FixtureRequest) -> Iterator[Node]:
+    node = Node(request.param)
+    yield node
+    node.close()
+
+
+@pytest.fixture(scope="module")
+def whole(stage: Stage, node: Node) -> dict[str, Played]:
+    """Every scenario without a cut."""
+    return {scenario: stage.play(node, scenario) for scenario in SCENARIOS}
+
+
+def check(played: Played, whole: Played) -> None:
+    """It came to the same as without a cut, and the client has what the server has."""
+    assert played.messages == played.server
+    assert played.story == whole.story
+    assert not played.warnings
+    assert not any(error.get("status") for error in played.errors)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_client_has_what_the_server_has(whole: dict[str, Played], scenario: str):
+    played = whole[scenario]
+
+    check(played, played)
+    assert not played.errors
+    told = [(m["role"], m.get("content")) for m in played.messages if m["role"] != "user"]
+    assert told == [message for scene in SCENARIOS[scenario] for message in TOLD[scene]]
+
+
+def test_every_version_is_told_how_a_run_ended(node: Node, whole: dict[str, Played]):
+    def ending(scenario: str) -> dict:
+        return whole[scenario].endings[0]
+
+    failed = {"type": "RUN_ERROR", "message": "模型的回答中断了", "code": "provider_interrupted"}
+    assert ending("error") == failed
+    assert ending("text")["usage"] == [{"inputTokens": 7, "outputTokens": 3}]
+    if node.version == "1.0.0":
+        called = whole["pick"].messages[1]["toolCalls"]
+        pending = {"type": "success", "pendingToolCallIds": [called[1]["id"]]}
+        assert ending("stop")["outcome"] == {"type": "cancelled"}
+        assert ending("pick")["outcome"] == pending
+    else:
+        assert (ending("stop")["type"], ending("stop")["code"]) == ("RUN_ERROR", "stopped")
+        assert "outcome" not in ending("pick")
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_client_that_was_cut_off_comes_to_the_same(
+    stage: Stage, node: Node, whole: dict[str, Played], scenario: str, how: str
+):
+    played = stage.play(node, scenario, Cut(3, how))
+
+    check(played, whole[scenario])
+    assert "MESSAGES_SNAPSHOT" in played.events
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_client_that_hears_three_events_at_a_time_comes_to_the_same(
+    stage: Stage, node: Node, whole: dict[str, Played], scenario: str
+):
+    check(stage.play(node, scenario, *[Cut(3)] * 90), whole[scenario])
+
+
+def test_a_client_is_told_what_is_wrong(stage: Stage, node: Node):
+    played = stage.play(node, "text", token="nobody's")
+
+    assert [error["status"] for error in played.errors] == [401]
+
+
+# Ten seconds each, times three versions.
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", [0, 0.4], ids=["at once", "later"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_client_may_be_cut_off_after_any_event(
+    stage: Stage, node: Node, whole: dict[str, Played], scenario: str, wait: float
+):
+    def play(cut: Cut) -> Played:
+        return stage.play(node, scenario, cut, wait=wait)
+
+    runs_of_it = len(whole[scenario].endings)
+    events = 25 if runs_of_it > 1 else len(whole[scenario].events)
+    cuts = [Cut(after, how) for after in range(events + 1) for how in HOWS]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for cut, played in zip(cuts, threads.map(play, cuts), strict=True):
+            check(played, whole[scenario])
+            assert cut.after > 3 or "MESSAGES_SNAPSHOT" in played.events or not cut.after
