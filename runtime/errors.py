@@ -25,12 +25,14 @@ class EmailTaken(Exception):
 class Fault:
     """What is wrong with one parameter.
 
-    `where` is a JSON pointer into the body (RFC 6901, `#/email`) or a parameter's name; `message`
-    is a sentence's code, followed by the numbers for its places: `too_long 30`.
+    `where` is a JSON pointer into the body (RFC 6901, `#/email`) or a parameter's name, whatever
+    that begins with; `message` is a sentence's code, followed by the numbers for its places:
+    `too_long 30`.
     """
 
     where: str
     message: str
+    is_in_body: bool = True
 
 
 class InvalidParameters(Failure):

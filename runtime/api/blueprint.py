@@ -106,7 +106,8 @@ def _fault(function: Callable) -> Fault | None:
     """What may be wrong with the first parameter of a route that has some."""
     for parameter in _parameters(function):
         name = next(iter(parameter["schema"].fields))
-        return Fault(f"#/{name}" if parameter["in"] == "json" else name, "invalid_character")
+        is_in_body = parameter["in"] == "json"
+        return Fault(f"#/{name}" if is_in_body else name, "invalid_character", is_in_body)
     return None
 
 

@@ -51,7 +51,7 @@ class Parser(FlaskParser):
         """The query. Raises InvalidParameters when a name stands in it twice."""
         repeated = [name for name, values in req.args.lists() if len(values) > 1]
         if repeated:
-            faults = [Fault(name, "repeated_field") for name in repeated]
+            faults = [Fault(name, "repeated_field", is_in_body=False) for name in repeated]
             raise InvalidParameters(*faults[:MAX_FAULTS])
         return super().load_querystring(req, schema)
 
@@ -158,8 +158,9 @@ def _faults(messages, location: str, where: str = "") -> list[Fault]:
             for name, inner in messages.items()
             for fault in _faults(inner, location, where + _step(name, location))
         ]
-    pointer = f"#{where}" if location == "json" else where
-    return [Fault(pointer, str(message)) for message in messages]
+    is_in_body = location == "json"
+    where = f"#{where}" if is_in_body else where
+    return [Fault(where, str(message), is_in_body) for message in messages]
 
 
 def _step(name, location: str) -> str:

@@ -99,7 +99,7 @@ def _challenge(failure: Failure) -> str:
 
 
 def _fault(fault: Fault, language: str) -> dict:
-    place = "pointer" if fault.where.startswith("#") else "parameter"
+    place = "pointer" if fault.is_in_body else "parameter"
     return {place: fault.where, "detail": i18n.message(fault.message, language)}
 
 

@@ -69,6 +69,8 @@ NONSENSE = [
     ("?email=alice@example.org&email=alice@example.org", "email"),
     ("?email=alice@example.org&id=1", "id"),
     ("?Email=alice@example.org", "Email"),
+    ("?email=alice@example.org&%23/email=1", "#/email"),
+    ("?%23=1&%23=2", "#"),
 ]
 
 
