@@ -29,6 +29,7 @@ from tests.servers import Service
 ROOT = Path(__file__).resolve().parent.parent
 
 APPLICATION = """
+    import gc
     import time
     from pathlib import Path
     from urllib.parse import parse_qs
@@ -36,6 +37,8 @@ APPLICATION = """
     from runtime import logs
 
     logs.init_app(None)
+
+    collects_while_loading = gc.isenabled()
 
     class Mail:
         def drain(self, timeout_seconds):
@@ -50,6 +53,9 @@ APPLICATION = """
             status, body = "200 OK", [b"ok"]
             if environ["PATH_INFO"] == "/echo":
                 body = [environ["wsgi.input"].read()]
+            elif environ["PATH_INFO"] == "/collector":
+                found = collects_while_loading, gc.isenabled(), gc.get_freeze_count() > 1000
+                body = [str(found).encode()]
             elif environ["PATH_INFO"] == "/scheme":
                 body = [environ["wsgi.url_scheme"].encode(), environ["SCRIPT_NAME"].encode()]
             elif environ["PATH_INFO"] == "/sleep":
@@ -639,6 +645,12 @@ def test_workers_share_the_memory_of_the_application(tmp_path):
         resident = sum(memory_of(pid, "Rss") for pid in workers)
         own = sum(memory_of(pid, "Pss") for pid in workers)
     assert own < resident * 2 / 3
+
+
+def test_the_collector_leaves_alone_what_is_loaded_at_the_start(tmp_path):
+    """Off while it is loaded, on in the worker, which has it set apart (`gc.freeze`)."""
+    with serving(tmp_path) as served:
+        assert served.ask(get("/collector")).body == b"(False, True, True)"
 
 
 def memory_of(pid: int, kind: str) -> int:

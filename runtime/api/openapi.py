@@ -1,5 +1,8 @@
 """The OpenAPI document: what flask-smorest adds of its own is left out, what it omits is added."""
 
+import threading
+
+import apispec
 import flask_smorest
 import marshmallow as ma
 from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
@@ -18,12 +21,39 @@ DESCRIPTION = """\
 
 
 class Api(flask_smorest.Api):
-    """flask-smorest without its own rendering of errors: that drops `Allow` and `Retry-After`."""
+    """flask-smorest without its own rendering of errors: that drops `Allow` and `Retry-After`.
+
+    The document is written when it is first asked for: it takes longer than all else that an
+    application does when it is made.
+    """
 
     DEFAULT_ERROR_RESPONSE_NAME = None
 
     def __init__(self, app):
+        self._undocumented: list[flask_smorest.Blueprint] = []
+        self._one_at_a_time = threading.Lock()
         super().__init__(app, spec_kwargs={"marshmallow_plugin": _Plugin()})
+
+    def register_blueprint(self, blp: flask_smorest.Blueprint) -> None:
+        """Serve its routes, and document them when somebody asks."""
+        self._app.register_blueprint(blp)
+        self._undocumented.append(blp)
+
+    @property
+    def spec(self) -> apispec.APISpec:
+        """The document, whole."""
+        with self._one_at_a_time:
+            while self._undocumented:
+                blp = self._undocumented.pop(0)
+                blp.register_views_in_doc(
+                    self, self._app, self._spec, name=blp.name, parameters=None
+                )
+                self._spec.tag({"name": blp.name, "description": blp.description})
+            return self._spec
+
+    @spec.setter
+    def spec(self, spec: apispec.APISpec) -> None:
+        self._spec = spec
 
     def _register_error_handlers(self):
         problems.init_app(self._app)

@@ -37,12 +37,13 @@ class String(ma.fields.String):
         if example is not None:
             metadata = {"examples": [example], **metadata}
         super().__init__(metadata=metadata, validate=_length(low, high), **kwargs)
-        self._pattern = pattern and re.compile(pattern)
+        # Compiled at its first use, and kept by `re`: a URL's takes 5 ms of every start.
+        self._pattern = pattern
         self.mismatch = mismatch
 
     def _validate(self, value):
         super()._validate(value)
-        if self._pattern and not self._pattern.fullmatch(value):
+        if self._pattern and not re.fullmatch(self._pattern, value):
             raise ma.ValidationError(self.mismatch)
 
 

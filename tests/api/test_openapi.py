@@ -3,11 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from uuid import uuid4
 
 import pytest
 from flask import Flask
 
+from app import create_app
 from runtime import __version__, i18n
 from runtime.api.blueprint import COMMON_STATUSES
 from runtime.api.problems import MEDIA_TYPE, STATUS
@@ -64,6 +67,18 @@ def test_it_is_openapi_3_1(spec: dict):
     assert (spec["info"]["title"], spec["info"]["version"]) == ("Runtime API", __version__)
     assert "problem+json" in spec["info"]["description"]
     assert spec["servers"] == [{"url": "/"}]
+
+
+def test_whoever_asks_first_gets_all_of_it_though_others_ask_at_once(settings: dict[str, str]):
+    """It is written when it is first asked for."""
+    api, together = create_app(settings).extensions["api"], Barrier(8)
+
+    def ask(_thread: int) -> int:
+        together.wait()
+        return len(api.spec.to_dict()["paths"])
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, range(8))) == [len(api.spec.to_dict()["paths"])] * 8
 
 
 def test_every_shape_is_a_json_schema(spec: dict):
