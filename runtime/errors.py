@@ -127,7 +127,7 @@ class IdempotencyKeyReused(InvalidParameters):
     code = "idempotency_key_reused"
 
     def __init__(self):
-        super().__init__(Fault("Idempotency-Key", "idempotency_key_reused"))
+        super().__init__(Fault("Idempotency-Key", "idempotency_key_reused", is_in_body=False))
 
 
 class NothingNew(InvalidParameters):

@@ -43,7 +43,7 @@ def pre_fork(server, starting):
 
 def post_worker_init(begun):
     """Start what works beside the requests. gunicorn calls it in the worker, the service loaded."""
-    purger = getattr(begun.wsgi, "extensions", {}).get("purger")
+    purger = extensions_of(begun).get("purger")
     if purger:
         purger.start()
 
@@ -54,12 +54,22 @@ def child_exit(server, gone):
 
 
 def worker_exit(server, stopping):
-    """Record and send what waits. gunicorn calls it after SIGTERM and after Ctrl-C alike."""
-    extensions = getattr(getattr(stopping, "wsgi", None), "extensions", {})
+    """End what runs, record and send what waits.
+
+    gunicorn calls it after SIGTERM, when runs have had their time, and after Ctrl-C alike.
+    """
+    extensions = extensions_of(stopping)
+    if "agent" in extensions and stopping.interrupts_at is None:
+        extensions["agent"].journal.interrupt(worker.QUIT_SECONDS)
     if "refusals" in extensions:
         extensions["refusals"].flush()
     if "mail" in extensions:
         extensions["mail"].drain(worker.DRAIN_SECONDS)
+
+
+def extensions_of(running) -> dict:
+    """The parts of the application that a worker has loaded."""
+    return getattr(getattr(running, "application", None), "extensions", {})
 
 
 # Until the service is loaded: next to nothing of that is garbage, and the collector would look

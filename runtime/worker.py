@@ -4,7 +4,8 @@ gunicorn's own gives every connection a thread, reads the request there for as l
 pleases, and closes connections on the loop that accepts all others: 64 clients that say nothing
 stop it. `Worker` receives requests on the loop, which waits for any number of
 clients at once, and gives one a thread when it has arrived whole. No thread reads from a socket,
-nothing on the loop waits for one client, and whatever is held is held for a bounded time.
+nothing on the loop waits for one client, and whatever is held is held for a bounded time. An
+answer that is a stream is sent by the loop too.
 
 TLS and HTTP/2 are the router's in front.
 """
@@ -25,9 +26,10 @@ from functools import partial
 
 from gunicorn import http, util
 from gunicorn.http import errors
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 
 from . import metrics
+from .sender import Sender, Sending, Stream
 
 log = logging.getLogger("runtime")
 
@@ -60,6 +62,11 @@ SEND_BUFFER_BYTES = 1024 * 1024
 # A platform kills the process 30 s after SIGTERM. Within these, requests first, mail last.
 STOP_SECONDS = 25
 DRAIN_SECONDS = 5
+# Runs that go on until so long before the requests' time is over are ended then: a thousand of
+# them have to be written to the database, and told to whoever reads.
+INTERRUPT_SECONDS = 5
+# After Ctrl-C they have this long.
+QUIT_SECONDS = 1
 
 REFUSALS = {
     400: ("Bad Request", "请求格式错误"),
@@ -175,6 +182,7 @@ class Connection(TConn):
         self.data_ready = True  # `handle` need not wait for the first byte
         self.inbox = Inbox()
         self.whole = False
+        self.sending: Sending | None = None
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         # Not `settimeout`: since Python 3.5 that is a limit for all of sendall(), however
         # steadily the client reads. This one is for a send() that gets nothing through.
@@ -209,17 +217,44 @@ class Connection(TConn):
         self.inbox = Inbox()
 
 
+class MethodQueue(PollableMethodQueue):
+    """gunicorn's way to call something on the loop from a thread."""
+
+    def close(self):
+        """Stay open: threads outlive the loop, and would write to a file that has the number by
+        then, such as a connection to the mail server.
+        """
+
+
 class Worker(ThreadWorker):
-    """gunicorn's threaded worker with requests received on the loop."""
+    """gunicorn's threaded worker with requests received, and streams sent, on the loop."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.method_queue = MethodQueue()
         self.closing_conns = deque()
+        self.sender: Sender | None = None
+        self.has_runs = False
+        self.interrupts_at = None
 
     def init_process(self):
         # The master counts the same seconds, then kills: the mail's must fit in.
         self.cfg.set("graceful_timeout", STOP_SECONDS - DRAIN_SECONDS)
         super().init_process()
+
+    def load_wsgi(self):
+        super().load_wsgi()
+        self.application, self.wsgi = self.wsgi, self.answer
+
+    def run(self):
+        self.sender = Sender(self.poller, self.method_queue.defer, STALL_SECONDS)
+        super().run()
+
+    def wait_for_and_dispatch_events(self, timeout):
+        """Look at every socket that is ready, unless what another one had to say has closed it."""
+        for key, _events in self.poller.select(timeout):
+            if self.poller.get_map().get(key.fd) is key:
+                key.data(key.fileobj)
 
     # Coming in: everything here runs on the loop and never waits.
 
@@ -297,12 +332,36 @@ class Worker(ThreadWorker):
         if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
             raise errors.InvalidHeader("HOST", req=req)  # RFC 9112 §3.2
         req._expected_100_continue = False  # the loop has asked for the body, if it wants it
+        req.conn = conn
         if not conn.whole:
             req.force_close()
         try:
             return super().handle_request(req, conn)
         except (BlockingIOError, TimeoutError) as error:  # STALL_SECONDS are over
             raise ConnectionResetError(errno.ECONNRESET, "the answer is not read") from error
+
+    def answer(self, environ, start_response):
+        """Ask the application. If it gives a stream, send the head, and leave the rest to the loop.
+
+        The connection ends with it: after minutes of an answer nobody misses it, and whatever its
+        client says meanwhile need not be kept.
+        """
+        body = self.application(environ, start_response)
+        if not isinstance(body, Stream):
+            return body
+        if environ["REQUEST_METHOD"] == "HEAD":
+            body.close()
+            return ()
+        response = start_response.__self__
+        try:
+            response.force_close()
+            response.send_headers()
+        except BaseException:
+            body.close()
+            raise
+        response.req.conn.sending = Sending(response.sock, body, response.chunked)
+        response.chunked = False  # or gunicorn would send the last chunk now
+        return ()
 
     def _keepalive_after(self, conn, keepalive):
         """Skip what the application has not read of a body: it is all here.
@@ -327,18 +386,25 @@ class Worker(ThreadWorker):
     # Going out: on the loop again.
 
     def finish_request(self, conn, fs):
-        """Keep the connection, or close it."""
-        if fs.cancelled() or fs.exception() or not fs.result():
-            if conn.whole:
-                self.discard(conn)
-            else:
-                self.linger(conn)
+        """Send the stream that is the answer, or keep the connection, or close it."""
+        if conn.sending:
+            conn.parser = None  # and the request with it
+            self.sender.begin(conn.sending, partial(self.leave, conn))
+        elif fs.cancelled() or fs.exception() or not fs.result():
+            self.leave(conn)
         elif following := conn.parser.unreader.take_buffered():  # pipelined
             conn.sock.setblocking(False)
             conn.inbox = Inbox(following)
             self.proceed(conn, conn.inbox.arrival())
         else:
             super().finish_request(conn, fs)
+
+    def leave(self, conn):
+        """Close a connection whose last answer was sent."""
+        if conn.whole:
+            self.discard(conn)
+        else:
+            self.linger(conn)
 
     def linger(self, conn):
         """Say that nothing more will come, and read on into nowhere for a while.
@@ -375,11 +441,14 @@ class Worker(ThreadWorker):
             if self.pending_conns[0].inbox.data:
                 refuse(self.pending_conns[0].sock, 408, self.pending_conns[0].client, "late")
             self.discard_oldest(self.pending_conns)
+        self.sender.look_after(is_stopping=not self.alive)
+        self.look_after_runs()
 
     def make_room(self):
         for conns in (self.closing_conns, self.pending_conns, self.keepalived_conns):
             if conns:
                 return self.discard_oldest(conns)
+        self.sender.drop_oldest()
 
     def discard_oldest(self, conns: deque):
         conn = conns.popleft()
@@ -390,11 +459,37 @@ class Worker(ThreadWorker):
         self.nr_conns -= 1
         close_at_once(conn.sock)
 
+    # Stopping
+
     def _cap_keepalive(self, deadline):
         """When stopping, wait no longer for an unfinished request than for a next one."""
         super()._cap_keepalive(deadline)
         for conn in (*self.pending_conns, *self.closing_conns):
             conn.timeout = min(conn.timeout, deadline)
+        seconds = STOP_SECONDS - DRAIN_SECONDS - INTERRUPT_SECONDS
+        self.interrupts_at = time.monotonic() + seconds
+        self.look_after_runs()
+
+    def look_after_runs(self):
+        """When stopping, stay for runs that nobody waits for, and end those that take too long.
+
+        Again and again: requests that were there before may still begin some.
+        """
+        journal = journal_of(self.application)
+        if journal is None or self.interrupts_at is None:
+            return
+        if time.monotonic() >= self.interrupts_at:
+            journal.interrupt(0)
+        has_runs = journal.running > 0
+        # gunicorn's loop goes on while there are connections.
+        self.nr_conns += has_runs - self.has_runs
+        self.has_runs = has_runs
+
+
+def journal_of(application):
+    """The journal of the runs that an application has going; None if it has no such thing."""
+    agent = getattr(application, "extensions", {}).get("agent")
+    return agent and agent.journal
 
 
 def close_at_once(sock: socket.socket, timeout: float = 0, max_drain: int = 1024 * 1024) -> None:

@@ -4,10 +4,12 @@ import os
 import threading
 
 import psycopg
-from flask import Flask, jsonify
+import urllib3
+from flask import Flask, Response, jsonify, request
 
 app = Flask(__name__)
 mine = threading.local()
+models = urllib3.PoolManager(maxsize=1000)
 
 
 def connection() -> psycopg.Connection:
@@ -36,3 +38,11 @@ def update(session_id: str):
     query = "UPDATE sessions SET refreshed_at = now() WHERE id = %s RETURNING id, generation"
     row = connection().execute(query, (session_id,)).fetchone()
     return jsonify(id=str(row[0]), generation=row[1])
+
+
+@app.post("/relay")
+def relay():
+    """What the model's server says, as it is."""
+    url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+    answer = models.request("POST", url, body=request.get_data(), preload_content=False)
+    return Response(answer.stream(), mimetype="text/event-stream")

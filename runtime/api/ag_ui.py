@@ -136,8 +136,8 @@ class _HeadedStream(EventStream):
         self._head = head
 
     @property
-    def is_over(self) -> bool:
-        return not self._head and super().is_over
+    def has_more(self) -> bool:
+        return bool(self._head) or super().has_more
 
     def read(self) -> bytes:
         head, self._head = self._head, ""

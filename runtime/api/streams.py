@@ -5,22 +5,23 @@ from collections.abc import Callable, Iterator
 
 from flask import Response, request
 
+from ..sender import Stream
 from ..services.journal import Entry, Journal, Log
 
 MEDIA_TYPE = "text/event-stream"
-# A comment so often, when nothing else is sent, keeps proxies from closing the connection.
-HEARTBEAT_SECONDS = 10
+# A comment keeps proxies from closing the connection when nothing else was sent. One at least
+# every ten seconds is promised, and the server looks after its streams every second or so.
+HEARTBEAT_SECONDS = 8
 HEARTBEAT = b":\n\n"
-# Where a server that can send without a thread finds the stream of an answer.
-ENVIRON_KEY = "runtime.stream"
+# A long journal is read in pieces, so that nobody else waits while one is made.
+READ_ENTRIES = 256
 
 
-class EventStream:
-    """What follows one event of a run, until its last one; `location` is where to have it again.
+class EventStream(Stream):
+    """What follows one event of a run, until its last one; `location` is where to have it again."""
 
-    Whoever sends it calls `read` for what is there by now, which may be nothing, until
-    `is_over`; `listen` to be told of more; and `close` in the end, however it came.
-    """
+    heartbeat = HEARTBEAT
+    heartbeat_seconds = HEARTBEAT_SECONDS
 
     def __init__(
         self,
@@ -39,19 +40,25 @@ class EventStream:
         self._wake: Callable[[], None] | None = None
 
     @property
+    def has_more(self) -> bool:
+        return self._seen < self._log.last
+
+    @property
     def is_over(self) -> bool:
-        """Whether all was read."""
-        return self._log.is_over and self._seen >= self._log.last
+        # In this order: the last event is there before the log is over.
+        return self._log.is_over and not self.has_more
+
+    @property
+    def is_elsewhere(self) -> bool:
+        return not (self._log.is_own or self._log.is_over)
 
     def read(self) -> bytes:
-        """What was not read before, of what is there; waits for nothing."""
-        entries = self._log.after(self._seen)
+        entries = self._log.after(self._seen, READ_ENTRIES)
         if entries:
             self._seen = entries[-1].number
         return "".join(map(self._frame, entries)).encode()
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake`, on another thread, whenever there is more to read."""
         self._wake = wake
         self._log.listen(wake)
 
@@ -61,7 +68,6 @@ class EventStream:
         self._journal.unfollow(self._log)
 
     def __iter__(self) -> Iterator[bytes]:
-        """All of it, on the thread of whoever iterates."""
         news = threading.Event()
         self.listen(news.set)
         # At once, so that the head is sent and nobody waits for it.
@@ -82,8 +88,8 @@ def is_wanted() -> bool:
 
 def respond(stream: EventStream) -> Response:
     """The answer that is this stream."""
-    request.environ[ENVIRON_KEY] = stream
-    response = Response(stream, content_type=MEDIA_TYPE)
+    # Passed through, so that the server meets the stream itself, not a generator over it.
+    response = Response(stream, content_type=MEDIA_TYPE, direct_passthrough=True)
     # Proxies that gather or compress would keep back what has just happened.
     response.headers["Cache-Control"] = "no-store, no-transform"
     response.headers["X-Accel-Buffering"] = "no"

@@ -79,8 +79,8 @@ class Entry(NamedTuple):
 class Log:
     """The journal of one run as far as this process has written or read it, in order.
 
-    `stop` ends the run if it is one of this process's. Whoever listens is called, on another
-    thread, after each addition, and must not take long.
+    `is_own` says that the run is one of this process's, which `stop` ends. Whoever listens is
+    called, on another thread, after each addition, and must not take long.
     """
 
     def __init__(self, run_id: UUID):
@@ -89,6 +89,7 @@ class Log:
         self.begun_at = time.monotonic()
         self.entries: list[Entry] = []
         self.is_over = False
+        self.is_own = False
         self.stop = Stop()
         self.waiting: list[Event] = []
         self.followers = 0
@@ -99,9 +100,10 @@ class Log:
         """The number of the last event that is here."""
         return self.entries[-1].number if self.entries else 0
 
-    def after(self, number: int) -> list[Entry]:
-        """What follows the event that had this number, or a piece of one."""
-        entries = self.entries[bisect_right(self.entries, number, key=lambda each: each.number) :]
+    def after(self, number: int, most: int | None = None) -> list[Entry]:
+        """What follows the event that had this number, or a piece of one; so many at the most."""
+        first = bisect_right(self.entries, number, key=lambda each: each.number)
+        entries = self.entries[first : first + most if most else None]
         return [entries[0].after(number), *entries[1:]] if entries else []
 
     def add(self, entries: list[Entry]) -> None:
@@ -167,6 +169,7 @@ class Journal:
     def begin(self, run_id: UUID) -> Log:
         """The log of a run that this process has claimed, and keeps alive until it has ended."""
         log = Log(run_id)
+        log.is_own = True
         with self._lock:
             self._start("journal-keeper", self._keep_on)
             self._own[run_id] = log
@@ -319,6 +322,7 @@ class Journal:
     def _lose(self, log: Log) -> None:
         """The run has ended without us: found dead, or deleted. What there is others wrote."""
         log.stop.set(ErrorCode.INTERRUPTED)
+        log.is_own = False
         with self._lock:
             if self._own.pop(log.run_id, None):
                 self._others[log.run_id] = log

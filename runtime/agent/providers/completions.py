@@ -21,6 +21,9 @@ from runtime.agent.tools import Tool
 
 T = TypeVar("T")
 
+# What `json.loads` does with a text, without looking what else it might have been given.
+_decode = json.JSONDecoder().raw_decode
+
 
 def request_body(model: str, messages: Sequence[Message], tools: Sequence[Tool]) -> dict[str, Any]:
     """The body of a request that asks for a stream."""
@@ -72,10 +75,13 @@ def protocol_error(reason: str) -> ProviderError:
 
 def parse(text: str) -> dict[str, Any]:
     """A JSON object. Raises ProviderError for anything else."""
+    text = text.strip()
     try:
-        value = json.loads(text)
+        value, end = _decode(text)
     except (ValueError, RecursionError) as error:
         raise protocol_error(f"not JSON: {error}") from error
+    if end < len(text):
+        raise protocol_error("JSON, and more behind it")
     if not isinstance(value, dict):
         raise protocol_error("JSON, but no object")
     return value

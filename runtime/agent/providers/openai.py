@@ -298,28 +298,28 @@ def _payloads(response: urllib3.BaseHTTPResponse, patience: Patience) -> Iterato
         yield [_read(response, MAX_LINE_BYTES), DONE]
         return
     for lines in _lines(response, patience):
-        fields = [line.decode("utf-8", "replace").partition(":") for line in lines]
-        payloads = [value.strip() for field, _, value in fields if field == "data"]
+        payloads = [line[len("data:") :].strip() for line in lines if line.startswith("data:")]
         yield [payload for payload in payloads if payload]
 
 
-def _lines(response: urllib3.BaseHTTPResponse, patience: Patience) -> Iterator[list[bytes]]:
+def _lines(response: urllib3.BaseHTTPResponse, patience: Patience) -> Iterator[list[str]]:
     """Lines as soon as they are complete; together those that had arrived together."""
     size, pending = 0, bytearray()
     while piece := response.read1(READ_BYTES):
         size += len(piece)
         pending += piece
-        # A body in chunks is read chunk by chunk, however many of them are here.
+        # One read may not give all that is here.
         if b"\n" in pending and (len(pending) > READ_BYTES or not patience.has_arrived()):
-            *lines, pending = pending.split(b"\n")
-            yield lines
+            lines, _, pending = pending.rpartition(b"\n")
+            yield lines.decode("utf-8", "replace").split("\n")
         if len(pending) > MAX_LINE_BYTES:
             raise protocol_error(f"a line of more than {MAX_LINE_BYTES} bytes")
         if size > MAX_ANSWER_BYTES:
             raise ProviderError(ErrorCode.ANSWER_TOO_LONG, f"more than {MAX_ANSWER_BYTES} bytes")
-    *lines, pending = pending.split(b"\n")
+    lines, _, last = pending.rpartition(b"\n")
     # The last line may lack its newline; one that was cut short is none.
-    yield [*lines, pending] if pending.rstrip().endswith((b"}", DONE.encode())) else lines
+    whole = pending if last.rstrip().endswith((b"}", DONE.encode())) else lines
+    yield whole.decode("utf-8", "replace").split("\n")
 
 
 def _read(response: urllib3.BaseHTTPResponse, limit: int) -> str:

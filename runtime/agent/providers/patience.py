@@ -5,6 +5,8 @@ would never meet it; here each read waits for no longer than the deadline is awa
 """
 
 import io
+import re
+import select
 import socket
 import ssl
 import time
@@ -20,6 +22,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 # Some two hundred tokens in their frames.
 BUFFER_BYTES = 1 << 16
+
+# The end of one chunk and the beginning of the next (RFC 9112 §7.1).
+BETWEEN_CHUNKS = re.compile(rb"\r\n([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?\r\n")
 
 
 class Patience:
@@ -70,11 +75,18 @@ _patience: ContextVar[Patience] = ContextVar("patience")
 
 
 class _PatientReader(io.RawIOBase):
+    """Reads from a socket that never waits, and waits as long as its patience allows."""
+
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, patience: Patience) -> None:
         self._raw = raw
         self._sock = sock
         self._patience = patience
         self._may_wait = True
+        self._is_drained = False
+        # Not a timeout of the socket's, which would ask before each read whether there is something
+        # to read, and every question to the kernel lets all other threads go first.
+        self._timeout = sock.gettimeout()
+        sock.settimeout(0)
         self.buffered = io.BufferedReader(self, BUFFER_BYTES)
         patience.reader = self
 
@@ -82,19 +94,52 @@ class _PatientReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._patience.next_wait() if self._may_wait else 0)
-        try:
-            return self._raw.readinto(buffer)
-        except ssl.SSLWantReadError:  # BlockingIOError, as a plain socket's reader has it, is None
+        if self._is_drained and not self._may_wait:
             return None
+        while True:
+            seconds = self._patience.next_wait()
+            try:
+                count = self._sock.recv_into(buffer)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as reason:
+                if not self._may_wait:
+                    return None
+                wants_write = isinstance(reason, ssl.SSLWantWriteError)
+                self._wait(select.POLLOUT if wants_write else select.POLLIN, seconds)
+                continue
+            # TLS gives one record at a time, however many are here.
+            self._is_drained = count < len(buffer) and not isinstance(self._sock, ssl.SSLSocket)
+            return count
+
+    def _wait(self, event: int, seconds: float) -> None:
+        ready = select.poll()
+        ready.register(self._sock, event)
+        if not ready.poll(seconds * 1000):
+            raise TimeoutError("nothing has come for too long")
 
     def has_arrived(self) -> bool:
+        # The end of the last chunk's line may be left of it.
+        return len(self._here()) > len(b"\r\n")
+
+    def read_chunks(self, most: int) -> bytes:
+        """The data of the chunks that are here whole, the one before them having been read."""
+        here, data, end = self._here(), [], 0
+        while between := BETWEEN_CHUNKS.match(here, end):
+            start, size = between.end(), int(between[1], 16)
+            most -= size
+            if not size or most < 0 or start + size > len(here):
+                break
+            end = start + size
+            data.append(here[start:end])
+        self.buffered.read(end)
+        return b"".join(data)
+
+    def _here(self) -> bytes:
+        """What can be read without waiting, or some of it."""
         self._may_wait = False
         try:
-            # The end of the last chunk's line may be left of it.
-            return not self.buffered.closed and len(self.buffered.peek(1)) > len(b"\r\n")
+            return b"" if self.buffered.closed else self.buffered.peek(1)
         except (OSError, ValueError):  # The next read meets it again.
-            return False
+            return b""
         finally:
             self._may_wait = True
 
@@ -104,6 +149,8 @@ class _PatientReader(io.RawIOBase):
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
+        if not self.closed and self._sock.fileno() >= 0:  # the next request is sent over it
+            self._sock.settimeout(self._timeout)
         self._raw.close()
         super().close()
 
@@ -111,7 +158,15 @@ class _PatientReader(io.RawIOBase):
 class _PatientResponse(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = _PatientReader(self.fp.detach(), sock, _patience.get()).buffered
+        self._reader = _PatientReader(self.fp.detach(), sock, _patience.get())
+        self.fp = self._reader.buffered
+
+    def read1(self, n: int = -1) -> bytes:
+        """As many chunks as are here, where http.client gives one at a time."""
+        data = super().read1(n)
+        if data and self.chunked and self.chunk_left == 0:
+            data += self._reader.read_chunks(n - len(data))
+        return data
 
 
 class _Connection(HTTPConnection):
