@@ -58,7 +58,7 @@ TOLD = {
         ("tool", "4"),
         ("assistant", "Both are done."),
     ],
-    "error": [("assistant", "Half an ans")],
+    "error": [("assistant", None), ("tool", "2"), ("assistant", "Half an ans")],
     "stop": [("assistant", "On and on")],
     "pick": [
         ("assistant", "Which?"),
@@ -90,6 +90,8 @@ class Model(CompletionsServer):
         asked = max(i for i, message in enumerate(messages) if message["role"] == "user")
         has_results = any(message["role"] == "tool" for message in messages[asked:])
         words = messages[asked]["content"]
+        if has_results and words.startswith("error"):
+            return slow(text("Half "), text("an "), text("ans"), RESET)
         if has_results:
             return slow(text("Both "), text("are "), text("done."), finish(), usage(9, 4), DONE)
         return getattr(self, words.partition(" ")[0])(words)
@@ -104,7 +106,7 @@ class Model(CompletionsServer):
         return slow(text("Let me "), text("see."), first, second, *rest, *ENDED)
 
     def error(self, words: str) -> Reply:
-        return slow(text("Half "), text("an "), text("ans"), RESET)
+        return slow(call(0, "c1", "calculate", '{"expression": "1+1"}'), *ENDED)
 
     def stop(self, words: str) -> Reply:
         def parts() -> Iterator:
@@ -306,7 +308,7 @@ def test_every_version_is_told_how_a_run_ended(node: Node, whole: dict[str, Play
         return whole[scenario].endings[0]
 
     failed = {"type": "RUN_ERROR", "message": "模型的回答中断了", "code": "provider_interrupted"}
-    assert ending("error") == failed
+    assert ending("error") == {**failed, "usage": [{"inputTokens": 5, "outputTokens": 2}]}
     assert ending("text")["usage"] == [{"inputTokens": 7, "outputTokens": 3}]
     if node.version == "1.0.0":
         called = whole["pick"].messages[1]["toolCalls"]
