@@ -18,6 +18,7 @@ from ..errors import (
 )
 from ..models import Run, User
 from ..services import chats, runs
+from ..services.chats import Standing
 from . import http, translation
 from .blueprint import Blueprint
 from .guards import current_user
@@ -68,12 +69,15 @@ def run_agent(body: dict) -> EventStream:
     user = current_user()
     chat_id = _chat_id(user, body["thread_id"])
     run_id = uuid5(chat_id, body["run_id"])
+    # In this order: nothing would be new of a run that another request began in between.
+    standing = chats.standing(user, chat_id)
     run = Run.find(user, chat_id, run_id)
-    is_new = run is None
-    if run is None:
-        run = _run(user, run_id, chat_id, body["messages"])
-        is_new = runs.launch(user, run, _tools(body["tools"] or []))
-    return _stream(run, body, is_new)
+    if run:
+        return _resumed(run, body)
+    run = _run(run_id, chat_id, body["messages"], standing)
+    # Should it have been begun just now, it is heard from its beginning all the same.
+    runs.launch(user, run, _tools(body["tools"] or []))
+    return _begun(run, body)
 
 
 def _chat_id(user: User, thread_id: str) -> UUID:
@@ -84,9 +88,8 @@ def _chat_id(user: User, thread_id: str) -> UUID:
         return uuid5(user.id, thread_id)
 
 
-def _run(user: User, run_id: UUID, chat_id: UUID, messages: list[dict]) -> Run:
-    """The run on what is new. Raises ChatNotFound, NothingNew, InvalidParameters if too long."""
-    standing = chats.standing(user, chat_id)
+def _run(run_id: UUID, chat_id: UUID, messages: list[dict], standing: Standing) -> Run:
+    """The run on what is new. Raises NothingNew, InvalidParameters when it is too long."""
     brought = translation.news(messages, standing)
     if not (brought or standing.is_unfinished):
         raise NothingNew
@@ -108,17 +111,15 @@ def _tools(given: list[dict]) -> list[Tool]:
     return tools
 
 
-def _stream(run: Run, body: dict, is_new: bool) -> EventStream:
-    """The run's events from its first one, or what is settled by now and then the rest."""
-    this = Translation(
-        run,
-        body["thread_id"],
-        body["run_id"],
-        declares_1_0=body["protocol_version"] is not None,
-        language=http.language(),
-    )
-    if is_new:
-        return _HeadedStream(*runs.follow(run), 0, this.frame, head=this.begin())
+def _begun(run: Run, body: dict) -> EventStream:
+    """The run's events from its first one."""
+    this = _translation(run, body)
+    return _HeadedStream(*runs.follow(run), 0, this.frame, head=this.begin())
+
+
+def _resumed(run: Run, body: dict) -> EventStream:
+    """What is settled by now, and then the rest."""
+    this = _translation(run, body)
     recorded = chats.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
     held = {message["id"]: message for message in body["messages"]}
     journal, log = runs.follow(run)
@@ -126,6 +127,16 @@ def _stream(run: Run, body: dict, is_new: bool) -> EventStream:
     seen = entries[-1].number if entries else 0
     head = this.resume(entries, recorded, held)
     return _HeadedStream(journal, log, seen, this.frame, head=head)
+
+
+def _translation(run: Run, body: dict) -> Translation:
+    return Translation(
+        run,
+        body["thread_id"],
+        body["run_id"],
+        declares_1_0=body["protocol_version"] is not None,
+        language=http.language(),
+    )
 
 
 class _HeadedStream(EventStream):

@@ -218,13 +218,11 @@ def news(messages: Iterable[dict], standing: Standing) -> list[Brought]:
     list back to the first message that has been answered or is known: an assistant's, a result
     nobody waits for, one whose id the chat has. All else is a copy, and may be an edited one.
     """
-    waited_for = set(standing.unanswered)
     found: list[Brought] = []
     is_news = True
     for message in reversed(list(messages)):
         role, call_id = message["role"], message.get("toolCallId")
-        if role == "tool" and call_id in waited_for:
-            waited_for.remove(call_id)
+        if role == "tool" and call_id in standing.unanswered:
             found.append(Brought(message["id"], text_of(message), call_id))
         elif role in ("assistant", "tool") or message["id"] in standing.brought:
             is_news = False

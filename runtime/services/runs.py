@@ -99,16 +99,14 @@ def _prepare(
     return (run, execution) if execution else (_known(run_id, chat_id, message), None)
 
 
-def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> bool:
-    """Let the agent run on what was said; False when that run has been started meanwhile.
+def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> None:
+    """Let the agent run on what was said, unless that run has been started meanwhile.
 
     `tools` are the client's to answer; where one has the name of our own, ours is the tool.
     Raises ChatNotFound, ChatBusy, TooManyRequests.
     """
-    execution = _begin(user, run, tools)
-    if execution:
+    if execution := _begin(user, run, tools):
         execution.start()
-    return execution is not None
 
 
 def _begin(

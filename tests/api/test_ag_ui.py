@@ -210,6 +210,8 @@ def test_it_is_for_who_is_signed_in(stranger: Person):
         ({"messages": ["hello"]}, "#/messages/0"),
         ({"messages": [{"role": "user", "content": "hello"}]}, "#/messages/0/id"),
         ({"messages": [{"id": "1", "content": "hello"}]}, "#/messages/0/role"),
+        ({"messages": [user("hello", "x" * 256)]}, "#/messages/0/id"),
+        ({"messages": [user("hello", "")]}, "#/messages/0/id"),
         ({"messages": [user("x" * 8001)]}, "#/messages"),
         ({"messages": [user("x" * 4000), user("x" * 4000)]}, "#/messages"),
         ({"tools": {}}, "#/tools"),
@@ -473,14 +475,14 @@ def test_the_snapshot_has_the_whole_chat(model: CompletionsServer, alice: Person
 
 
 def test_the_snapshot_has_as_much_of_a_long_chat_as_fits(alice: Person, app):
-    for number in range(25):
+    for number in range(30):
         events = heard(post(alice, user(f"{number}", f"u{number}"), run=f"r{number}"))
     chat = UUID(events[0]["metadata"]["session_id"])
 
     messages = snapshot(heard(post(alice, run="r0")))
 
     asked = [message["content"] for message in messages if message["role"] == "user"]
-    assert asked == [f"{number}" for number in range(25)]
+    assert asked == [f"{number}" for number in range(30)]
     with app.app_context():
         whole = chats.journals(chat, 1_000_000)
         for size, fit in ((1, 1), (2 * sum(len(str(event)) + 2 for event in whole[-1][1]), 2)):
@@ -656,7 +658,9 @@ def test_an_answer_counts_once(model: CompletionsServer, alice: Person):
     late = [result("blue", its_id="t2"), user("And now?", "u2")]
     heard(post(alice, user("A colour?"), *late, run="r3"))
 
-    assert model.requests[2].body["messages"][3]["content"] == "red"
+    sent = model.requests[2].body["messages"]
+    assert [m["role"] for m in sent[1:]] == ["user", "assistant", "tool", "assistant", "user"]
+    assert sent[3]["content"] == "red"
     assert post(alice, user("A colour?"), result("blue"), run="r4").status_code == 422
 
 
