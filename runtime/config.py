@@ -233,7 +233,8 @@ SETTINGS = (
         "AGENT_HISTORY_CHARS",
         _whole(1000, 10_000_000),
         60_000,
-        "Characters of the conversation that are sent to the model, the newest turns first.",
+        "Characters that are sent to the model at once, instructions included: the conversation's"
+        " end.",
     ),
     Setting(
         "REDIRECT_ALLOWLIST",

@@ -30,7 +30,7 @@ from runtime.agent.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from runtime.agent.messages import Message, ToolCall, ToolResult, Usage
+from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history
 from runtime.agent.providers import (
     Provider,
     ProviderError,
@@ -54,7 +54,8 @@ MAX_ID_CHARS = 40
 class Bounds:
     """How far a run may go; it ends in RUN_ERROR where it would go further.
 
-    `max_output_chars` counts all text and tool arguments the model writes in the run.
+    `max_output_chars` counts all text and tool arguments the model writes in the run. Of more than
+    `max_history_chars` the model is sent the end: see `cut_history`.
     A tool that takes longer than `tool_seconds` gives an error as its result.
     """
 
@@ -62,6 +63,7 @@ class Bounds:
     max_seconds: float = 300
     silence_seconds: float = 60
     max_output_chars: int = 100_000
+    max_history_chars: int = 60_000
     tool_seconds: float = 30
 
 
@@ -158,7 +160,7 @@ class _Run:
     def _ask(self) -> Iterator[Event]:
         self.seconds_left()
         stream = self.provider.stream(
-            self.messages,
+            cut_history(self.messages, self.bounds.max_history_chars),
             list(self.tools.values()),
             deadline=self.deadline,
             silence_seconds=self.bounds.silence_seconds,

@@ -76,23 +76,54 @@ def _add(one: int | None, other: int | None) -> int | None:
 
 
 def cut_history(messages: Sequence[Message], max_chars: int) -> list[Message]:
-    """The newest whole turns that fit in `max_chars`, the last one always.
+    """The end of a conversation, as far as it fits in `max_chars`; no result without its call.
 
-    A turn begins at a user message, so a tool result never stands without its call. System
-    messages at the beginning are no turn: they stay, and count.
+    System messages at the beginning stay, and count. So do, whatever their size, the last thing
+    the user said and the last step behind it; then the newest of what was before. It is cut between
+    two turns, or in the middle of one: that keeps what the user said, and its newest steps.
     """
     system, turns = _turns(messages)
-    left = max_chars - sum(message.chars for message in system)
+    left = max_chars - _chars(system)
     kept: list[list[Message]] = []
     for turn in reversed(turns):
-        left -= sum(message.chars for message in turn)
-        if kept and left < 0:
-            break
-        kept.append(turn)
+        kept.append(_cut_turn(turn, left, is_last=turn is turns[-1]))
+        # Behind the first one that is cut nothing fits any more.
+        left -= _chars(turn)
     return [*system, *(message for turn in reversed(kept) for message in turn)]
 
 
+def _cut_turn(turn: list[Message], max_chars: int, is_last: bool) -> list[Message]:
+    """What the user said and the newest steps behind it that fit, or nothing if none does."""
+    begins = 1 if turn[0].role == "user" else 0
+    said, steps = turn[:begins], _steps(turn[begins:])
+    left = max_chars - _chars(said)
+    kept: list[list[Message]] = []
+    for step in reversed(steps):
+        left -= _chars(step)
+        if left < 0 and (kept or not is_last):
+            break
+        kept.append(step)
+    is_worth_it = is_last or kept or (left >= 0 and not steps)
+    return [*said, *(message for step in reversed(kept) for message in step)] if is_worth_it else []
+
+
+def _steps(messages: Sequence[Message]) -> list[list[Message]]:
+    """Each message with the results that follow it."""
+    steps: list[list[Message]] = []
+    for message in messages:
+        if message.role == "tool" and steps:
+            steps[-1].append(message)
+        else:
+            steps.append([message])
+    return steps
+
+
+def _chars(messages: Iterable[Message]) -> int:
+    return sum(message.chars for message in messages)
+
+
 def _turns(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
+    """The system messages at the beginning, and the rest in turns: each begins with a user's."""
     system: list[Message] = []
     turns: list[list[Message]] = []
     for message in messages:

@@ -57,12 +57,12 @@ class Agent:
         self.provider = _provider(config)
         self.tools = [_released(tool) for tool in _tools(config)]
         self.instructions = config["AGENT_INSTRUCTIONS"]
-        self.history_chars = config["AGENT_HISTORY_CHARS"]
         self.bounds = Bounds(
             max_steps=config["AGENT_MAX_STEPS"],
             max_seconds=config["AGENT_MAX_SECONDS"],
             silence_seconds=config["AGENT_SILENCE_SECONDS"],
             max_output_chars=config["AGENT_MAX_OUTPUT_CHARS"],
+            max_history_chars=config["AGENT_HISTORY_CHARS"],
             tool_seconds=config["AGENT_TOOL_SECONDS"],
         )
         self.journal = Journal()
@@ -118,8 +118,8 @@ def _begin(
     with shared.places.kept(user.id) as keep:
         if not _claim(user, run):
             return None
-        answers = run.answers
-        said = chats.history(run.chat_id, shared.history_chars, answers) if has_history else []
+        most = shared.bounds.max_history_chars
+        said = chats.history(run.chat_id, most, run.answers) if has_history else []
         execution = _Execution(run, said, user, tools)
         keep()
     return execution

@@ -442,3 +442,17 @@ def test_a_run_lets_go_of_a_provider_that_failed_it() -> None:
     provider = Steps([TextDelta("x" * 9), END])
     events_of(provider, max_output_chars=5)
     assert provider.closed
+
+
+def test_a_run_that_outgrows_the_history_sends_its_newest_steps() -> None:
+    calls = [
+        [ToolCallDelta(0, f"c{n}", "echo", '{"word": "%s"}' % (f"{n}" * 100)), END]
+        for n in range(4)
+    ]
+    provider = Steps(*calls, HI)
+
+    assert events_of(provider, max_history_chars=500)[-1].output == "Hi"
+
+    sent = [[m.content[:1] for m in messages if m.role == "tool"] for messages in provider.asked]
+    assert sent == [[], ["0"], ["0", "1"], ["1", "2"], ["2", "3"]]
+    assert all(messages[0] == ASK[0] for messages in provider.asked)

@@ -1,5 +1,7 @@
 """The history: cut where it is too long, and folded back out of a run's events."""
 
+from itertools import pairwise
+
 from runtime.agent.events import (
     ErrorCode,
     Event,
@@ -43,19 +45,61 @@ def test_the_oldest_whole_turns_go_first() -> None:
     assert cut_history([*FIRST, *SECOND, *THIRD], 69) == [*SECOND, *THIRD]
 
 
-def test_a_result_never_stands_without_its_call() -> None:
-    for max_chars in range(80):
-        kept = cut_history([*FIRST, *SECOND, *THIRD], max_chars)
-        assert kept[0].role == "user"
-
-
-def test_the_last_turn_is_always_kept() -> None:
-    assert cut_history([*FIRST, *SECOND], 1) == SECOND
-    assert cut_history([], 1) == []
+def test_it_is_cut_in_the_middle_of_a_turn_too() -> None:
+    said, *_, answered = SECOND
+    assert cut_history([*FIRST, *SECOND, *THIRD], 50) == [*SECOND, *THIRD]
+    assert cut_history([*FIRST, *SECOND, *THIRD], 49) == [said, answered, *THIRD]
+    assert cut_history([*FIRST, *SECOND, *THIRD], 30) == [said, answered, *THIRD]
+    assert cut_history([*FIRST, *SECOND, *THIRD], 29) == THIRD
 
 
 def test_an_old_turn_never_comes_back_behind_a_gap() -> None:
-    assert cut_history([*THIRD, *SECOND, *FIRST], 40) == FIRST
+    assert cut_history([*THIRD, *SECOND, *FIRST], 59) == [SECOND[0], SECOND[3], *FIRST]
+    assert cut_history([*THIRD, *SECOND, *FIRST], 39) == FIRST
+
+
+def test_of_the_last_turn_the_question_and_the_newest_step_always_stay() -> None:
+    said, called, result, answered = SECOND
+    assert cut_history(SECOND, 0) == [said, answered]
+    assert cut_history(SECOND[:3], 0) == [said, called, result]
+    assert cut_history([*FIRST, *THIRD], 0) == THIRD
+    assert cut_history([], 0) == []
+
+
+def step(number: int) -> list[Message]:
+    """Two calls and what they gave, in 30 characters."""
+    calls = (ToolCall(f"c{number}", "name", "{}"), ToolCall(f"d{number}", "n", "{}"))
+    results = [Message("tool", "r" * 10, tool_call_id=call.id) for call in calls]
+    return [Message("assistant", "x", calls), *results]
+
+
+STEPS = [*step(0), *step(1), *step(2)]
+
+
+def test_a_run_that_outgrows_it_forgets_its_oldest_steps() -> None:
+    turn = [SYSTEM, *THIRD, *STEPS]
+    assert cut_history(turn, 110) == turn
+    assert cut_history(turn, 109) == [SYSTEM, *THIRD, *step(1), *step(2)]
+    assert cut_history(turn, 79) == [SYSTEM, *THIRD, *step(2)]
+    assert cut_history(turn, 0) == [SYSTEM, *THIRD, *step(2)]
+
+
+def test_whatever_the_size_the_end_is_kept_and_no_result_without_its_call() -> None:
+    talk = [SYSTEM, *FIRST, *SECOND, *THIRD, *STEPS]
+    least = [SYSTEM, *THIRD, *STEPS[6:]]
+    before = 0
+    for max_chars in range(sum(message.chars for message in talk) + 1):
+        kept = cut_history(talk, max_chars)
+
+        assert len(kept) >= before
+        before = len(kept)
+        assert kept == least or sum(message.chars for message in kept) <= max_chars
+        assert [message for message in kept if message in least] == least
+        assert kept[1].role == "user"
+        for message, following in pairwise(kept):
+            if following.role == "tool":
+                assert talk[talk.index(following) - 1] == message
+    assert kept == talk
 
 
 def test_the_system_message_stays_and_counts() -> None:

@@ -4,13 +4,15 @@ import json
 import threading
 import time
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from runtime import clock
+from runtime.db import db
 from runtime.models import Chat, Run, RunEvent
 from runtime.services import journal, runs
+from runtime.services.chats import history
 from tests.agent.completions_server import (
     DONE,
     HANG,
@@ -227,6 +229,52 @@ def test_the_history_that_is_sent_is_bounded(model: CompletionsServer, settings,
     alice.chat("third", chat)
 
     assert [content[:6] for _, content in said(model.requests[-1])] == ["second", "Hello", "third"]
+
+
+def test_instructions_and_the_newest_message_are_sent_whatever_their_size(
+    model: CompletionsServer, settings, request
+):
+    settings |= {"AGENT_HISTORY_CHARS": "1000", "AGENT_INSTRUCTIONS": "Be brief. " * 90}
+    alice = request.getfixturevalue("alice")
+    chat = alice.chat("before").json["session_id"]
+    alice.chat("x" * 8000, chat)
+
+    messages = model.requests[-1].body["messages"]
+    assert [len(message["content"]) for message in messages] == [899, 8000]
+    alice.chat("short", chat)
+    contents = [message["content"] for message in model.requests[-1].body["messages"][1:]]
+    assert contents == ["short"]
+
+
+def test_of_a_chat_of_many_runs_the_newest_are_sent(app, alice: Person):
+    chat = alice.chat("What is 0+0?").json["session_id"]
+    make_runs(app, chat, 200)
+
+    def read(max_chars: int) -> list[str]:
+        with app.app_context():
+            said = history(UUID(chat), max_chars, {})
+        return [message.content for message in said if message.role == "user"]
+
+    assert read(10_000_000) == [f"question {number}" for number in range(100, 200)]
+    for max_chars in (1000, 3000, 5000):
+        assert read(max_chars) == read(10_000_000)[-(max_chars // 40) :]
+
+
+def make_runs(app, chat: str, count: int) -> None:
+    """Runs that have ended, each of 40 characters, one after the other."""
+    now = clock.now()
+    with app.app_context(), db.atomic():
+        for number in range(count):
+            at = now + timedelta(seconds=number)
+            message = f"question {number}"
+            run = Run.create(
+                chat=chat, message=message, created_at=at, lease_until=at, finished_at=at
+            )
+            delta = {"type": "TEXT_MESSAGE_CONTENT", "message_id": "m", "delta": "x"}
+            delta["delta"] *= 40 - len(message)
+            events = [{"type": "RUN_STARTED"}, delta, {"type": "RUN_FINISHED", "output": "y" * 99}]
+            for number, event in enumerate(events, 1):
+                RunEvent.create(run=run, number=number, data=json.dumps(event))
 
 
 def test_a_second_run_in_a_chat_meanwhile_is_refused(model: CompletionsServer, alice: Person):
