@@ -1,5 +1,7 @@
 """A real server on localhost that speaks chat completions, one scripted Reply a request.
 
+A script may have a function too, which makes the Reply of the Request.
+
     with CompletionsServer(answer("Hel", "lo")) as server:
         provider = OpenAIProvider(server.url, "key", "model")
 
@@ -11,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -118,10 +121,13 @@ class Request:
     connection: int
 
 
+Script = Reply | Callable[[Request], Reply]
+
+
 class CompletionsServer:
     """The server; `url` is the base URL for a provider. Stops with its `with` block."""
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: Script) -> None:
         self.requests: list[Request] = []
         self.left_at: float | None = None
         self.left = threading.Event()
@@ -136,7 +142,7 @@ class CompletionsServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
-    def script(self, *replies: Reply) -> None:
+    def script(self, *replies: Script) -> None:
         """Answer the next requests with these."""
         with self._lock:
             self._replies = list(replies)
@@ -144,7 +150,8 @@ class CompletionsServer:
     def next_reply(self, request: Request) -> Reply:
         with self._lock:
             self.requests.append(request)
-            return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+            reply = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+        return reply(request) if callable(reply) else reply
 
     def client_left(self) -> None:
         """Note that a client went away while its answer was hanging or dripping."""

@@ -65,11 +65,13 @@ class Provider(Protocol):
         deadline: float,
         silence_seconds: float,
         stop: Stop,
+        max_output_tokens: int | None = None,
     ) -> Iterator[Chunk]:
         """One step of the model: what it says, ended by exactly one StepFinished.
 
         A generator: closing it lets go of everything at once. `deadline` is an instant of
-        `time.monotonic`. Raises ProviderError when the step cannot be completed, Stopped as soon
-        as it is told to stop.
+        `time.monotonic`. A model that would say more than `max_output_tokens` stops there, and its
+        finish_reason is `length`. Raises ProviderError when the step cannot be completed, Stopped
+        as soon as it is told to stop.
         """
         ...

@@ -4,7 +4,8 @@ Every dialect is dealt with here; nothing in this module touches the network.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -25,7 +26,23 @@ T = TypeVar("T")
 _decode = json.JSONDecoder().raw_decode
 
 
-def request_body(model: str, messages: Sequence[Message], tools: Sequence[Tool]) -> dict[str, Any]:
+# What a server may not know; without it the answer is the same, or longer.
+OPTIONS = ("stream_options", "max_tokens", "max_completion_tokens")
+# How one says that it does not know an option, rather than what is wrong with the value.
+UNKNOWN = re.compile(
+    r"unsupported|unrecogni[sz]ed|unknown|unexpected|extra_forbidden|not (supported|permitted)",
+    re.IGNORECASE,
+)
+# More tokens in one step than any model has room for are no count.
+MAX_TOKENS = 100_000_000
+
+
+def request_body(
+    model: str,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    max_output_tokens: int | None = None,
+) -> dict[str, Any]:
     """The body of a request that asks for a stream."""
     body = {
         "model": model,
@@ -35,7 +52,23 @@ def request_body(model: str, messages: Sequence[Message], tools: Sequence[Tool])
     }
     if tools:
         body["tools"] = [{"type": "function", "function": _function(tool)} for tool in tools]
+    if max_output_tokens is not None:
+        body["max_tokens"] = max_output_tokens
     return body
+
+
+def in_dialect(body: dict[str, Any], refused: Collection[str]) -> dict[str, Any]:
+    """The body without the options that a server refuses; the newer name of one for its older."""
+    known = {name: value for name, value in body.items() if name not in refused}
+    if "max_tokens" in body and "max_tokens" in refused:
+        known["max_completion_tokens"] = body["max_tokens"]
+    return {name: value for name, value in known.items() if name not in refused}
+
+
+def refused_option(body: dict[str, Any], text: str) -> str | None:
+    """Which option of the body a refusal is about, if it is about one."""
+    named = [name for name in OPTIONS if name in body and name in text]
+    return next((n for n in named if n == "stream_options" or UNKNOWN.search(text)), None)
 
 
 def _function(tool: Tool) -> dict[str, Any]:
@@ -179,7 +212,11 @@ class StepReader:
 
 def _usage(usage: dict[str, Any]) -> Usage:
     counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    return Usage(*(count if type(count) is int else None for count in counts))
+    return Usage(*(count if _is_count(count) else None for count in counts))
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_TOKENS
 
 
 def _text(content: Any) -> str:

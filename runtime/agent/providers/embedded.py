@@ -85,6 +85,7 @@ class EmbeddedProvider:
         deadline: float,
         silence_seconds: float,
         stop: Stop,
+        max_output_tokens: int | None = None,
     ) -> Iterator[Chunk]:
         """One step; see `Provider.stream`. Its usage counts words, which is no token anywhere."""
         turn = _last_turn(messages)
@@ -101,6 +102,12 @@ class EmbeddedProvider:
             talk = [message for message in messages if _is_talk(message)]
             text = words["help"].format(messages=len(talk))
         text = f"{words['label']} {text}"
+        allowed = text.split()[:max_output_tokens]
+        if len(allowed) < len(text.split()):
+            text = " ".join(allowed)
+            yield TextDelta(text)
+            yield StepFinished("length", _usage(messages, text))
+            return
         yield from (TextDelta(piece) for piece in _pieces(text))
         yield from _calls(wishes, messages)
         yield StepFinished("tool_calls" if wishes else "stop", _usage(messages, text))

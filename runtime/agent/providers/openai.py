@@ -23,8 +23,10 @@ from runtime.agent.providers import Chunk, ProviderError, TextDelta, ToolCallDel
 from runtime.agent.providers.completions import (
     StepReader,
     error_message,
+    in_dialect,
     parse,
     protocol_error,
+    refused_option,
     request_body,
 )
 from runtime.agent.providers.patience import Patience, patient_pool
@@ -83,7 +85,7 @@ class OpenAIProvider:
         self._connect_seconds = connect_seconds
         self._backoff_seconds = backoff_seconds
         self._pool = patient_pool(max_connections)
-        self._takes_stream_options = True
+        self._refused: set[str] = set()
 
     def stream(
         self,
@@ -93,12 +95,13 @@ class OpenAIProvider:
         deadline: float,
         silence_seconds: float,
         stop: Stop,
+        max_output_tokens: int | None = None,
     ) -> Iterator[Chunk]:
         """One step of the model; see `Provider.stream`.
 
         What arrives together is given together: the deltas of one read are joined.
         """
-        body = request_body(self.model, messages, tools)
+        body = request_body(self.model, messages, tools, max_output_tokens)
         for attempt in range(self._attempts):
             patience = Patience(silence_seconds, deadline)
             try:
@@ -142,15 +145,15 @@ class OpenAIProvider:
 
     def _open(self, body: dict[str, Any], patience: Patience) -> urllib3.BaseHTTPResponse:
         """The answer to a request that was accepted. Raises ProviderError or HTTPError."""
-        if not self._takes_stream_options:
-            body = {name: value for name, value in body.items() if name != "stream_options"}
-        response = self._post(body, patience)
+        sent = in_dialect(body, self._refused)
+        response = self._post(sent, patience)
         if response.status == 200:
             return response
         with closing(response):
             text = _read(response, MAX_ERROR_BYTES)
-        if response.status in (400, 422) and "stream_options" in body and "stream_options" in text:
-            self._takes_stream_options = False
+        option = refused_option(sent, text) if response.status in (400, 422) else None
+        if option:
+            self._refused.add(option)
             return self._open(body, patience)
         raise _refusal(response, text)
 

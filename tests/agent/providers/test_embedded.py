@@ -6,8 +6,8 @@ import pytest
 
 from runtime.agent.events import Event, RunFinished, TextMessageContent, ToolCallStart
 from runtime.agent.loop import run
-from runtime.agent.messages import Message, from_events
-from runtime.agent.providers import TextDelta
+from runtime.agent.messages import Message, Usage, from_events
+from runtime.agent.providers import Chunk, StepFinished, TextDelta
 from runtime.agent.providers.embedded import EmbeddedProvider
 from runtime.agent.stop import Stop
 from runtime.agent.tools import load_tools
@@ -98,6 +98,20 @@ def test_usage_is_counted_in_words() -> None:
     assert isinstance(finished, RunFinished)
     assert finished.usage.input_tokens == 3
     assert finished.usage.output_tokens == len(finished.output.split())
+
+
+def test_it_says_no_more_words_than_it_may() -> None:
+    def ask_for(words: int | None) -> list[Chunk]:
+        how = {"deadline": 0, "silence_seconds": 0, "stop": Stop(), "max_output_tokens": words}
+        return list(EmbeddedProvider().stream([Message("user", "1+1?")], load_tools(), **how))
+
+    whole = ask_for(None)
+    said = "".join(chunk.text for chunk in whole if isinstance(chunk, TextDelta))
+    words = len(said.split())
+
+    assert ask_for(words) == whole
+    cut = TextDelta(said.rpartition(" ")[0])
+    assert ask_for(words - 1) == [cut, StepFinished("length", Usage(1, words - 1))]
 
 
 @pytest.mark.parametrize("content", ["[1]", "null", '"x"', "{}", "gone", json.dumps({"zone": 1})])

@@ -63,7 +63,7 @@ def open_stream(
     deadline = time.monotonic() + seconds
     tools, stop = kwargs.pop("tools", []), kwargs.pop("stop", None) or Stop()
     return provider.stream(
-        messages, tools, deadline=deadline, silence_seconds=silence_seconds, stop=stop
+        messages, tools, deadline=deadline, silence_seconds=silence_seconds, stop=stop, **kwargs
     )
 
 
@@ -411,6 +411,72 @@ def test_a_server_without_stream_options_is_asked_without(server: CompletionsSer
     assert joined(list(open_stream(provider))) == "Hi"
     sent = ["stream_options" in request.body for request in server.requests]
     assert sent == [True, False, False]
+
+
+def asked(server: CompletionsServer) -> list[dict[str, int]]:
+    """What bounds the output in each request, by the name it has."""
+    return [
+        {n: v for n, v in each.body.items() if n.startswith("max_")} for each in server.requests
+    ]
+
+
+def test_output_is_bounded_only_when_somebody_asks_for_it(server: CompletionsServer) -> None:
+    provider = provider_for(server)
+    list(open_stream(provider))
+    list(open_stream(provider, max_output_tokens=9))
+    assert asked(server) == [{}, {"max_tokens": 9}]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "Unsupported parameter: 'max_tokens' is not supported with this model."
+        " Use 'max_completion_tokens' instead.",
+        [{"type": "extra_forbidden", "loc": ["body", "max_tokens"]}],
+        "Unrecognized request argument supplied: max_tokens",
+    ],
+)
+def test_a_server_that_wants_the_newer_bound_gets_it(server: CompletionsServer, refusal) -> None:
+    server.script(plain({"error": {"message": refusal}}, 400), answer("Hi"))
+    provider = provider_for(server)
+    list(open_stream(provider, max_output_tokens=9))
+    list(open_stream(provider, max_output_tokens=8))
+    assert asked(server) == [
+        {"max_tokens": 9},
+        {"max_completion_tokens": 9},
+        {"max_completion_tokens": 8},
+    ]
+
+
+def test_a_server_that_knows_no_bound_is_asked_without(server: CompletionsServer) -> None:
+    server.script(
+        plain({"detail": "unknown field: stream_options"}, 422),
+        plain({"detail": "unknown field: max_tokens"}, 422),
+        plain({"detail": "unknown field: max_completion_tokens"}, 422),
+        answer("Hi"),
+    )
+    assert joined(list(open_stream(provider_for(server), max_output_tokens=9))) == "Hi"
+    assert asked(server) == [
+        {"max_tokens": 9},
+        {"max_tokens": 9},
+        {"max_completion_tokens": 9},
+        {},
+    ]
+
+
+def test_a_bound_that_a_server_finds_too_high_is_not_taken_away(server: CompletionsServer) -> None:
+    refusal = "max_tokens is too large: 99999. This model supports at most 4096 tokens."
+    server.script(plain({"error": {"message": refusal}}, 400))
+    with pytest.raises(ProviderError) as caught:
+        list(open_stream(provider_for(server), max_output_tokens=99999))
+    assert caught.value.code == ErrorCode.PROVIDER_REJECTED
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("count", [-1, 10**9, 10**30, True, 1.5, "7", None])
+def test_a_count_of_tokens_that_cannot_be_is_none(server: CompletionsServer, count: Any) -> None:
+    server.script(stream(text("Hi"), finish(), usage(count, 3), DONE))
+    assert ask(server)[-1] == StepFinished("stop", Usage(None, 3))
 
 
 def test_a_redirect_never_leads_the_key_elsewhere(server: CompletionsServer) -> None:
