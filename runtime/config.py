@@ -230,6 +230,19 @@ SETTINGS = (
         "Characters that a run may write, arguments of tools included.",
     ),
     Setting(
+        "AGENT_MAX_OUTPUT_TOKENS",
+        _whole(1, 10_000_000),
+        None,
+        "Tokens that the model may write in one step. Unset: 4096 with a budget, else as many as it"
+        " likes.",
+    ),
+    Setting(
+        "AGENT_DAILY_TOKENS",
+        _whole(1, 10**12),
+        None,
+        "The budget: tokens, input and output together, that each user may use in a UTC day.",
+    ),
+    Setting(
         "AGENT_HISTORY_CHARS",
         _whole(1000, 10_000_000),
         60_000,

@@ -155,6 +155,12 @@ class TooManyRequests(Failure):
         self.retry_after = retry_after
 
 
+class OutOfTokens(TooManyRequests):
+    """The user's tokens of the day are used up."""
+
+    code = "run_out_of_tokens"
+
+
 class Overloaded(TooManyRequests):
     """More hashes are asked for than the cores can do soon."""
 

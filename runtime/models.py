@@ -12,9 +12,11 @@ from uuid import UUID
 from peewee import (
     JOIN,
     SQL,
+    BigIntegerField,
     BooleanField,
     CharField,
     CompositeKey,
+    DateField,
     DoubleField,
     ForeignKeyField,
     Function,
@@ -487,4 +489,25 @@ class RunEvent(Model):
         primary_key = CompositeKey("run", "number")
 
 
-MODELS = (User, Session, SecurityEvent, SignUp, Allowance, Chat, Run, RunEvent)
+class Spending(Model):
+    """The tokens that a user's runs have spent of a day's budget, or may be about to.
+
+    `day` is UTC's, by the database's clock; what was spent on an earlier one counts no more.
+    """
+
+    id = None
+    created_at = None
+    user = ForeignKeyField(User, primary_key=True, backref="spendings", on_delete="CASCADE")
+    day = DateField()
+    tokens = BigIntegerField()
+
+    class Meta:
+        table_name = "spendings"
+
+    @classmethod
+    def today(cls) -> Function:
+        """The day it is, as both databases write it."""
+        return fn.DATE(from_now())
+
+
+MODELS = (User, Session, SecurityEvent, SignUp, Allowance, Chat, Run, RunEvent, Spending)

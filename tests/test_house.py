@@ -30,7 +30,7 @@ TIERS = [
     ["agent"],
     ["services.events"],
     ["services.users", "services.sessions", "services.health"],
-    ["services.journal", "services.purge"],
+    ["services.journal", "services.budgets", "services.purge"],
     ["services.chats"],
     ["services.verifications", "services.runs"],
     ["api.schemas", "api.http", "api.guards", "api.streams", "api.translation"],

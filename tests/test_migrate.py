@@ -12,7 +12,17 @@ from playhouse.schema_diff import diff_models
 from runtime import clock, migrate
 from runtime.db import connect, db
 from runtime.migrate import DIRECTORY
-from runtime.models import MODELS, Chat, Run, RunEvent, SecurityEvent, Session, SignUp, User
+from runtime.models import (
+    MODELS,
+    Chat,
+    Run,
+    RunEvent,
+    SecurityEvent,
+    Session,
+    SignUp,
+    Spending,
+    User,
+)
 from tests.conftest import url_of
 
 
@@ -57,6 +67,7 @@ def fill() -> None:
     )
     run = Run.create(chat=Chat.create(user=user), message="hello", lease_until=clock.now())
     RunEvent.create(run=run, number=1, data="{}")
+    Spending.create(user=user, day=clock.now().date(), tokens=1)
 
 
 def test_the_migrations_lead_to_the_models(database: peewee.Database):
@@ -96,7 +107,7 @@ def test_deleting_a_user_deletes_all_that_is_theirs(database: peewee.Database):
 
     User.delete().execute()
 
-    for model in (Session, SecurityEvent, Chat, Run, RunEvent):
+    for model in (Session, SecurityEvent, Chat, Run, RunEvent, Spending):
         assert model.select().count() == 0, model
 
 

@@ -14,6 +14,7 @@ from ..errors import (
     InvalidParameters,
     NotAuthenticated,
     NothingNew,
+    OutOfTokens,
     TooManyRequests,
 )
 from ..models import Run, User
@@ -46,6 +47,7 @@ blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 
     InvalidParameters,
     NothingNew,
     TooManyRequests,
+    OutOfTokens,
 )
 def run_agent(body: dict) -> EventStream:
     """按 AG-UI 1.0 运行 Agent 对话(需要认证)。

@@ -7,18 +7,21 @@ from ..errors import (
     InvalidAccessToken,
     InvalidParameters,
     NotAuthenticated,
+    OutOfTokens,
     RunNotFound,
     TooManyRequests,
 )
 from ..models import Chat, Run
 from ..pages import Page
-from ..services import chats, runs
+from ..services import budgets, chats, runs
+from ..services.budgets import Today
 from ..services.journal import Entry
 from ..services.runs import Answer
 from . import http, streams
 from .blueprint import Blueprint
 from .guards import current_user
 from .schemas import (
+    BudgetSchema,
     ChangeChatSchema,
     ChatPathSchema,
     ChatSchema,
@@ -49,6 +52,7 @@ blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 A
     InvalidParameters,
     IdempotencyKeyReused,
     TooManyRequests,
+    OutOfTokens,
 )
 def create_run(body: dict, headers: dict) -> Answer | EventStream:
     """运行 Agent 对话(需要认证)。
@@ -79,6 +83,19 @@ def list_chats(query: dict) -> Page:
     最近活动的在前。`next_cursor` 作为下一页的 `cursor`；最后一页为 null。
     """
     return chats.page_of(current_user(), query["limit"], query["cursor"])
+
+
+@blp.route("/agent-chats/budget", methods=["GET"])
+@blp.response(200, BudgetSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken)
+def get_budget() -> Today:
+    """查询今天还能用多少 token(需要认证)。
+
+    输入与输出合计，每天 UTC 零点重新开始；没有设置上限时为 null。正在进行的运行先按可能用到的最多
+    数量扣除，模型报告用量之后退还多余的部分；中断的调用不退还。用完之后，新的消息为 429，进行中的
+    运行以 RUN_ERROR 结束。
+    """
+    return budgets.today(current_user())
 
 
 @blp.route("/agent-chats/<session_id>", methods=["GET"])

@@ -33,6 +33,7 @@ STATUS: dict[type[Failure], int] = {
     errors.RunNotFound: 404,
     errors.ChatBusy: 409,
     errors.TooManyRequests: 429,
+    errors.OutOfTokens: 429,
     errors.Overloaded: 429,
     errors.Unavailable: 503,
 }

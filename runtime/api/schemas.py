@@ -580,6 +580,16 @@ class RunStateSchema(AnswerSchema):
     finished_at = Instant(required=True, allow_none=True)
 
 
+class BudgetSchema(AnswerSchema):
+    limit = ma.fields.Integer(
+        required=True, allow_none=True, metadata={"minimum": 1, "examples": [200_000]}
+    )
+    left = ma.fields.Integer(
+        required=True, allow_none=True, metadata={"minimum": 0, "examples": [151_200]}
+    )
+    resets_at = Instant(required=True)
+
+
 _EVENT_TYPES = [event.type for event in events.Event.__subclasses__()]
 _RUN_ID = "9b2f6f5e-2f0b-4d0c-8f57-6a4f1f6f1f0a"
 

@@ -27,6 +27,7 @@ from ..errors import ChatBusy, ChatNotFound, IdempotencyKeyReused, RunNotFound, 
 from ..models import Chat, Run, User
 from ..ratelimit import RUNS_PER_USER, limiter
 from . import chats
+from .budgets import Budget, Metered
 from .journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -65,6 +66,7 @@ class Agent:
             max_history_chars=config["AGENT_HISTORY_CHARS"],
             tool_seconds=config["AGENT_TOOL_SECONDS"],
         )
+        self.budget = Budget(config["AGENT_DAILY_TOKENS"], config["AGENT_MAX_OUTPUT_TOKENS"])
         self.journal = Journal()
         self.places = Places("runs-at-once", RUNS_AT_ONCE, RUNS_AT_ONCE_PER_USER)
         # Those that wait for an answer hold a thread each, and others must be served.
@@ -76,8 +78,8 @@ def start(user: User, message: str, session_id: UUID | None, key: str | None = N
     """Let the agent run on a message; the run goes to its end whether or not anybody follows it.
 
     With a `key` that this user has used before it is that run again, whatever has become of it.
-    Raises ChatNotFound, ChatBusy, TooManyRequests, IdempotencyKeyReused when the key was used for
-    something else.
+    Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, IdempotencyKeyReused when the key
+    was used for something else.
     """
     run, execution = _prepare(user, message, session_id, key)
     if execution:
@@ -103,7 +105,7 @@ def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> None:
     """Let the agent run on what was said, unless that run has been started meanwhile.
 
     `tools` are the client's to answer; where one has the name of our own, ours is the tool.
-    Raises ChatNotFound, ChatBusy, TooManyRequests.
+    Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens.
     """
     if execution := _begin(user, run, tools):
         execution.start()
@@ -115,6 +117,8 @@ def _begin(
     """Claim the chat for a run; None when that run has been started meanwhile."""
     limiter.hit(RUNS_PER_USER, str(user.id))
     shared: Agent = current_app.extensions["agent"]
+    asked = [Message("system", shared.instructions), Message("user", run.message)]
+    shared.budget.demand(user, asked, [*tools, *shared.tools])
     with shared.places.kept(user.id) as keep:
         if not _claim(user, run):
             return None
@@ -314,7 +318,7 @@ class _Execution:
         # Of two with one name the last counts.
         self._events = agent.run(
             [Message("system", self._agent.instructions), *said, *words],
-            self._agent.provider,
+            Metered(self._agent.provider, self._agent.budget, user.id),
             [*tools, *self._agent.tools],
             self._agent.bounds,
             run_id=str(run.id),
