@@ -213,7 +213,8 @@ class Stage:
         """What the server has, as it tells a client that has nothing."""
         body = {"threadId": thread, "runId": run, "messages": []}
         told = self.client.post("/agent-chats/ag-ui", body, self.token).body.decode()
-        snapshot = json.loads(told.split("\n\n")[2].removeprefix("data: "))
+        frames = [frame for frame in told.split("\n\n") if frame.startswith("data: ")]
+        snapshot = json.loads(frames[1].removeprefix("data: "))
         assert snapshot["type"] == "MESSAGES_SNAPSHOT"
         return snapshot["messages"]
 

@@ -252,6 +252,6 @@ def test_a_sign_up_begins_the_journal(app: Flask, quick, outbox):
 def test_a_worker_that_stops_records_what_it_has_refused(app: Flask, alice: Person, late):
     with app.app_context():
         events.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
-        server.worker_exit(None, SimpleNamespace(wsgi=app))
+        server.worker_exit(None, SimpleNamespace(application=app, interrupts_at=None))
 
         assert kinds().count("sign_in_refused") == 1
