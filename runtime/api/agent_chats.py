@@ -1,5 +1,7 @@
 """/agent-chats: conversations with the agent."""
 
+from uuid import UUID
+
 from ..errors import (
     ChatBusy,
     ChatNotFound,
@@ -23,7 +25,6 @@ from .guards import current_user
 from .schemas import (
     BudgetSchema,
     ChangeChatSchema,
-    ChatPathSchema,
     ChatSchema,
     ChatsSchema,
     CreateRunHeadersSchema,
@@ -31,7 +32,6 @@ from .schemas import (
     MessagesSchema,
     PageSchema,
     ResumeSchema,
-    RunPathSchema,
     RunSchema,
     RunStateSchema,
 )
@@ -98,92 +98,85 @@ def get_budget() -> Today:
     return budgets.today(current_user())
 
 
-@blp.route("/agent-chats/<session_id>", methods=["GET"])
-@blp.arguments(ChatPathSchema, location="path")
+@blp.route("/agent-chats/<uuid:session_id>", methods=["GET"])
 @blp.response(200, ChatSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
-def get_chat(path: dict, **_path: str) -> Chat:
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound)
+def get_chat(session_id: UUID) -> Chat:
     """查询一个对话(需要认证)。"""
-    return chats.get(current_user(), path["session_id"])
+    return chats.get(current_user(), session_id)
 
 
-@blp.route("/agent-chats/<session_id>", methods=["PATCH"])
-@blp.arguments(ChatPathSchema, location="path")
+@blp.route("/agent-chats/<uuid:session_id>", methods=["PATCH"])
 @blp.arguments(ChangeChatSchema)
 @blp.response(200, ChatSchema)
 @blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
-def change_chat(path: dict, body: dict, **_path: str) -> Chat:
+def change_chat(body: dict, session_id: UUID) -> Chat:
     """重命名一个对话(需要认证)。
 
     对话最初以第一条消息的第一行为标题；null 恢复它。
     """
-    return chats.rename(current_user(), path["session_id"], body["title"])
+    return chats.rename(current_user(), session_id, body["title"])
 
 
-@blp.route("/agent-chats/<session_id>", methods=["DELETE"])
-@blp.arguments(ChatPathSchema, location="path")
+@blp.route("/agent-chats/<uuid:session_id>", methods=["DELETE"])
 @blp.response(204)
-@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters, TooManyRequests)
-def delete_chat(path: dict, **_path: str) -> None:
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, TooManyRequests)
+def delete_chat(session_id: UUID) -> None:
     """删除一个对话(需要认证)。
 
     其中的一切都被抹去。正在进行的运行先被停止，无论在哪个进程，正在读取它的人会收到最后一个事件。
     """
-    runs.delete_chat(current_user(), path["session_id"])
+    runs.delete_chat(current_user(), session_id)
 
 
-@blp.route("/agent-chats/<session_id>/messages", methods=["GET"])
-@blp.arguments(ChatPathSchema, location="path")
+@blp.route("/agent-chats/<uuid:session_id>/messages", methods=["GET"])
 @blp.arguments(PageSchema, location="query")
 @blp.response(200, MessagesSchema)
 @blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
-def list_messages(path: dict, query: dict, **_path: str) -> Page:
+def list_messages(query: dict, session_id: UUID) -> Page:
     """读取一个对话的消息(需要认证)。
 
     第一页是最近的 `limit` 轮，`next_cursor` 指向更早的；每一页内按先后顺序，可以直接接在屏幕上已有
     的消息之前。一轮是用户的一条消息和随后的回答，不会被分到两页。没有完成的回答也在其中，`status`
     说明其运行的状态。
     """
-    return chats.messages(current_user(), path["session_id"], query["limit"], query["cursor"])
+    return chats.messages(current_user(), session_id, query["limit"], query["cursor"])
 
 
-@blp.route("/agent-chats/<session_id>/runs/<run_id>/events", methods=["GET"])
-@blp.arguments(RunPathSchema, location="path")
+@blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/events", methods=["GET"])
 @blp.arguments(ResumeSchema, location="headers")
 @blp.response(200, may_stream=True)
 @blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters)
-def get_run_events(path: dict, headers: dict, **_path: str) -> EventStream:
+def get_run_events(headers: dict, session_id: UUID, run_id: UUID) -> EventStream:
     """续读一次运行的事件(需要认证)。
 
     发送 `Last-Event-ID` 之后的所有事件，没有该请求头时从第一个开始；运行中的则继续到结束。
     同一条消息相邻的 delta 可能合并为一个事件，其编号是最后一个的编号。
     """
-    return _stream(runs.get(current_user(), *path.values()), after=int(headers["after"]))
+    return _stream(runs.get(current_user(), session_id, run_id), after=int(headers["after"]))
 
 
-@blp.route("/agent-chats/<session_id>/runs/<run_id>", methods=["GET"])
-@blp.arguments(RunPathSchema, location="path")
+@blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>", methods=["GET"])
 @blp.response(200, RunStateSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters)
-def get_run(path: dict, **_path: str) -> Run:
+@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound)
+def get_run(session_id: UUID, run_id: UUID) -> Run:
     """查询一次运行的状态与用量(需要认证)。
 
     `input_tokens` 与 `output_tokens` 是模型报告的用量；没有报告时为 null。
     """
-    return runs.get(current_user(), *path.values())
+    return runs.get(current_user(), session_id, run_id)
 
 
-@blp.route("/agent-chats/<session_id>/runs/<run_id>/cancel", methods=["POST"])
-@blp.arguments(RunPathSchema, location="path")
+@blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/cancel", methods=["POST"])
 @blp.response(200, RunStateSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters, TooManyRequests)
-def cancel_run(path: dict, **_path: str) -> Run:
+@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, TooManyRequests)
+def cancel_run(session_id: UUID, run_id: UUID) -> Run:
     """停止一次运行(需要认证)。
 
     与模型的连接关闭之后才返回，无论运行在哪个进程。已写出的文字保留在对话中，最后一个事件是
     RUN_ERROR，状态为 `stopped`。已经结束的运行保持原样。
     """
-    return runs.stop(current_user(), *path.values())
+    return runs.stop(current_user(), session_id, run_id)
 
 
 def _stream(run: Run, after: int) -> EventStream:

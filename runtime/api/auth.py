@@ -1,5 +1,7 @@
 """/auth: sign-up by mailed code, sessions, accounts by address."""
 
+from uuid import UUID
+
 from ..errors import (
     Forbidden,
     InvalidAccessToken,
@@ -31,7 +33,6 @@ from .schemas import (
     PageSchema,
     RefreshTokenSchema,
     ResendVerificationSchema,
-    SessionPathSchema,
     SessionSchema,
     SessionsSchema,
     VerificationSchema,
@@ -145,16 +146,15 @@ def list_sessions(query: dict) -> Page:
     return sessions.find_live(current_session(), **query)
 
 
-@blp.route("/sessions/<session_id>", methods=["DELETE"])
-@blp.arguments(SessionPathSchema, location="path")
+@blp.route("/sessions/<uuid:session_id>", methods=["DELETE"])
 @blp.response(204)
-@blp.fails(NotAuthenticated, InvalidAccessToken, SessionNotFound, InvalidParameters)
-def end_session(path: dict, session_id: str) -> None:
+@blp.fails(NotAuthenticated, InvalidAccessToken, SessionNotFound)
+def end_session(session_id: UUID) -> None:
     """结束自己的一个会话(需要认证)。
 
     它的 access token 从下一个请求起即被拒绝。
     """
-    sessions.end_one(current_user(), path["session_id"], **http.origin())
+    sessions.end_one(current_user(), session_id, **http.origin())
 
 
 @blp.route("/users", methods=["GET"])

@@ -3,6 +3,7 @@
 A route says with `fails` what is its own; what any route may answer besides is added here.
 """
 
+import re
 from collections.abc import Callable
 from functools import wraps
 
@@ -75,9 +76,7 @@ class Blueprint(flask_smorest.Blueprint):
 
     def add_url_rule(self, rule, endpoint=None, view_func=None, *args, **kwargs):
         """Register a route; its name is its operation's too."""
-        path = self.url_prefix + rule.replace("<username>", "ada")
-        for name in ("session_id", "run_id"):
-            path = path.replace(f"<{name}>", ID)
+        path = re.sub("<uuid:[a-z_]+>", ID, self.url_prefix + rule.replace("<username>", "ada"))
         responses = {
             status: _response(status, codes, path, _fault(view_func))
             for status, codes in _codes(view_func).items()

@@ -84,12 +84,18 @@ def _operations(spec: dict) -> list[tuple[str, str, dict]]:
     """Method, path and operation of each route, in the order the routes are written in."""
     written = [endpoint.rpartition(".")[2] for endpoint in current_app.view_functions]
     found = [
-        (method, path, operation)
+        (method, path, operation | {"parameters": _both(item, operation)})
         for path, item in spec["paths"].items()
         for method, operation in item.items()
         if method != "parameters"
     ]
     return sorted(found, key=lambda each: written.index(each[2]["operationId"]))
+
+
+def _both(item: dict, operation: dict) -> list[dict]:
+    """The parameters of all of a path's operations, overridden by those of one."""
+    found = [*item.get("parameters", ()), *operation.get("parameters", ())]
+    return list({(each["in"], each["name"]): each for each in found}.values())
 
 
 def _route(spec: dict, method: str, path: str, operation: dict) -> str:
@@ -107,7 +113,7 @@ def _route(spec: dict, method: str, path: str, operation: dict) -> str:
 def _parameters(operation: dict) -> list[str]:
     found = []
     for place, title in PLACES.items():
-        given = [p for p in operation.get("parameters", ()) if p["in"] == place]
+        given = [p for p in operation["parameters"] if p["in"] == place]
         lines = [f"- `{p['name']}`: {_words(p['schema'])}{_required(p)}" for p in given]
         if lines:
             found.append("\n".join([f"**{title}:**", *lines]))

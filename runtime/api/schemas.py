@@ -282,10 +282,6 @@ class EndSessionsSchema(RefreshTokenSchema):
     )
 
 
-class SessionPathSchema(Schema):
-    session_id = Id(required=True)
-
-
 class ListedSessionSchema(AnswerSchema):
     id = Id(required=True)
     created_at = Instant(required=True)
@@ -501,15 +497,6 @@ class CreateRunHeadersSchema(ResumeSchema):
         load_default=None,
         example="8e03978e-40d5-43dd-bc93-6894a57f9324",
     )
-
-
-class RunPathSchema(Schema):
-    session_id = Id(required=True)
-    run_id = Id(required=True)
-
-
-class ChatPathSchema(Schema):
-    session_id = Id(required=True)
 
 
 class ChangeChatSchema(Schema):

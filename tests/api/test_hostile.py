@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 from flask import Flask
@@ -57,7 +58,13 @@ ROUTES = (
 )
 PATHS = sorted(
     {route.path for route in ROUTES}
-    | {"/users/ada", "/users/me/events", "/auth/sessions/x", "/health", "/infra/health"}
+    | {
+        "/users/ada",
+        "/users/me/events",
+        f"/auth/sessions/{UUID(int=1)}",
+        "/health",
+        "/infra/health",
+    }
 )
 
 NOT_TEXT = (True, False, 0, -1, 1.5, 1e308, 10**17, [], {}, ["x"], {"$ne": ""}, [[[["x"]]]])

@@ -97,7 +97,7 @@ def test_every_reference_leads_somewhere_and_no_shape_is_left_over(spec: dict):
 
 def test_every_route_is_in_it(app: Flask, spec: dict):
     rules = {
-        (method.lower(), re.sub(r"<(\w+)>", r"{\1}", rule.rule))
+        (method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
         if rule.endpoint.partition(".")[0] in {tag["name"] for tag in spec["tags"]}
