@@ -20,6 +20,7 @@ from runtime.services import sessions
 from tests.servers import PREFIX, Service
 
 SEED = "20261122"
+# One worker: CPython 3.11's parser, which hypothesis asks, fails now and then on several threads.
 # Of each operation and phase: with these the whole takes about two minutes on two cores. Signing up
 # and signing in cost a quarter of a second of a core each, whoever asks.
 MAX_EXAMPLES = "25"
@@ -65,7 +66,7 @@ def command(url: str, token: str) -> list[str]:
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"),
         f"{url}/openapi.json",
         *("--header", f"Authorization: Bearer {token}"),
-        *("--checks", "all", "--continue-on-failure", "--workers", "4"),
+        *("--checks", "all", "--continue-on-failure", "--workers", "1"),
         *("--max-examples", MAX_EXAMPLES, "--max-time", MAX_SECONDS, "--seed", SEED),
         *(
             "--request-timeout",
