@@ -14,7 +14,6 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,7 +30,7 @@ from tests.agent.completions_server import (
 )
 from tests.benchmark import people, scratch_database
 from tests.servers import Client, Service
-from tests.streaming import Listener
+from tests.streaming import Listener, until
 
 ROUNDS = 200
 FIRST_WORD_MS, STOP_MS = 2, 200
@@ -54,20 +53,15 @@ def first_word_of_service(port: int, token: str) -> float:
     """Seconds until the first word of a new run."""
     listener = Listener(token)
     began = time.monotonic()
-    listener.listen(port, _until(lambda: listener.text))
+    listener.listen(port, until(lambda: listener.text))
     return time.monotonic() - began
-
-
-def _until(holds: Callable[[], object]):
-    while not holds():
-        yield 65536
 
 
 def stop_from_elsewhere(one: Service, other: Service, token: str, model: CompletionsServer):
     """Seconds from a stop asked of another process until the connection to the model is closed."""
     model.left.clear()
     listener = Listener(token)
-    listener.listen(one.port, _until(lambda: listener.text))
+    listener.listen(one.port, until(lambda: listener.text))
     path = listener.where.removeprefix("/api/v1").removesuffix("/events")
     client, began = Client(other.port), time.monotonic()
     assert client.post(f"{path}/cancel", None, token).status == 200
@@ -78,10 +72,10 @@ def stop_from_elsewhere(one: Service, other: Service, token: str, model: Complet
 def come_back(one: Service, port: int, token: str) -> float:
     """Seconds from coming back to a run that goes on until the first event that was missed."""
     listener = Listener(token)
-    listener.listen(one.port, _until(lambda: listener.text))
+    listener.listen(one.port, until(lambda: listener.text))
     time.sleep(0.1)
     seen, began = listener.last, time.monotonic()
-    listener.listen(port, _until(lambda: listener.last > seen))
+    listener.listen(port, until(lambda: listener.last > seen))
     seconds = time.monotonic() - began
     path = listener.where.removeprefix("/api/v1").removesuffix("/events")
     assert Client(one.port).post(f"{path}/cancel", None, token).status == 200

@@ -3,7 +3,7 @@
 import json
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
@@ -16,6 +16,12 @@ class Refused(Exception):
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__(status, body)
         self.status = status
+
+
+def until(holds: Callable[[], object]) -> Iterator[int]:
+    """Pieces to listen to until something holds."""
+    while not holds():
+        yield 65536
 
 
 @dataclass

@@ -26,7 +26,7 @@ from tests.agent.completions_server import (
 )
 from tests.faults.conftest import SECRET_KEY, SignedIn, flask
 from tests.servers import Client, Postgres, Redis, Service, wait_until
-from tests.streaming import Listener, Refused
+from tests.streaming import Listener, Refused, until
 
 WORDS = [f"{number} " for number in range(60)]
 
@@ -217,6 +217,13 @@ class Talker:
                     found.append(f"{listener.text!r} is not {whole.text!r}")
         return found
 
+    def demand_that_chats_go_on(self) -> None:
+        for listener in self.runs[-20:]:
+            if listener.where:
+                following = Listener(self.person.access_token, session_id=listener.chat)
+                following.listen(self.port)
+                assert following.text == "".join(WORDS)
+
 
 def kill_workers(service: Service, kills: int, seconds: float) -> int:
     """Kill a worker every so many seconds; how many were killed."""
@@ -241,12 +248,8 @@ def demand_words_survive(service: Service, people: Callable, kills: int, seconds
     time.sleep(LEASE_SECONDS)
     assert [each for talker in talkers for each in talker.lost(service.client)] == []
     assert sum(len(talker.runs) for talker in talkers) > kills
-    for talker in talkers:
-        for listener in talker.runs[-20:]:
-            if listener.where:
-                following = Listener(talker.person.access_token, session_id=listener.chat)
-                following.listen(service.port)
-                assert following.text == "".join(WORDS)
+    with ThreadPoolExecutor(len(talkers)) as threads:
+        list(threads.map(Talker.demand_that_chats_go_on, talkers))
 
 
 @pytest.mark.parametrize("settings", ["sqlite", "postgres"], indirect=True)
@@ -274,7 +277,7 @@ def test_a_run_is_stopped_from_another_process(
     for _ in range(5):
         model.left.clear()
         listener = Listener(alice.access_token)
-        listener.listen(machines[0].port, iter([65536, 65536]))
+        listener.listen(machines[0].port, until(lambda heard=listener: heard.text))
         path = listener.where.removeprefix("/api/v1").removesuffix("/events")
 
         stopped = machines[1].client.post(f"{path}/cancel", None, alice.access_token)
