@@ -32,10 +32,10 @@ class Stop:
             if self.code:
                 return
             self.code = code
-            wakers = list(self._wakers)
-        self._unsaid.release()
-        for wake in wakers:
-            wake()
+            self._unsaid.release()
+            # Under the lock: a moment later what they wake may be another run's.
+            for wake in self._wakers:
+                wake()
 
     def check(self) -> None:
         """Raises Stopped once the run was told to end."""
