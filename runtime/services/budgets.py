@@ -140,7 +140,10 @@ class Metered:
         """
         payment = self._pay(messages, tools)
         most = payment.output_tokens if payment else self._budget.max_output
-        step = self._provider.stream(messages, tools, max_output_tokens=most, **how)
+        # One payment is for one request that the model accepts.
+        step = self._provider.stream(
+            messages, tools, max_output_tokens=most, may_repeat=payment is None, **how
+        )
         usage, is_cut_off = Usage(), False
         try:
             with closing(step):

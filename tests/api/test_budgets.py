@@ -11,6 +11,7 @@ import pytest
 
 from runtime.models import Chat, Run, Spending
 from tests.agent.completions_server import (
+    CLOSE,
     DONE,
     HANG,
     RESET,
@@ -134,6 +135,18 @@ def test_a_call_that_does_not_tell_its_usage_counts_for_the_most(
 
     alice.chat("hello")
 
+    assert left(alice) == LIMIT - used(model.requests[0])
+
+
+@pytest.mark.parametrize("cut", [RESET, CLOSE], ids=["reset", "clean end"])
+def test_a_call_that_breaks_off_before_its_first_word_is_paid_for_and_not_made_again(
+    budget, model: CompletionsServer, alice: Person, cut
+):
+    model.script(stream(": thinking\n\n", cut), answer("Hello"))
+
+    alice.chat("hello")
+
+    assert len(model.requests) == 1
     assert left(alice) == LIMIT - used(model.requests[0])
 
 

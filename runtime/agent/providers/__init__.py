@@ -66,12 +66,14 @@ class Provider(Protocol):
         silence_seconds: float,
         stop: Stop,
         max_output_tokens: int | None = None,
+        may_repeat: bool = True,
     ) -> Iterator[Chunk]:
         """One step of the model: what it says, ended by exactly one StepFinished.
 
         A generator: closing it lets go of everything at once. `deadline` is an instant of
         `time.monotonic`. A model that would say more than `max_output_tokens` stops there, and its
-        finish_reason is `length`. Raises ProviderError when the step cannot be completed, Stopped
-        as soon as it is told to stop.
+        finish_reason is `length`. What a model has accepted costs tokens even if nothing comes of
+        it: it is asked for again only if it `may_repeat`. Raises ProviderError when the step cannot
+        be completed, Stopped as soon as it is told to stop.
         """
         ...

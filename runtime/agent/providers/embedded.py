@@ -86,6 +86,7 @@ class EmbeddedProvider:
         silence_seconds: float,
         stop: Stop,
         max_output_tokens: int | None = None,
+        may_repeat: bool = True,
     ) -> Iterator[Chunk]:
         """One step; see `Provider.stream`. Its usage counts words, which is no token anywhere."""
         turn = _last_turn(messages)

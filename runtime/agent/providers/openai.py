@@ -96,6 +96,7 @@ class OpenAIProvider:
         silence_seconds: float,
         stop: Stop,
         max_output_tokens: int | None = None,
+        may_repeat: bool = True,
     ) -> Iterator[Chunk]:
         """One step of the model; see `Provider.stream`.
 
@@ -109,7 +110,8 @@ class OpenAIProvider:
                     yield from self._attempt(body, patience)
                 return
             except _Transient as failure:
-                if attempt + 1 == self._attempts:
+                is_accepted = failure.code == ErrorCode.PROVIDER_INTERRUPTED
+                if attempt + 1 == self._attempts or (is_accepted and not may_repeat):
                     raise
                 self._wait(failure, attempt, deadline, stop)
             except ProviderError:
@@ -129,13 +131,14 @@ class OpenAIProvider:
         stop.wait(seconds)
 
     def _attempt(self, body: dict[str, Any], patience: Patience) -> Iterator[Chunk]:
-        reader = StepReader()
+        reader, is_accepted = StepReader(), False
         try:
             with closing(self._open(body, patience)) as response:
+                is_accepted = True
                 yield from _chunks(response, reader, patience)
         except HTTPError as error:
             if not reader.finish_reason:
-                failure = _failure(error, patience, reader)
+                failure = _failure(error, patience, reader, is_accepted)
                 failure.message = self._for_log(failure.message)
                 raise failure from error
         except ProviderError as error:
@@ -195,7 +198,9 @@ class _Transient(ProviderError):
     """A failure before anything was passed on, which may be over a moment later."""
 
 
-def _failure(error: HTTPError, patience: Patience, reader: StepReader) -> ProviderError:
+def _failure(
+    error: HTTPError, patience: Patience, reader: StepReader, is_accepted: bool
+) -> ProviderError:
     message = f"{type(error).__name__}: {error}"
     if patience.seconds_left <= 0:
         return ProviderError(ErrorCode.OUT_OF_TIME, message)
@@ -203,7 +208,8 @@ def _failure(error: HTTPError, patience: Patience, reader: StepReader) -> Provid
         return ProviderError(ErrorCode.PROVIDER_TIMEOUT, message)
     if reader.has_begun:
         return ProviderError(ErrorCode.PROVIDER_INTERRUPTED, message)
-    return _Transient(ErrorCode.PROVIDER_UNAVAILABLE, message)
+    code = ErrorCode.PROVIDER_INTERRUPTED if is_accepted else ErrorCode.PROVIDER_UNAVAILABLE
+    return _Transient(code, message)
 
 
 def _refusal(response: urllib3.BaseHTTPResponse, text: str) -> ProviderError:
