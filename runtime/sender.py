@@ -26,6 +26,9 @@ STREAMS_A_TURN = 64
 # How often at most the loop looks for streams that stall, or have said nothing for a while.
 LOOK_SECONDS = 0.5
 
+# All that streams may hold of a worker's memory; beyond it the one that holds most is let go of.
+UNSENT_BYTES = 32 * 1024 * 1024
+
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -78,7 +81,7 @@ class Sending:
     def __init__(self, sock: socket.socket, stream: Stream, is_chunked: bool):
         self.sock = sock
         self.stream = stream
-        self.unsent = b""
+        self.unsent = bytearray()
         self.has_ended = False  # nothing will follow what is unsent
         self.has_news = False
         self.events = selectors.EVENT_READ
@@ -93,7 +96,7 @@ class Sending:
                 self.end()
         if self.unsent:
             with suppress(BlockingIOError):
-                self.unsent = self.unsent[self.sock.send(self.unsent) :]
+                del self.unsent[: self.sock.send(self.unsent)]
                 self.moved_at = time.monotonic()
 
     def put(self, data: bytes) -> None:
@@ -166,6 +169,8 @@ class Sender:
             elif not sending.unsent and idle_seconds >= sending.stream.heartbeat_seconds:
                 sending.put(sending.stream.heartbeat)
                 self._advance(sending)
+        while sum(len(sending.unsent) for sending in self._done) > UNSENT_BYTES:
+            self._drop(max(self._done, key=lambda sending: len(sending.unsent)))
 
     def _on_news(self, sending: Sending) -> None:
         """There is more to send; on any thread, and once for however much it is."""

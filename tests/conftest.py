@@ -122,6 +122,7 @@ class Person:
             method=method,
             headers=headers,
             environ_base={"REMOTE_ADDR": self.network},
+            buffered=True,  # and closed, as by a server
             **kwargs,
         )
         openapi_checker.check(self.client.application, answer)

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -22,6 +22,7 @@ from app import create_app
 from runtime.db import db
 from runtime.models import User
 from runtime.services import sessions
+from runtime.services.chats import made_of
 from tests import npm
 from tests.agent.completions_server import (
     DONE,
@@ -206,7 +207,7 @@ class Stage:
     def _stop(self, thread: str, run: str, words: str) -> None:
         wait_until(lambda: words in self.model.hanging, 30, "the model hangs")
         time.sleep(0.2)  # what it said last is on its way
-        run_id = uuid5(UUID(thread), run)
+        run_id = made_of(UUID(thread), f"run {run}")
         self.client.post(f"/agent-chats/{thread}/runs/{run_id}/cancel", None, self.token)
 
     def _messages(self, thread: str, run: str) -> list[dict]:

@@ -1,7 +1,7 @@
 """/agent-chats/ag-ui: the same chats for front ends that speak AG-UI."""
 
 import json
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import marshmallow as ma
 
@@ -29,8 +29,8 @@ from .translation import Translation
 
 # What a client's tools may take of the room that the model has.
 MAX_TOOLS_CHARS = 60_000
-# Clients take ten million in one event; nobody scrolls so far.
-MAX_SNAPSHOT_CHARS = 2_000_000
+# Clients take ten million in one event, and each of them that is slow has its own here.
+MAX_SNAPSHOT_CHARS = 500_000
 NO_PARAMETERS = {"type": "object", "properties": {}}
 
 blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 前端使用的对话。")
@@ -70,7 +70,7 @@ def run_agent(body: dict) -> EventStream:
     """
     user = current_user()
     chat_id = _chat_id(user, body["thread_id"])
-    run_id = uuid5(chat_id, body["run_id"])
+    run_id = chats.made_of(chat_id, f"run {body['run_id']}")
     # In this order: nothing would be new of a run that another request began in between.
     standing = chats.standing(user, chat_id)
     run = Run.find(user, chat_id, run_id)
@@ -83,11 +83,16 @@ def run_agent(body: dict) -> EventStream:
 
 
 def _chat_id(user: User, thread_id: str) -> UUID:
-    """The chat's id if the client calls it by that, or one made of the client's own name for it."""
+    """The chat's id if the client calls it by that, or one made of the client's own name for it.
+
+    Raises ChatNotFound for an id that no client may choose.
+    """
     try:
-        return Id().deserialize(thread_id)
+        chat_id = Id().deserialize(thread_id)
     except ma.ValidationError:
-        return uuid5(user.id, thread_id)
+        return chats.made_of(user.id, f"thread {thread_id}")
+    chats.demand_choosable(chat_id)
+    return chat_id
 
 
 def _run(run_id: UUID, chat_id: UUID, messages: list[dict], standing: Standing) -> Run:
@@ -116,7 +121,7 @@ def _tools(given: list[dict]) -> list[Tool]:
 def _begun(run: Run, body: dict) -> EventStream:
     """The run's events from its first one."""
     this = _translation(run, body)
-    return _HeadedStream(*runs.follow(run), 0, this.frame, head=this.begin())
+    return _HeadedStream(*runs.follow(current_user(), run), 0, this.frame, head=this.begin())
 
 
 def _resumed(run: Run, body: dict) -> EventStream:
@@ -124,11 +129,15 @@ def _resumed(run: Run, body: dict) -> EventStream:
     this = _translation(run, body)
     recorded = chats.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
     held = {message["id"]: message for message in body["messages"]}
-    journal, log = runs.follow(run)
+    log, leave = runs.follow(current_user(), run)
     entries = list(log.entries)
     seen = entries[-1].number if entries else 0
-    head = this.resume(entries, recorded, held)
-    return _HeadedStream(journal, log, seen, this.frame, head=head)
+    try:
+        head = this.resume(entries, recorded, held)
+    except Exception:
+        leave()
+        raise
+    return _HeadedStream(log, leave, seen, this.frame, head=head)
 
 
 def _translation(run: Run, body: dict) -> Translation:

@@ -146,7 +146,7 @@ def list_messages(query: dict, session_id: UUID) -> Page:
 @blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/events", methods=["GET"])
 @blp.arguments(ResumeSchema, location="headers")
 @blp.response(200, may_stream=True)
-@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters)
+@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters, TooManyRequests)
 def get_run_events(headers: dict, session_id: UUID, run_id: UUID) -> EventStream:
     """续读一次运行的事件(需要认证)。
 
@@ -186,4 +186,4 @@ def _stream(run: Run, after: int) -> EventStream:
         return streams.frame(entry.number, runs.rendered(entry, language))
 
     location = f"{blp.url_prefix}/agent-chats/{run.chat_id}/runs/{run.id}/events"
-    return EventStream(*runs.follow(run), after, frame, location=location)
+    return EventStream(*runs.follow(current_user(), run), after, frame, location=location)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from flask import Response, request
 
 from ..sender import Stream
-from ..services.journal import Entry, Journal, Log
+from ..services.journal import Entry, Log
 
 MEDIA_TYPE = "text/event-stream"
 # A comment keeps proxies from closing the connection when nothing else was sent. One at least
@@ -18,23 +18,26 @@ READ_ENTRIES = 256
 
 
 class EventStream(Stream):
-    """What follows one event of a run, until its last one; `location` is where to have it again."""
+    """What follows one event of a run, until its last one; `location` is where to have it again.
+
+    `leave` is called when nobody reads any more.
+    """
 
     heartbeat = HEARTBEAT
     heartbeat_seconds = HEARTBEAT_SECONDS
 
     def __init__(
         self,
-        journal: Journal,
         log: Log,
+        leave: Callable[[], None],
         after: int,
         frame: Callable[[Entry], str],
         *,
         location: str | None = None,
     ) -> None:
         self.location = location
-        self._journal = journal
         self._log = log
+        self._leave = leave
         self._seen = after
         self._frame = frame
         self._wake: Callable[[], None] | None = None
@@ -65,7 +68,7 @@ class EventStream(Stream):
     def close(self) -> None:
         if self._wake:
             self._log.leave(self._wake)
-        self._journal.unfollow(self._log)
+        self._leave()
 
     def __iter__(self) -> Iterator[bytes]:
         news = threading.Event()

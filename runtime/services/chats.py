@@ -7,6 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import count
 from uuid import UUID
 
@@ -25,6 +26,19 @@ RUNS_A_QUERY = 25
 # A title that is made of a message; one that is given may be longer.
 TITLE_CHARS = 60
 JOINER = "\u200d"
+
+
+def made_of(owner: UUID, name: str) -> UUID:
+    """The id of what `owner` calls `name`: the same each time, a UUIDv8 (RFC 9562 §5.8)."""
+    digest = blake2b(name.encode(), key=owner.bytes, digest_size=16).digest()
+    number = int.from_bytes(digest) & ~(0xF << 76 | 0b11 << 62)
+    return UUID(int=number | 8 << 76 | 0b10 << 62)
+
+
+def demand_choosable(chat_id: UUID) -> None:
+    """Raises ChatNotFound for the id of a new chat that may be made of somebody's name for it."""
+    if chat_id.version == 8 and not Chat.select().where(Chat.id == chat_id).exists():
+        raise ChatNotFound
 
 
 @dataclass(frozen=True)
@@ -164,7 +178,9 @@ def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
         runs = list(_newest(chat_id).paginate(number, RUNS_A_QUERY))
         events = _events_of(runs)
         for run in runs:
-            max_chars -= len(run.message) + sum(len(str(event)) for event in events[run.id])
+            max_chars -= len(run.input or run.message) + sum(
+                len(str(event)) for event in events[run.id]
+            )
             if found and max_chars < 0:
                 return found
             found.insert(0, (run, events[run.id]))

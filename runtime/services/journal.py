@@ -14,7 +14,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from functools import reduce
 from itertools import groupby
@@ -22,7 +22,7 @@ from operator import or_
 from typing import NamedTuple
 from uuid import UUID
 
-from peewee import SqliteDatabase
+from peewee import SqliteDatabase, chunked
 
 from .. import agent, logs, metrics
 from ..agent import ErrorCode, Event, RunError, RunFinished, RunStarted, Stop, Usage
@@ -35,7 +35,6 @@ RENEWAL_SECONDS = 3
 # How late a process may learn of what another has written: a stop, or the next words.
 LOOKS_A_SECOND = 20
 PAUSE = 1 / LOOKS_A_SECOND
-LONGEST_WAIT_SECONDS = 60
 # How often it looks for runs whose process has died.
 BURIAL_SECONDS = 1
 # A commit for each token is what one run may have; a thousand must share theirs.
@@ -46,8 +45,9 @@ RETRY_SECONDS = 0.5
 IDLE_SECONDS = 30
 # Rewriting a journal must save so many rows.
 MIN_ROWS_SAVED = 8
-# Logs in one statement.
+# Logs in one statement, and rows.
 LOGS_A_QUERY = 100
+ROWS_A_STATEMENT = 1000
 
 DELTAS = {"TEXT_MESSAGE_CONTENT": "message_id", "TOOL_CALL_ARGS": "tool_call_id"}
 ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
@@ -114,36 +114,22 @@ class Log:
         for wake in tuple(self._listeners):
             wake()
 
-    @contextmanager
-    def heard(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Call `wake` after each addition."""
-        self.listen(wake)
-        try:
-            yield
-        finally:
-            self.leave(wake)
-
     def listen(self, wake: Callable[[], None]) -> None:
         self._listeners.append(wake)
 
     def leave(self, wake: Callable[[], None]) -> None:
         self._listeners.remove(wake)
 
-    def wait(self, number: int, seconds: float) -> list[Entry]:
-        """What follows this number, as soon as there is something, or nothing in so long."""
-        news = threading.Event()
-        with self.heard(news.set):
-            deadline = time.monotonic() + seconds
-            while not (self.is_over or self.last > number):
-                if not news.wait(max(0, deadline - time.monotonic())):
-                    break
-                news.clear()
-        return self.after(number)
-
     def wait_for_end(self) -> None:
         """Wait until the run is over, however long it takes."""
-        while not self.is_over:
-            self.wait(self.last, LONGEST_WAIT_SECONDS)
+        news = threading.Event()
+        self.listen(news.set)
+        try:
+            while not self.is_over:
+                news.wait()
+                news.clear()
+        finally:
+            self.leave(news.set)
 
 
 class Journal:
@@ -247,8 +233,11 @@ class Journal:
             time.sleep(0.01)
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
-        """Start a thread unless it is there. The caller holds the lock."""
-        if name not in self._threads:
+        """Start a thread unless it is there. The caller holds the lock.
+
+        Raises RuntimeError when the system has no thread left.
+        """
+        if name not in self._threads or not self._threads[name].is_alive():
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
             self._threads[name] = thread
@@ -257,7 +246,8 @@ class Journal:
 
     def _wake_writer(self) -> None:
         """The caller holds the lock."""
-        self._start("journal-writer", self._write_on)
+        with suppress(RuntimeError):  # The keeper tries again.
+            self._start("journal-writer", self._write_on)
         self._has_waiting.notify()
 
     def _write_on(self) -> None:
@@ -267,8 +257,11 @@ class Journal:
                 if not self._waiting and not self._has_waiting.wait(IDLE_SECONDS):
                     del self._threads["journal-writer"]
                     return
-            with self._writing:
-                self._write_waiting()
+            try:
+                with self._writing:
+                    self._write_waiting()
+            except Exception:  # Of one turn: the runs of later ones are not to suffer.
+                logging.getLogger("runtime").exception("journal_failed")
             time.sleep(self.running / RUNS_A_COMMIT_A_SECOND)
 
     def _write_waiting(self) -> None:
@@ -318,6 +311,7 @@ class Journal:
                 self._own.pop(group.log.run_id, None)
             _tell_end(group.log.run_id, group.ending, group.log.request_id)
         group.log.add(group.entries)
+        self._forget(group.log)
 
     def _lose(self, log: Log) -> None:
         """The run has ended without us: found dead, or deleted. What there is others wrote."""
@@ -366,14 +360,14 @@ class Journal:
             self.stop(Run.id.python_value(run_id))
 
     def _renew(self, own: list[UUID]) -> None:
-        """Renew the leases, and stop what has no row any more: its chat was deleted."""
+        """Renew the leases, and stop what has ended without us: found dead, or deleted."""
         if not own:
             return
         until = from_now(seconds=LEASE_SECONDS)
         running = Run.id.in_(own) & Run.finished_at.is_null()
         with self._locks_rows:
             Run.update(lease_until=until).where(running).execute()
-        there = {run_id for (run_id,) in Run.select(Run.id).where(Run.id.in_(own)).tuples()}
+        there = {run_id for (run_id,) in Run.select(Run.id).where(running).tuples()}
         for run_id in set(own) - there:
             self.stop(run_id)
 
@@ -398,9 +392,9 @@ class Journal:
 
     def _forget(self, log: Log) -> None:
         """Read no more of a log that is over; whoever follows it has it still."""
-        if log.is_over:
-            with self._lock:
-                self._others.pop(log.run_id, None)
+        with self._lock:
+            if log.is_over and self._others.get(log.run_id) is log:
+                del self._others[log.run_id]
 
 
 _STOPS = Prepared(
@@ -537,7 +531,9 @@ def _rewrite(run_id: UUID, entries: list[Entry]) -> None:
         for entry in entries
     ]
     fields = [RunEvent.run, RunEvent.number, RunEvent.data, RunEvent.pieces]
-    RunEvent.insert_many(rows, fields=fields).execute()
+    # A driver takes 65,535 values a statement.
+    for some in chunked(rows, ROWS_A_STATEMENT):
+        RunEvent.insert_many(some, fields=fields).execute()
 
 
 def join(entries: Iterable[Entry]) -> list[Entry]:

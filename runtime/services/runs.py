@@ -5,6 +5,7 @@ asks reads them there. No reader owns a run: it goes on when nobody listens.
 """
 
 import json
+import logging
 import threading
 import time
 from collections import Counter
@@ -12,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from flask import Flask, current_app
-from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase
+from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase, fn
 
 from .. import agent, clock, i18n, logs, metrics
 from ..agent import Bounds, Event, Message, RunError, Stopped, Tool
@@ -33,10 +34,12 @@ from .journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 RUNS_AT_ONCE_PER_USER = 8
+STREAMS_AT_ONCE_PER_USER = 32
+STOPS_AT_ONCE_PER_USER = 6
 RUNS_AT_ONCE = 1000
 FULL_RETRY_SECONDS = 5
 # How often all runs of a process may wake their threads together; what has arrived meanwhile
-# travels together. One alone wakes for every token, a thousand four times a second.
+# travels together. One alone wakes for every token, a thousand twice a second.
 WAKES_A_SECOND = 2000
 # Shorter ones are not worth a switch of threads.
 MIN_PAUSE_SECONDS = 0.002
@@ -69,9 +72,12 @@ class Agent:
         self.budget = Budget(config["AGENT_DAILY_TOKENS"], config["AGENT_MAX_OUTPUT_TOKENS"])
         self.journal = Journal()
         self.places = Places("runs-at-once", RUNS_AT_ONCE, RUNS_AT_ONCE_PER_USER)
-        # Those that wait for an answer hold a thread each, and others must be served.
-        waiting = max(1, config["WEB_THREADS"] * 3 // 4)
-        self.seats = Places("waiting-for-runs", waiting, waiting)
+        # Whoever waits for an answer, or for the end of what they stop, holds a thread: others must
+        # be served, and those who wait for answers keep nobody from stopping a run.
+        threads = config["WEB_THREADS"]
+        self.seats = Places("waiting-for-runs", max(1, threads * 3 // 4), RUNS_AT_ONCE_PER_USER)
+        self.streams = Places("streams-at-once", RUNS_AT_ONCE, STREAMS_AT_ONCE_PER_USER)
+        self.stops = Places("waiting-for-stops", max(1, threads // 8), STOPS_AT_ONCE_PER_USER)
 
 
 def start(user: User, message: str, session_id: UUID | None, key: str | None = None) -> Run:
@@ -91,8 +97,10 @@ def _prepare(
     user: User, message: str, session_id: UUID | None, key: str | None
 ) -> tuple[Run, "_Execution | None"]:
     """A run that was claimed, and what executes it; nothing when its key has started it before."""
-    run_id = uuid5(user.id, key) if key else uuid4()
-    chat_id = session_id or (uuid5(run_id, "chat") if key else uuid4())
+    if session_id:
+        chats.demand_choosable(session_id)
+    run_id = chats.made_of(user.id, f"key {key}") if key else uuid4()
+    chat_id = session_id or (chats.made_of(run_id, "chat") if key else uuid4())
     if key and (known := _known(run_id, chat_id, message)):
         return known, None
     run = Run(id=run_id, chat_id=chat_id, message=message)
@@ -122,9 +130,13 @@ def _begin(
     with shared.places.kept(user.id) as keep:
         if not _claim(user, run):
             return None
-        most = shared.bounds.max_history_chars
-        said = chats.history(run.chat_id, most, run.answers) if has_history else []
-        execution = _Execution(run, said, user, tools)
+        try:
+            most = shared.bounds.max_history_chars
+            said = chats.history(run.chat_id, most, run.answers) if has_history else []
+            execution = _Execution(run, said, user, tools)
+        except Exception:
+            _withdraw(run)
+            raise
         keep()
     return execution
 
@@ -148,12 +160,22 @@ def answer(
     return Answer(run.chat_id, events[-1].get("output", ""), events)
 
 
-def follow(run: Run) -> tuple[Journal, Log]:
-    """The journal, and the run's log in it, for somebody to read from and to `unfollow`."""
-    journal: Journal = current_app.extensions["agent"].journal
-    log = journal.follow(run.id)
+def follow(user: User, run: Run) -> tuple[Log, Callable[[], None]]:
+    """The run's log, for somebody to read from, and what they call when they have done so.
+
+    Raises TooManyRequests.
+    """
+    shared: Agent = current_app.extensions["agent"]
+    with shared.streams.kept(user.id) as keep:
+        log = shared.journal.follow(run.id)
+        keep()
     release()
-    return journal, log
+
+    def leave() -> None:
+        shared.journal.unfollow(log)
+        shared.streams.leave(user.id)
+
+    return log, leave
 
 
 def rendered(entry: Entry, language: str) -> str:
@@ -196,7 +218,7 @@ def stop(user: User, chat_id: UUID, run_id: UUID) -> Run:
         shared: Agent = current_app.extensions["agent"]
         shared.journal.stop(run_id)
         release()
-        with shared.seats.kept(user.id), shared.journal.followed(run_id) as log:
+        with shared.stops.kept(user.id), shared.journal.followed(run_id) as log:
             log.wait_for_end()
     return get(user, chat_id, run_id)
 
@@ -249,6 +271,17 @@ def _claim(user: User, run: Run) -> bool:
         if Run.get_or_none(id=run.id):
             return False
         raise ChatBusy from error
+
+
+def _withdraw(run: Run) -> None:
+    """Undo the claim of a run that cannot begin, so that its message can be sent again.
+
+    When the database is away, its lease lapses instead.
+    """
+    with suppress(Exception), db.atomic():
+        Run.delete().where(Run.id == run.id).execute()
+        others = Run.select().where(Run.chat == run.chat_id)
+        Chat.delete().where(Chat.id == run.chat_id, ~fn.EXISTS(others)).execute()
 
 
 def _insert(user: User, run: Run) -> bool:
@@ -332,8 +365,8 @@ class _Execution:
         try:
             thread.start()
         except RuntimeError:  # The system has no thread left, and the chat is claimed already.
-            self._append(RunError(str(self._log.run_id), agent.ErrorCode.INTERNAL))
             self._agent.places.leave(self._user_id)
+            self._fail()
             raise
 
     def run(self) -> None:
@@ -342,6 +375,9 @@ class _Execution:
         try:
             with self._app.app_context():
                 self._pass_on()
+        except Exception:
+            logging.getLogger("runtime").exception("run_failed")
+            self._fail()
         finally:
             self._agent.places.leave(self._user_id)
             if not self._has_thread:
@@ -355,6 +391,9 @@ class _Execution:
             if event.type in DELTAS:
                 self._pause(woken_at)
                 woken_at = time.monotonic()
+
+    def _fail(self) -> None:
+        self._append(RunError(str(self._log.run_id), agent.ErrorCode.INTERNAL))
 
     def _append(self, event: Event) -> None:
         self._agent.journal.append(self._log, event, soon=self._has_thread)

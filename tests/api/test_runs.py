@@ -2,11 +2,15 @@
 
 import time
 from collections.abc import Iterable
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from peewee import OperationalError
 
 from runtime.models import Run, RunEvent
+from runtime.services import chats
+from runtime.services.chats import made_of
+from runtime.services.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import (
     DONE,
     HANG,
@@ -203,6 +207,38 @@ def test_keys_are_everybodys_own(alice: Person, bob: Person):
     assert other.json["session_id"] != first.json["session_id"]
 
 
+def test_nobody_takes_the_ids_that_somebodys_keys_and_threads_lead_to(alice: Person, bob: Person):
+    owner = UUID(alice.id)
+    runs = made_of(owner, "key k1")
+    for chat in (made_of(owner, "thread main"), made_of(runs, "chat")):
+        body = {"message": "hello", "session_id": str(chat)}
+        assert bob.post("/agent-chats", body).status_code == 404
+        asked = {"messages": [{"id": "u", "role": "user", "content": "hello"}], "runId": "r"}
+        taken = bob.post("/agent-chats/ag-ui", asked | {"threadId": str(chat)})
+        assert taken.status_code == 404
+    for run in ("k1", "key k1"):
+        bob.post("/agent-chats/ag-ui", asked | {"threadId": alice.id, "runId": run})
+
+    assert alice.post("/agent-chats", {"message": "hello"}, **keyed("k1")).status_code == 200
+
+
+@pytest.mark.in_process("a fault is put into the service")
+def test_a_message_that_could_not_begin_may_be_sent_again(
+    model: CompletionsServer, alice: Person, monkeypatch
+):
+    chat = alice.chat("hello").json["session_id"]
+    body = {"message": "and now?", "session_id": chat}
+
+    def fail(*_):
+        raise OperationalError("canceling statement due to statement timeout")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(chats, "history", fail)
+        assert alice.post("/agent-chats", body, **keyed("k")).status_code == 503
+
+    assert alice.post("/agent-chats", body, **keyed("k")).json["output"] == "Hello"
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b", "ключ"])
 def test_a_key_that_is_none_is_refused(alice: Person, key: str):
     if not key.isascii():
@@ -283,6 +319,46 @@ def test_a_run_is_stopped_by_many_at_once(model: CompletionsServer, alice: Perso
     assert {a.json["status"] for a in answers} == {"stopped"}
     thread.join()
     assert types(replies[0]).count("RUN_ERROR") == 1
+
+
+@pytest.mark.in_process("counts what one process holds")
+def test_who_waits_for_many_answers_keeps_nobody_from_asking_and_stopping(
+    model: CompletionsServer, alice: Person, bob: Person
+):
+    model.script(stream(text("Hel"), HANG))
+    asking = [
+        in_background(lambda: alice.post("/agent-chats", {"message": "hi"}, **keyed("k")))
+        for _ in range(48)
+    ]
+    wait_until(lambda: sum(thread.is_alive() for thread in asking) == RUNS_AT_ONCE_PER_USER)
+    model.script(answer("Hello"))
+
+    assert bob.chat("hello").status_code == 200
+    _chat, path, thread, _ = running(model, bob, said="Bye")
+    assert bob.post(f"{path}/cancel").json["status"] == "stopped"
+
+    model.stopping.set()
+    for each in (*asking, thread):
+        each.join()
+
+
+@pytest.mark.in_process("counts what one process holds")
+def test_streams_of_one_user_leave_room_for_others(
+    model: CompletionsServer, alice: Person, bob: Person
+):
+    _chat, path, thread, _ = running(model, alice)
+    listening = [
+        in_background(lambda: alice.get(f"{path}/events")) for _ in range(STREAMS_AT_ONCE_PER_USER)
+    ]
+    time.sleep(0.5)
+
+    assert alice.get(f"{path}/events").status_code == 429
+    assert bob.stream("hello").status_code == 200
+
+    alice.post(f"{path}/cancel")
+    for each in (*listening, thread):
+        each.join()
+    assert alice.get(f"{path}/events").status_code == 200
 
 
 def test_somebody_elses_run_is_not_found(model: CompletionsServer, alice: Person, charlie: Person):
