@@ -81,6 +81,15 @@ class WrongCredentials(Failure):
     code = "wrong_credentials"
 
 
+class WrongPassword(InvalidParameters):
+    """Who is signed in gave another password than the account's."""
+
+    code = "wrong_password"
+
+    def __init__(self):
+        super().__init__(Fault("#/current_password", "wrong_password"))
+
+
 class InvalidCode(Failure):
     """The code is not the one that was mailed, or no longer good."""
 

@@ -20,6 +20,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "not_authenticated": ("未认证", "You are not signed in."),
     "invalid_access_token": ("未认证", "Your sign-in has expired. Please sign in again."),
     "wrong_credentials": ("邮箱或密码错误", "The email or the password is wrong."),
+    "wrong_password": ("当前密码错误", "The current password is wrong."),
     "invalid_code": ("验证码无效或已过期", "The code is invalid or has expired."),
     "invalid_refresh_token": ("无效的 refresh token", "The refresh token is invalid."),
     "forbidden": ("无权限访问", "You have no access to this."),

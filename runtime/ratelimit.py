@@ -35,6 +35,8 @@ SIGN_INS_PER_ADDRESS_AND_NETWORK = RateLimitItemPerMinute(10, 15, namespace="sig
 SIGN_INS_PER_NETWORK = RateLimitItemPerMinute(300, 15, namespace="sign-ins-network")
 # Holds only networks that the account has not signed in from: a flood leaves its owner a way in.
 SIGN_INS_PER_ADDRESS = RateLimitItemPerHour(100, namespace="sign-ins-address")
+# For who is signed in and gives the password once more; cleared by the right one.
+PASSWORDS_PER_SESSION = RateLimitItemPerMinute(10, 15, namespace="passwords-session")
 RUNS_PER_USER = RateLimitItemPerMinute(60, namespace="runs")
 
 

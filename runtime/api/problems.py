@@ -21,6 +21,7 @@ STATUS: dict[type[Failure], int] = {
     errors.UsernameTakenMeanwhile: 422,
     errors.IdempotencyKeyReused: 422,
     errors.NothingNew: 422,
+    errors.WrongPassword: 422,
     errors.NotAuthenticated: 401,
     errors.InvalidAccessToken: 401,
     errors.WrongCredentials: 401,

@@ -1,0 +1,30 @@
+"""The password of somebody who is signed in already, demanded before what cannot be taken back."""
+
+from .. import logs
+from ..db import release
+from ..errors import WrongPassword
+from ..models import Session
+from ..passwords import passwords
+from ..ratelimit import PASSWORDS_PER_SESSION, SIGN_INS_PER_NETWORK, limiter
+from . import events
+from .events import Kind
+
+
+def demand_password(
+    session: Session, password: str, network: str, device: str | None = None
+) -> None:
+    """Return if the password is that of the session's user.
+
+    Every try is counted before the password is looked at, for the session alone: whoever has
+    stolen its tokens gets a few guesses, and its owner signs in anew. Raises WrongPassword;
+    TooManyRequests after too many tries, and when too many passwords are being hashed.
+    """
+    user = session.user
+    limiter.hit(SIGN_INS_PER_NETWORK, network)
+    limiter.hit(PASSWORDS_PER_SESSION, str(session.id))
+    release()
+    if not passwords.verify(password, user.password_hash):
+        logs.event("password_refused", user_id=user.id, session_id=session.id)
+        events.refuse(Kind.PASSWORD_REFUSED, user.email, network=network, device=device)
+        raise WrongPassword
+    limiter.clear(PASSWORDS_PER_SESSION, str(session.id))
