@@ -37,6 +37,7 @@ SIGN_INS_PER_NETWORK = RateLimitItemPerMinute(300, 15, namespace="sign-ins-netwo
 SIGN_INS_PER_ADDRESS = RateLimitItemPerHour(100, namespace="sign-ins-address")
 # For who is signed in and gives the password once more; cleared by the right one.
 PASSWORDS_PER_SESSION = RateLimitItemPerMinute(10, 15, namespace="passwords-session")
+EXPORTS_PER_USER = RateLimitItemPerDay(5, namespace="exports")
 RUNS_PER_USER = RateLimitItemPerMinute(60, namespace="runs")
 
 

@@ -34,8 +34,9 @@ TIERS = [
     ["services.journal", "services.budgets", "services.purge"],
     ["services.chats"],
     ["services.verifications", "services.runs"],
+    ["services.exports"],
     ["api.schemas", "api.http", "api.guards", "api.streams", "api.translation"],
-    ["api.parser", "api.problems"],
+    ["api.parser", "api.problems", "api.downloads"],
     ["api.blueprint", "api.openapi"],
     [
         "api.auth",

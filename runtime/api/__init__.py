@@ -3,7 +3,7 @@
 from flask import Flask, current_app
 
 from .. import __version__
-from . import ag_ui, agent_chats, auth, http, infra, metrics, users
+from . import ag_ui, agent_chats, auth, downloads, http, infra, metrics, users
 from .guards import SCHEME
 from .openapi import DESCRIPTION, Api
 
@@ -25,6 +25,7 @@ def init_app(app: Flask) -> None:
         },
     )
     http.init_app(app)
+    downloads.init_app(app)
     api = Api(app)
     app.extensions["api"] = api
     for module in (auth, users, agent_chats, ag_ui, infra):

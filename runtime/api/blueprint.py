@@ -13,7 +13,7 @@ from flask import Response
 
 from .. import i18n
 from ..errors import Failure, Fault, Unavailable
-from . import guards, http, problems, streams
+from . import downloads, guards, http, problems, streams
 from .parser import Parser
 from .schemas import ID, EventSchema, InvalidParametersSchema, ProblemSchema
 from .streams import EventStream
@@ -51,13 +51,15 @@ class Blueprint(flask_smorest.Blueprint):
         *,
         may_stream: bool = False,
         example: str | None = None,
+        filename: str | None = None,
     ) -> Callable:
         """What the route answers when all is well: what it returns, dumped, as JSON.
 
         With `may_stream` it may be an EventStream too; it has the document's own events unless
-        there is an `example` of others.
+        there is an `example` of others. With a `filename` it is a file of any length to be kept.
         """
-        document = super().response(status_code, schema, headers=_HEADERS)
+        headers = _HEADERS | _FILE_HEADERS if filename else _HEADERS
+        document = super().response(status_code, schema, headers=headers)
         dump = schema().dump if schema else None
 
         def decorate(function):
@@ -66,6 +68,8 @@ class Blueprint(flask_smorest.Blueprint):
                 result = function(*args, **kwargs)
                 if may_stream and isinstance(result, EventStream):
                     return streams.respond(result)
+                if filename:
+                    return downloads.respond(dump(result), filename)
                 body = http.encode(dump(result)) if dump else None
                 return Response(body, status_code, mimetype="application/json")
 
@@ -157,6 +161,9 @@ _STREAM_HEADERS = {
         "description": "流可以从这里续读，带上 `Last-Event-ID`。",
         "schema": {"type": "string"},
     }
+}
+_FILE_HEADERS = {
+    "Content-Disposition": _header("文件名", type="string", pattern='^attachment; filename=".+"$')
 }
 _CHALLENGE = _header("RFC 6750 §3.", type="string", pattern="^Bearer")
 _RETRY = _header("需要等待的秒数", type="integer", minimum=1)

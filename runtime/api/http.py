@@ -164,7 +164,7 @@ def _add_cors(response: Response) -> Response:
     if origin:
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = (
-            "Content-Location, Retry-After, X-Request-ID"
+            "Content-Disposition, Content-Location, Retry-After, X-Request-ID"
         )
     response.vary.add("Origin")
     return response

@@ -6,6 +6,7 @@ A field's messages are codes of `runtime.i18n`, with the numbers for their place
 import ipaddress
 import re
 import uuid
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import marshmallow as ma
@@ -627,6 +628,124 @@ class RunSchema(AnswerSchema):
     session_id = Id(required=True)
     output = String(required=True)
     events = Events(required=True)
+
+
+# Export
+
+
+class Lazy(ma.fields.List):
+    """A list of any length: what is made of its members comes one by one, when it is asked for."""
+
+    def __init__(self, schema: type[ma.Schema], **kwargs):
+        super().__init__(ma.fields.Nested(schema), required=True, **kwargs)
+
+    def _serialize(self, value: Iterable, attr, obj, **kwargs) -> Iterator[dict]:
+        return (self.inner._serialize(each, attr, obj, **kwargs) for each in value)
+
+
+class ExportedUserSchema(UserSchema):
+    email = Email(required=True)
+    is_admin = ma.fields.Boolean(required=True, metadata={"examples": [False]})
+    created_at = Instant(required=True)
+    email_confirmed_at = Instant(required=True, allow_none=True)
+    signed_in_at = Instant(required=True, allow_none=True)
+
+
+class ExportedSignUpSchema(AnswerSchema):
+    id = Id(required=True)
+    created_at = Instant(required=True)
+    email = Email(required=True)
+    username = Username(required=True)
+    network = String(required=True, example="198.51.100.7")
+    redirect_to = WebURL(required=True, allow_none=True, example="https://app.example.org/verify")
+    code_expires_at = Instant(required=True)
+
+
+class ExportedSessionSchema(AnswerSchema):
+    id = Id(required=True)
+    created_at = Instant(required=True)
+    last_used_at = Instant(required=True, attribute="refreshed_at")
+    ended_at = Instant(required=True, allow_none=True)
+    device = String(required=True, allow_none=True, example="Chrome · Windows")
+    network = String(required=True, example="198.51.100.7")
+
+
+class BroughtSchema(AnswerSchema):
+    id = String(required=True, example=_MESSAGE_ID)
+    text = String(required=True, example="现在几点？")
+    tool_call_id = String(required=True, allow_none=True, example="call_1")
+
+
+class SaidSchema(AnswerSchema):
+    id = String(required=True, example=_MESSAGE_ID)
+    role = Word("user", "assistant", required=True)
+    content = String(required=True, example="现在是 19:15。")
+    tool_calls = ma.fields.List(ma.fields.Nested(ToolCallSchema), required=True)
+
+
+class ExportedEventSchema(EventSchema):
+    example = {"id": 3, **EventSchema.example}
+
+    id = ma.fields.Integer(required=True, metadata={"minimum": 1, "examples": [1]})
+
+
+_TOKENS = {"minimum": 0, "examples": [128]}
+
+
+class ExportedRunSchema(AnswerSchema):
+    id = Id(required=True, attribute="run.id")
+    created_at = Instant(required=True, attribute="run.created_at")
+    finished_at = Instant(required=True, allow_none=True, attribute="run.finished_at")
+    stop_requested_at = Instant(required=True, allow_none=True, attribute="run.stop_requested_at")
+    status = Word(*RUN_STATUSES, required=True, attribute="run.status")
+    error = String(
+        required=True, allow_none=True, attribute="run.error", example="provider_timeout"
+    )
+    input_tokens = ma.fields.Integer(
+        required=True, allow_none=True, attribute="run.input_tokens", metadata=_TOKENS
+    )
+    output_tokens = ma.fields.Integer(
+        required=True, allow_none=True, attribute="run.output_tokens", metadata=_TOKENS
+    )
+    brought = ma.fields.List(
+        ma.fields.Nested(BroughtSchema),
+        required=True,
+        attribute="run.brought",
+        metadata={"description": "这次运行收到的消息与工具结果。"},
+    )
+    messages = ma.fields.List(ma.fields.Nested(SaidSchema), required=True)
+    events = ma.fields.List(ma.fields.Nested(ExportedEventSchema), required=True)
+
+
+class ExportedChatSchema(AnswerSchema):
+    session_id = Id(required=True, attribute="chat.id")
+    title = String(
+        required=True,
+        allow_none=True,
+        attribute="chat.title",
+        example="东京的天气",
+        metadata={"description": "null 表示以第一条消息为标题。"},
+    )
+    created_at = Instant(required=True, attribute="chat.created_at")
+    active_at = Instant(required=True, attribute="chat.last_active_at")
+    runs = Lazy(ExportedRunSchema)
+
+
+class SpendingSchema(AnswerSchema):
+    day = ma.fields.Date(required=True, metadata={"examples": ["2026-11-22"]})
+    tokens = ma.fields.Integer(required=True, metadata={"minimum": 0, "examples": [48_800]})
+
+
+class ExportSchema(AnswerSchema):
+    """Everything that is kept of one user, table by table."""
+
+    exported_at = Instant(required=True)
+    user = ma.fields.Nested(ExportedUserSchema, required=True)
+    sign_ups = Lazy(ExportedSignUpSchema)
+    sessions = Lazy(ExportedSessionSchema)
+    events = Lazy(SecurityEventSchema)
+    spendings = Lazy(SpendingSchema)
+    chats = Lazy(ExportedChatSchema)
 
 
 # Health

@@ -4,16 +4,20 @@ from ..errors import (
     InvalidAccessToken,
     InvalidParameters,
     NotAuthenticated,
+    TooManyRequests,
     UsernameTaken,
     UserNotFound,
 )
 from ..models import SecurityEvent, User
 from ..pages import Page, page
-from ..services import users
+from ..services import exports, users
+from ..services.exports import Export
+from . import http
 from .blueprint import Blueprint
-from .guards import current_user, user_asked_for
+from .guards import current_session, current_user, user_asked_for
 from .schemas import (
     ChangeUserSchema,
+    ExportSchema,
     PageSchema,
     SecurityEventsSchema,
     UsernamePathSchema,
@@ -54,6 +58,21 @@ def list_events(query: dict) -> Page:
     被拒绝的尝试在一两秒后出现，每种每天最多记录 100 次。`type` 将来可能有新的取值。
     """
     return page(current_user().events, SecurityEvent.created_at, **query)
+
+
+@blp.route("/me/export", methods=["GET"])
+@blp.response(200, ExportSchema, filename="export.json")
+@blp.fails(NotAuthenticated, InvalidAccessToken, TooManyRequests)
+def export_me() -> Export:
+    """导出自己的全部数据(需要认证)。
+
+    服务所保存的关于自己的一切：资料、等待验证的注册、会话、安全事件、用量，以及对话连同每次运行的
+    消息与事件，各部分最新的在前。没有秘密：不含密码、验证码与 token，它们的散列也不含。
+
+    边读取边发送，多大都可以。中途出错，或会话在此期间结束，连接即断开，收到的部分不是完整的 JSON。
+    每天最多 5 次，每次都记入安全事件。
+    """
+    return exports.begin(current_session(), **http.origin(), language=http.language())
 
 
 @blp.route("/<username>", methods=["GET"])

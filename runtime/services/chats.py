@@ -18,7 +18,7 @@ from ..db import Prepared
 from ..errors import ChatNotFound
 from ..models import Chat, Run, RunEvent, User, answers_in
 from ..pages import Page, page
-from .journal import bury
+from .journal import Entry, bury
 
 # More runs than any model's window holds; what of them is sent is bounded in characters.
 RECENT_RUNS = 100
@@ -52,6 +52,15 @@ class Said:
     tool_calls: Sequence[Call] = ()
 
 
+@dataclass(frozen=True)
+class Record:
+    """A run, its journal, and what was said in it."""
+
+    run: Run
+    entries: list[Entry]
+    messages: list[Said]
+
+
 def page_of(user: User, limit: int, cursor: str | None) -> Page:
     """Some of the user's chats, the one that was active last first."""
     found = page(Chat.of(user), Chat.activity(), cursor=cursor, limit=limit)
@@ -79,16 +88,24 @@ def messages(user: User, chat_id: UUID, limit: int, cursor: str | None) -> Page:
     that go on are as far as they came. Raises ChatNotFound.
     """
     get(user, chat_id)
+    found = records(chat_id, limit, cursor)
+    said = [each for record in reversed(found.rows) for each in record.messages]
+    return Page(said, found.next_cursor)
+
+
+def records(chat_id: UUID, limit: int, cursor: str | None) -> Page:
+    """Some of a chat's runs with all that is kept of them, the newest first."""
     found = _page_of_runs(chat_id, limit, cursor)
     if bury([run.id for run in found.rows if run.finished_at is None]):
         found = _page_of_runs(chat_id, limit, cursor)
-    events = _events_of(found.rows)
+    entries = _entries_of(found.rows)
     answers = _after(found.rows[0]) if cursor and found.rows else {}
-    said: list[Said] = []
+    rows: list[Record] = []
     for run in found.rows:
-        said[:0] = _said(run, events[run.id], answers)
+        events = [json.loads(entry.text) for entry in entries[run.id]]
+        rows.append(Record(run, entries[run.id], list(_said(run, events, answers))))
         answers = run.answers
-    return Page(said, found.next_cursor)
+    return Page(rows, found.next_cursor)
 
 
 def history(chat_id: UUID, max_chars: int, answers: Mapping[str, str]) -> list[Message]:
@@ -193,11 +210,16 @@ def _newest(chat_id: UUID) -> ModelSelect:
 
 
 def _events_of(runs: list[Run]) -> dict[UUID, list[dict]]:
-    events: dict[UUID, list[dict]] = {run.id: [] for run in runs}
-    rows = RunEvent.select().where(RunEvent.run.in_(list(events))).order_by(RunEvent.number)
+    entries = _entries_of(runs)
+    return {run_id: [json.loads(each.text) for each in of] for run_id, of in entries.items()}
+
+
+def _entries_of(runs: list[Run]) -> dict[UUID, list[Entry]]:
+    entries: dict[UUID, list[Entry]] = {run.id: [] for run in runs}
+    rows = RunEvent.select().where(RunEvent.run.in_(list(entries))).order_by(RunEvent.number)
     for row in rows:
-        events[row.run_id].append(json.loads(row.data))
-    return events
+        entries[row.run_id].append(Entry(row.number, row.data))
+    return entries
 
 
 def _after(run: Run) -> dict[str, str]:

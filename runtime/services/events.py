@@ -40,6 +40,7 @@ class Kind(StrEnum):
     SESSION_ENDED = "session_ended"
     OTHER_SESSIONS_ENDED = "other_sessions_ended"
     ALL_SESSIONS_ENDED = "all_sessions_ended"
+    EXPORTED = "exported"
     DISABLED = "disabled"
     ENABLED = "enabled"
     PROMOTED = "promoted"

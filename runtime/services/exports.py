@@ -1,0 +1,124 @@
+"""All that is kept of one user, for them to take along.
+
+Nothing secret is in it: no password, code or token, nor what is kept in place of one. It is read
+in pages, and only as somebody takes it: neither its length nor a slow reader costs memory, or a
+connection to the database.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from peewee import ModelSelect, Node, fn
+
+from .. import clock, logs
+from ..db import Model, db, release
+from ..errors import InvalidAccessToken
+from ..models import Chat, Run, SecurityEvent, Session, SignUp, Spending
+from ..pages import Page, page
+from ..ratelimit import EXPORTS_PER_USER, limiter
+from . import chats, events, runs
+from .chats import Said
+from .events import Kind
+from .journal import Entry
+
+ROWS_A_PAGE = 100
+# Of a run everything is read at once.
+RUNS_A_PAGE = 10
+
+
+@dataclass(frozen=True)
+class ExportedRun:
+    run: Run
+    messages: list[Said]
+    events: list[dict]
+
+
+@dataclass(frozen=True)
+class ExportedChat:
+    chat: Chat
+    runs: Iterator[ExportedRun]
+
+
+class Export:
+    """What there is, the newest first. Every iterator may be used once, on any thread.
+
+    Each raises InvalidAccessToken when the session of who asked is over meanwhile: what is left of
+    an account that was deleted is not the whole of it, and whoever was signed out gets no more.
+    """
+
+    def __init__(self, session: Session, language: str):
+        self.exported_at = clock.now()
+        self.user = session.user
+        self._session_id = session.id
+        self._language = language
+
+    @property
+    def sign_ups(self) -> Iterator[SignUp]:
+        """Those that wait for the user's address, whoever began them."""
+        of_address = fn.LOWER(SignUp.email) == self.user.email.lower()
+        return self._rows(SignUp.select().where(of_address), SignUp.created_at)
+
+    @property
+    def sessions(self) -> Iterator[Session]:
+        return self._rows(self.user.sessions, Session.created_at)
+
+    @property
+    def events(self) -> Iterator[SecurityEvent]:
+        return self._rows(self.user.events, SecurityEvent.created_at)
+
+    @property
+    def spendings(self) -> Iterator[Spending]:
+        return self._pages(lambda _cursor: Page(list(self.user.spendings), None))
+
+    @property
+    def chats(self) -> Iterator[ExportedChat]:
+        # By when they were made: one that is active meanwhile would move, and be left out.
+        for chat in self._rows(self.user.chats, Chat.created_at):
+            yield ExportedChat(chat, self._runs(chat))
+
+    def _runs(self, chat: Chat) -> Iterator[ExportedRun]:
+        for record in self._pages(lambda cursor: chats.records(chat.id, RUNS_A_PAGE, cursor)):
+            told = [self._event(entry) for entry in record.entries]
+            yield ExportedRun(record.run, record.messages, told)
+
+    def _event(self, entry: Entry) -> dict:
+        return {"id": entry.number, **json.loads(runs.rendered(entry, self._language))}
+
+    def _rows(self, query: ModelSelect, by: Node) -> Iterator[Model]:
+        return self._pages(lambda cursor: page(query, by, cursor=cursor, limit=ROWS_A_PAGE))
+
+    def _pages(self, read: Callable[[str | None], Page]) -> Iterator:
+        cursor = None
+        while True:
+            found = self._read(read, cursor)
+            yield from found.rows
+            cursor = found.next_cursor
+            if cursor is None:
+                return
+
+    def _read(self, read: Callable[[str | None], Page], cursor: str | None) -> Page:
+        """A page, if its reader still may; whoever takes it needs no connection meanwhile."""
+        try:
+            found = read(cursor)
+            # Afterwards: what was deleted before it was read is no page of it.
+            session = Session.find_with_user(self._session_id)
+        finally:
+            release()
+        if session is None or session.is_over:
+            raise InvalidAccessToken
+        return found
+
+
+def begin(session: Session, *, network: str, device: str | None, language: str) -> Export:
+    """What is kept of a session's user; the journal says that it was taken.
+
+    Raises TooManyRequests.
+    """
+    user = session.user
+    limiter.hit(EXPORTS_PER_USER, str(user.id))
+    with db.atomic():
+        where = {"network": network, "device": device, "session_id": session.id}
+        events.record(user, Kind.EXPORTED, **where)
+    logs.event("exported", user_id=user.id)
+    return Export(session, language)
