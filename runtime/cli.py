@@ -25,7 +25,18 @@ from .errors import EmailTaken, Failure
 from .mail import mail
 from .models import User
 from .pages import CURSOR, page
-from .services import chats, events, health, purge, runs, sessions, users, verifications
+from .services import (
+    chats,
+    erasures,
+    events,
+    exports,
+    health,
+    purge,
+    runs,
+    sessions,
+    users,
+    verifications,
+)
 from .store import store
 
 ACCOUNTS = ("email", "username", "administrator", "created_at", "signed_in_at", "disabled_at")
@@ -225,7 +236,7 @@ def delete_user(user: User, yes: bool) -> None:
     """Erase an account and all that is its."""
     if not yes:
         click.confirm(f"Erase {user.email}, its chats and all that is its, for good?", abort=True)
-    users.erase(user)
+    erasures.erase(user)
     click.echo(f"erased {user.id}")
 
 
@@ -353,6 +364,8 @@ def init_app(app: Flask) -> None:
             "sessions": sessions,
             "verifications": verifications,
             "events": events,
+            "exports": exports,
+            "erasures": erasures,
             "purge": purge,
             "chats": chats,
             "runs": runs,

@@ -53,7 +53,8 @@ def sign_in(settings: dict[str, str]) -> str:
         user = User.create(
             username="signed_in",
             email="signed_in@example.org",
-            password_hash=Passwords(1).hash("correct horse"),
+            # Not the document's example: with that one the account would be deleted.
+            password_hash=Passwords(1).hash("Not in the document"),
             email_confirmed_at=now(),
         )
         token = sessions.start(user, "127.0.0.1").access_token

@@ -34,7 +34,7 @@ TIERS = [
     ["services.journal", "services.budgets", "services.purge"],
     ["services.chats"],
     ["services.verifications", "services.runs"],
-    ["services.exports"],
+    ["services.exports", "services.erasures"],
     ["api.schemas", "api.http", "api.guards", "api.streams", "api.translation"],
     ["api.parser", "api.problems", "api.downloads"],
     ["api.blueprint", "api.openapi"],

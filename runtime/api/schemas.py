@@ -345,6 +345,10 @@ class ChangeUserSchema(Schema):
     bio = PlainText(high=200, allow_none=True, example="分析机的第一位程序员")
 
 
+class CurrentPasswordSchema(Schema):
+    current_password = Password(required=True)
+
+
 class UsernamePathSchema(Schema):
     username = Username(required=True)
 

@@ -4,19 +4,22 @@ from ..errors import (
     InvalidAccessToken,
     InvalidParameters,
     NotAuthenticated,
+    Overloaded,
     TooManyRequests,
     UsernameTaken,
     UserNotFound,
+    WrongPassword,
 )
 from ..models import SecurityEvent, User
 from ..pages import Page, page
-from ..services import exports, users
+from ..services import erasures, exports, users
 from ..services.exports import Export
 from . import http
 from .blueprint import Blueprint
 from .guards import current_session, current_user, user_asked_for
 from .schemas import (
     ChangeUserSchema,
+    CurrentPasswordSchema,
     ExportSchema,
     PageSchema,
     SecurityEventsSchema,
@@ -45,6 +48,26 @@ def change_me(body: dict) -> User:
     只修改出现的字段；null 清除 `avatar_url` 或 `bio`。用户名已被占用时为 422。
     """
     return users.change_profile(current_user(), body)
+
+
+@blp.route("/me", methods=["DELETE"])
+@blp.arguments(CurrentPasswordSchema)
+@blp.response(204)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    InvalidParameters,
+    WrongPassword,
+    TooManyRequests,
+    Overloaded,
+)
+def delete_me(body: dict) -> None:
+    """删除自己的账号(需要认证)。
+
+    账号与属于它的一切都被抹去：会话、对话、安全事件，以及等待该邮箱验证的注册。无法撤销，可先导出。
+    所有 token 从下一个请求起即被拒绝；正在进行的运行随即停止，正在读取它的人会收到最后一个事件。
+    """
+    erasures.erase_own(current_session(), body["current_password"], **http.origin())
 
 
 @blp.route("/me/events", methods=["GET"])

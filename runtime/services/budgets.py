@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
 from flask import current_app
-from peewee import Case
+from peewee import Case, IntegrityError
 
 from .. import clock, logs, metrics
 from ..agent import ErrorCode, Message, Tool, Usage
@@ -79,7 +79,8 @@ class Budget:
     def pay(self, user_id: UUID, input_tokens: int) -> Payment | None:
         """Pay for a call with so much input, and as much output as there may be.
 
-        None when there is no bound; raises ProviderError when nothing is left for an output.
+        None when there is no bound; raises ProviderError when nothing is left for an output, and
+        when there is no such user any more.
         """
         if not self.daily:
             return None
@@ -107,7 +108,10 @@ class Budget:
             )
             .returning(Spending.day)
         )
-        rows = list(spent.execute()) if tokens <= self.daily else []
+        try:
+            rows = list(spent.execute()) if tokens <= self.daily else []
+        except IntegrityError as error:
+            raise ProviderError(ErrorCode.STOPPED, "the account was erased") from error
         return rows[0].day if rows else None
 
     def settle(self, user_id: UUID, payment: Payment, usage: Usage) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from peewee import ModelSelect, Node, fn
+from peewee import IntegrityError, ModelSelect, Node, fn
 
 from .. import clock, logs
 from ..db import Model, db, release
@@ -113,12 +113,15 @@ class Export:
 def begin(session: Session, *, network: str, device: str | None, language: str) -> Export:
     """What is kept of a session's user; the journal says that it was taken.
 
-    Raises TooManyRequests.
+    Raises TooManyRequests; InvalidAccessToken when the account is gone.
     """
     user = session.user
     limiter.hit(EXPORTS_PER_USER, str(user.id))
-    with db.atomic():
-        where = {"network": network, "device": device, "session_id": session.id}
-        events.record(user, Kind.EXPORTED, **where)
+    where = {"network": network, "device": device, "session_id": session.id}
+    try:
+        with db.atomic():
+            events.record(user, Kind.EXPORTED, **where)
+    except IntegrityError as error:  # The account was erased just now.
+        raise InvalidAccessToken from error
     logs.event("exported", user_id=user.id)
     return Export(session, language)

@@ -364,10 +364,12 @@ class Journal:
         if not own:
             return
         until = from_now(seconds=LEASE_SECONDS)
-        running = Run.id.in_(own) & Run.finished_at.is_null()
+        running = Run.select(Run.id).where(Run.id.in_(own), Run.finished_at.is_null())
+        # In the order in which an account's erasure locks them.
+        locked = running.order_by(Run.id).for_update(db.obj.for_update)
         with self._locks_rows:
-            Run.update(lease_until=until).where(running).execute()
-        there = {run_id for (run_id,) in Run.select(Run.id).where(running).tuples()}
+            Run.update(lease_until=until).where(Run.id.in_(locked)).execute()
+        there = {run_id for (run_id,) in running.tuples()}
         for run_id in set(own) - there:
             self.stop(run_id)
 

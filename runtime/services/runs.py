@@ -24,7 +24,14 @@ from ..agent.providers.embedded import EmbeddedProvider
 from ..agent.providers.openai import OpenAIProvider
 from ..config import ConfigError
 from ..db import Prepared, db, from_now, release
-from ..errors import ChatBusy, ChatNotFound, IdempotencyKeyReused, RunNotFound, TooManyRequests
+from ..errors import (
+    ChatBusy,
+    ChatNotFound,
+    IdempotencyKeyReused,
+    InvalidAccessToken,
+    RunNotFound,
+    TooManyRequests,
+)
 from ..models import Chat, Run, User
 from ..ratelimit import RUNS_PER_USER, limiter
 from . import chats
@@ -223,6 +230,21 @@ def stop(user: User, chat_id: UUID, run_id: UUID) -> Run:
     return get(user, chat_id, run_id)
 
 
+def stop_all(user: User) -> int:
+    """Tell every run of a user to end, in whichever process; returns how many have not yet."""
+    shared: Agent = current_app.extensions["agent"]
+    running = Run.select(Run.id).join(Chat).where(Chat.user == user.id, Run.finished_at.is_null())
+    run_ids = [run.id for run in running]
+    # One by one: of two who lock many rows each may wait for the other.
+    for run_id in run_ids:
+        alive = (Run.id == run_id) & Run.finished_at.is_null() & Run.stop_requested_at.is_null()
+        Run.update(stop_requested_at=from_now()).where(alive).execute()
+        shared.journal.stop(run_id)
+    bury(run_ids)
+    release()
+    return len(run_ids)
+
+
 def delete_chat(user: User, chat_id: UUID) -> None:
     """Erase a chat from every table; a run that goes on in it is stopped first.
 
@@ -258,7 +280,8 @@ def _known(run_id: UUID, chat_id: UUID, message: str) -> Run | None:
 def _claim(user: User, run: Run) -> bool:
     """Begin the run in its chat, which is made when nobody has it; False when it is there already.
 
-    Raises ChatNotFound when the chat is somebody else's, ChatBusy while another run is alive in it.
+    Raises ChatNotFound when the chat is somebody else's, ChatBusy while another run is alive in it,
+    InvalidAccessToken when the account was erased meanwhile.
     """
     try:
         return _insert(user, run)
@@ -270,6 +293,8 @@ def _claim(user: User, run: Run) -> bool:
     except IntegrityError as error:
         if Run.get_or_none(id=run.id):
             return False
+        if not User.select().where(User.id == user.id).exists():
+            raise InvalidAccessToken from error
         raise ChatBusy from error
 
 

@@ -1,14 +1,17 @@
 """Accounts: find one, change its profile; and what operators do: make, promote, shut, erase one."""
 
-from peewee import IntegrityError, fn
+from peewee import IntegrityError, ModelSelect, fn
 
 from .. import clock, logs
 from ..db import db, from_now
 from ..errors import EmailTaken, Forbidden, UsernameTaken, UserNotFound
-from ..models import Session, SignUp, User
+from ..models import Chat, Run, Session, SignUp, User
 from ..passwords import passwords
 from . import events
 from .events import Kind
+
+# Erased by one statement, with their journals.
+STEP_RUNS = 100
 
 
 def get_by_email(email: str, asker: User) -> User:
@@ -111,8 +114,27 @@ def erase(user: User) -> None:
         User.update(disabled_at=from_now()).where(User.id == user.id).execute()
         Session.delete().where(Session.user == user).execute()
         SignUp.delete().where(fn.LOWER(SignUp.email) == user.email.lower()).execute()
+        # Nobody records an event, or begins a chat, after this; whoever ended a session has.
+        _lock(User.select(User.id).where(User.id == user.id))
+        _erase_chats(user)
         User.delete().where(User.id == user.id).execute()
     logs.event("user_erased", user_id=user.id)
+
+
+def _erase_chats(user: User) -> None:
+    """In steps: no statement may take longer than Postgres' timeout, however much there is."""
+    own_chats = Chat.select(Chat.id).where(Chat.user == user.id)
+    own_runs = Run.select(Run.id).where(Run.chat.in_(own_chats))
+    # No run begins after this; those that go on are locked in the order in which journals do it.
+    _lock(own_chats.order_by(Chat.id))
+    _lock(own_runs.where(Run.finished_at.is_null()).order_by(Run.id))
+    while Run.delete().where(Run.id.in_(own_runs.limit(STEP_RUNS))).execute():
+        pass
+
+
+def _lock(rows: ModelSelect) -> None:
+    """Let nobody change these rows, or refer to them, to the end of the transaction."""
+    list(rows.for_update(db.obj.for_update).tuples())
 
 
 def _found(user: User | None) -> User:

@@ -54,6 +54,7 @@ ROUTES = (
     Route("POST", "/auth/sessions/refresh", {"refresh_token": TOKEN}),
     Route("DELETE", "/auth/sessions", {"refresh_token": TOKEN}),
     Route("PATCH", "/users/me", {"username": "mallory"}, accepts_empty=True),
+    Route("DELETE", "/users/me", {"current_password": PASSWORD}),
     Route("POST", "/agent-chats", {"message": f"my password is {PASSWORD}"}),
 )
 PATHS = sorted(
@@ -134,6 +135,7 @@ WRONG = {
     "username": NO_USERNAME,
     "token": NO_CODE,
     "password": ("", "12345", "x" * 129, "x" * 100_000),
+    "current_password": ("", "12345", "x" * 129, "x" * 100_000),
     "refresh_token": (),
     "scope": ("", "x", "ALL", "all ", "all\n", "x" * 100_000),
     "message": ("", "x" * 8001, "x" * 100_000, "a\x00b"),

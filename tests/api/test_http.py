@@ -216,7 +216,7 @@ def test_options_says_what_a_path_takes(stranger: Person):
     answer = stranger.request("OPTIONS", "/users/me")
 
     assert (answer.status_code, answer.data) == (204, b"")
-    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "PATCH", "OPTIONS"}
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "PATCH", "DELETE", "OPTIONS"}
     assert "Access-Control-Allow-Methods" not in answer.headers
 
 

@@ -132,7 +132,7 @@ def test_the_instance_is_a_uri_reference_whatever_the_path(stranger: Person):
     "method, path, allowed",
     [
         ("PUT", "/auth/sessions", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
-        ("DELETE", "/users/me", {"GET", "HEAD", "PATCH", "OPTIONS"}),
+        ("PUT", "/users/me", {"GET", "HEAD", "PATCH", "DELETE", "OPTIONS"}),
         ("TRACE", "/health", {"GET", "HEAD", "OPTIONS"}),
         ("BREW", "/users/ada", {"GET", "HEAD", "OPTIONS"}),
     ],

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
@@ -108,3 +108,10 @@ def test_a_call_that_cannot_be_settled_is_a_call_all_the_same(app: Flask, alice:
             db.execute_sql("ALTER TABLE lost RENAME TO spendings")
 
     assert left(app, budget, alice) == 10_000 - INPUT - 1000
+
+
+def test_nothing_is_paid_for_an_account_that_was_erased(app: Flask):
+    with app.app_context(), pytest.raises(ProviderError) as refused:
+        Budget(1000, None).pay(uuid4(), 10)
+
+    assert refused.value.code is ErrorCode.STOPPED

@@ -1,15 +1,23 @@
 """What operators do to accounts, and what happens to them in the middle of a request."""
 
+from datetime import timedelta
 from threading import Event, Thread
+from uuid import UUID
 
 import pytest
 from flask import Flask
 
 from runtime import clock as runtime_clock
 from runtime.db import db, release
-from runtime.errors import EmailTaken, InvalidRefreshToken, UsernameTaken, WrongCredentials
-from runtime.models import MODELS, Allowance, Session, SignUp, User
-from runtime.services import events, sessions, users
+from runtime.errors import (
+    EmailTaken,
+    InvalidAccessToken,
+    InvalidRefreshToken,
+    UsernameTaken,
+    WrongCredentials,
+)
+from runtime.models import MODELS, Allowance, Chat, Run, Session, SignUp, User
+from runtime.services import events, exports, runs, sessions, users
 from runtime.services.events import Kind
 from tests.conftest import PASSWORD, Person, at_once
 
@@ -226,6 +234,24 @@ def test_an_address_that_was_erased_can_sign_up_again(app: Flask, quick, alice: 
     assert alice.post("/auth/verifications/verify", code).status_code == 200
 
 
+def test_no_run_begins_in_an_account_that_was_erased_meanwhile(app: Flask, alice: Person):
+    with app.app_context():
+        user = found(alice)
+        users.erase(user)
+
+        with pytest.raises(InvalidAccessToken):
+            runs.start(user, "hello", None)
+
+
+def test_no_export_begins_of_an_account_that_was_erased_meanwhile(app: Flask, alice: Person):
+    with app.app_context():
+        session = Session.find_with_user(Session.get().id)
+        users.erase(session.user)
+
+        with pytest.raises(InvalidAccessToken):
+            exports.begin(session, network="192.0.2.1", device=None, language="en")
+
+
 def end_session(user: User, meanwhile) -> None:
     """What signing out does, in its order."""
     Session.end_live(user)
@@ -240,7 +266,17 @@ def disable(user: User, meanwhile) -> None:
     Session.end_live(user)
 
 
-@pytest.mark.parametrize("other", [end_session, disable])
+def write_journals(user: User, meanwhile) -> None:
+    """What the journals' thread does, in its order."""
+    runs = Run.select().where(Run.finished_at.is_null()).for_update(db.obj.for_update)
+    first, *others = sorted(run.id for run in Run.select())
+    runs.where(Run.id == first).get()
+    meanwhile()
+    for run_id in others:
+        runs.where(Run.id == run_id).get()
+
+
+@pytest.mark.parametrize("other", [end_session, disable, write_journals])
 def test_an_erasure_waits_for_what_is_under_way(app: Flask, alice: Person, other):
     """Each takes its locks in an order in which neither waits for the other for ever."""
     is_under_way, is_begun, failures = Event(), Event(), []
@@ -260,6 +296,12 @@ def test_an_erasure_waits_for_what_is_under_way(app: Flask, alice: Person, other
 
     with app.app_context():
         user = found(alice)
+        # The first to be locked is the last on the disk.
+        lease_until = runtime_clock.now() + timedelta(hours=1)
+        for number in range(8, 0, -1):
+            chat = Chat.create(user=user)
+            values = {"id": UUID(int=number), "chat": chat, "message": "hello"}
+            Run.create(**values, lease_until=lease_until)
         release()
     erasure = Thread(target=run, args=(lambda: users.erase(user),))
     first = Thread(target=run, args=(lambda: other(user, meanwhile),))

@@ -1,0 +1,31 @@
+"""Leaving: an account is erased, whatever goes on in it meanwhile."""
+
+import time
+
+from ..models import Session, User
+from . import runs, users
+from .credentials import demand_password
+
+# A run that has not ended by then ends when it finds that it is in no table any more.
+STOP_SECONDS = 2
+
+
+def erase_own(session: Session, password: str, network: str, device: str | None = None) -> None:
+    """Erase the account of whoever asks, and gives its password once more.
+
+    Raises WrongPassword; TooManyRequests after too many tries, and when too many passwords are
+    being hashed.
+    """
+    demand_password(session, password, network, device)
+    erase(session.user)
+
+
+def erase(user: User) -> None:
+    """Stop the runs of an account, in whichever process, and delete all that is its.
+
+    Back when the model was told to stop, or after STOP_SECONDS at the most.
+    """
+    deadline = time.monotonic() + STOP_SECONDS
+    while runs.stop_all(user) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    users.erase(user)
