@@ -35,6 +35,10 @@ SIGN_INS_PER_ADDRESS_AND_NETWORK = RateLimitItemPerMinute(10, 15, namespace="sig
 SIGN_INS_PER_NETWORK = RateLimitItemPerMinute(300, 15, namespace="sign-ins-network")
 # Holds only networks that the account has not signed in from: a flood leaves its owner a way in.
 SIGN_INS_PER_ADDRESS = RateLimitItemPerHour(100, namespace="sign-ins-address")
+# For devices that have signed in before, whatever the three above say: for each, and for all that
+# an account has, right passwords too. Beyond these the others hold.
+SIGN_INS_PER_DEVICE = RateLimitItemPerMinute(10, 15, namespace="sign-ins-device")
+SIGN_INS_BY_DEVICES = RateLimitItemPerMinute(30, 15, namespace="sign-ins-devices")
 # For who is signed in and gives the password once more; cleared by the right one.
 PASSWORDS_PER_SESSION = RateLimitItemPerMinute(10, 15, namespace="passwords-session")
 EXPORTS_PER_USER = RateLimitItemPerDay(5, namespace="exports")

@@ -99,6 +99,9 @@ def create_session(body: dict) -> TokenPair:
     """登录(创建会话)。
 
     该账号此前没有在这个设备和网络上登录过时，邮箱主人会收到一封邮件；账号的首次登录除外。
+
+    他人不断尝试密码时，`refresh_token` 使登录过的设备仍能登录：15 分钟内 10 次，不计入其他限制。
+    它不代替密码，也不会因此被使用或失效。
     """
     return sessions.sign_in(**body, **http.origin(), language=http.language())
 

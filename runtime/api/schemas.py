@@ -267,6 +267,13 @@ class VerifyVerificationSchema(Schema):
 class CreateSessionSchema(Schema):
     email = Email(required=True)
     password = Password(required=True)
+    refresh_token = String(
+        high=512,
+        allow_none=True,
+        load_default=None,
+        example="b74c1d0e….1.dNhltmw2…",
+        metadata={"description": "此前在这个设备上得到的 refresh token，会话已结束的也可以。"},
+    )
 
 
 class RefreshTokenSchema(Schema):

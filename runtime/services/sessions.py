@@ -15,6 +15,7 @@ from ..errors import (
     InvalidRefreshToken,
     Overloaded,
     SessionNotFound,
+    TooManyRequests,
     WrongCredentials,
 )
 from ..mail import mail
@@ -22,8 +23,10 @@ from ..models import Session, User
 from ..pages import Page, page
 from ..passwords import needs_rehash, passwords
 from ..ratelimit import (
+    SIGN_INS_BY_DEVICES,
     SIGN_INS_PER_ADDRESS,
     SIGN_INS_PER_ADDRESS_AND_NETWORK,
+    SIGN_INS_PER_DEVICE,
     SIGN_INS_PER_NETWORK,
     limiter,
 )
@@ -48,16 +51,24 @@ class TokenPair:
 
 @metrics.sign_ins.outcomes
 def sign_in(
-    email: str, password: str, network: str, device: str | None = None, language: str = "zh"
+    email: str,
+    password: str,
+    network: str,
+    device: str | None = None,
+    language: str = "zh",
+    refresh_token: str | None = None,
 ) -> TokenPair:
     """Start a session for whoever knows the password; a device not seen before is told by mail.
 
-    An unknown address costs the same time, and a disabled account is told, and counted, as if the
-    password were wrong. Raises WrongCredentials; TooManyRequests after too many tries, and when
-    too many passwords are being hashed.
+    A `refresh_token` of the account, however old, shows that the device has signed in before:
+    it is let in when a flood of wrong passwords has used up the limits for all others. An unknown
+    address costs the same time, and a disabled account is told, and counted, as if the password
+    were wrong. Raises WrongCredentials; TooManyRequests after too many tries, and when too many
+    passwords are being hashed.
     """
     user = User.find_by_email(email)
-    _count_sign_in(email.lower(), network, user)
+    if not _may_as_known_device(user, refresh_token):
+        _count_sign_in(email.lower(), network, user)
     release()
     is_right = passwords.verify(password, user and user.password_hash)
     if not is_right or user is None or user.is_disabled:
@@ -199,6 +210,28 @@ def _count_sign_in(email: str, network: str, user: User | None) -> None:
     limiter.hit(SIGN_INS_PER_ADDRESS_AND_NETWORK, email, network)
     if not _has_signed_in_from(user, network):
         limiter.hit(SIGN_INS_PER_ADDRESS, email)
+
+
+def _may_as_known_device(user: User | None, refresh_token: str | None) -> bool:
+    """Whether the token is of a session that the account has had, and has tries left; counts one.
+
+    Whoever stole the token guesses no more often than that. For anybody's address it asks the
+    database the same.
+    """
+    try:
+        claims = tokens.read_refresh(refresh_token or "")
+    except InvalidToken:
+        return False
+    owner = user.id if user else UUID(int=0)
+    had = Session.select().where(Session.id == claims.session_id, Session.user == owner).exists()
+    if not had or user.is_disabled:
+        return False
+    try:
+        limiter.hit(SIGN_INS_PER_DEVICE, str(claims.session_id))
+        limiter.hit(SIGN_INS_BY_DEVICES, str(owner))
+    except TooManyRequests:
+        return False
+    return True
 
 
 def _has_signed_in_from(user: User | None, network: str) -> bool:

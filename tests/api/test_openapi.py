@@ -221,6 +221,7 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("CreateVerification", "redirect_to"),
         ("ChangeUser", "avatar_url"),
         ("ChangeUser", "bio"),
+        ("CreateSession", "refresh_token"),
         ("CreateRun", "session_id"),
         ("User", "avatar_url"),
         ("User", "bio"),

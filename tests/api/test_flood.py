@@ -1,0 +1,156 @@
+"""Strangers on many networks who try passwords at one account, and its owner among them."""
+
+import pytest
+from flask import Flask
+
+from runtime.models import User
+from runtime.services import purge, users
+from tests.conftest import PASSWORD, Person
+from tests.quick import quick_hash
+
+NEW_NETWORK = "203.0.113.7"
+
+
+@pytest.fixture
+def settings(settings: dict) -> dict:
+    """A router stands in front, and says who asks."""
+    return {**settings, "TRUSTED_PROXIES": "1"}
+
+
+@pytest.fixture
+def alice(alice: Person, quick) -> Person:
+    """Her password costs next to nothing."""
+    return alice
+
+
+def sign_in(person: Person, network: str, email: str, password: str = PASSWORD, **more):
+    body = {"email": email, "password": password, **more}
+    return person.post("/auth/sessions", body, headers={"X-Forwarded-For": network})
+
+
+def flood(stranger: Person, email: str) -> list[int]:
+    """What strangers are told, each on a network of their own, until the account is shut to all."""
+    statuses = []
+    while 429 not in statuses:
+        network = f"192.0.2.{len(statuses)}"
+        statuses.append(sign_in(stranger, network, email, "not the password").status_code)
+    return statuses
+
+
+def test_a_device_that_has_signed_in_before_gets_in_through_a_flood(
+    alice: Person, stranger: Person
+):
+    assert flood(stranger, alice.email) == [401] * 100 + [429]
+    phone = stranger
+
+    assert sign_in(phone, NEW_NETWORK, alice.email).status_code == 429
+    token = {"refresh_token": alice.tokens["refresh_token"]}
+    assert sign_in(phone, NEW_NETWORK, alice.email, **token).status_code == 200
+    assert alice.refresh().status_code == 200, "the token that was shown is as good as before"
+
+
+def test_so_it_does_on_a_network_that_is_flooded_too(alice: Person, stranger: Person):
+    for number in range(300):
+        sign_in(stranger, NEW_NETWORK, f"nobody{number}@example.org", "not the password")
+    token = {"refresh_token": alice.tokens["refresh_token"]}
+
+    assert sign_in(stranger, NEW_NETWORK, alice.email).status_code == 429
+    assert sign_in(stranger, NEW_NETWORK, alice.email, **token).status_code == 200
+
+
+def test_a_token_of_a_session_that_has_ended_will_do(alice: Person, stranger: Person):
+    token = {"refresh_token": alice.tokens["refresh_token"]}
+    alice.refresh()
+    alice.delete("/auth/sessions", token)
+    flood(stranger, alice.email)
+
+    assert sign_in(stranger, NEW_NETWORK, alice.email, **token).status_code == 200
+
+
+def test_it_stands_in_for_no_password(alice: Person, stranger: Person):
+    token = {"refresh_token": alice.tokens["refresh_token"]}
+
+    assert sign_in(stranger, NEW_NETWORK, alice.email, "a guess", **token).status_code == 401
+
+
+def test_whoever_stole_it_guesses_ten_times(alice: Person, stranger: Person):
+    flood(stranger, alice.email)
+    token = {"refresh_token": alice.tokens["refresh_token"]}
+    networks = [f"198.18.0.{number}" for number in range(12)]
+    guesses = [sign_in(stranger, each, alice.email, "a guess", **token) for each in networks]
+
+    assert [guess.status_code for guess in guesses] == [401] * 10 + [429] * 2
+
+
+def test_one_that_was_stolen_locks_no_other_device_out(alice: Person, stranger: Person):
+    stolen = {"refresh_token": sign_in(alice, alice.network, alice.email).json["refresh_token"]}
+    flood(stranger, alice.email)
+    for _ in range(12):
+        sign_in(stranger, NEW_NETWORK, alice.email, "a guess", **stolen)
+    token = {"refresh_token": alice.tokens["refresh_token"]}
+
+    assert sign_in(alice, "198.18.0.1", alice.email, **token).status_code == 200
+
+
+def test_new_sessions_bring_no_endless_tries(alice: Person, stranger: Person):
+    """Or one who has an account could have passwords hashed without end."""
+    flood(stranger, alice.email)
+    token, statuses = alice.tokens["refresh_token"], []
+    while 429 not in statuses:
+        answer = sign_in(stranger, NEW_NETWORK, alice.email, refresh_token=token)
+        statuses.append(answer.status_code)
+        token = answer.json.get("refresh_token", token)
+
+    # From the first on the network is one that the account has signed in from.
+    assert 30 < len(statuses) <= 331
+
+
+def test_anybody_elses_token_is_worth_nothing(alice: Person, bob: Person, stranger: Person):
+    flood(stranger, alice.email)
+
+    for token in (bob.tokens["refresh_token"], alice.tokens["access_token"], "nonsense", "", None):
+        answer = sign_in(stranger, NEW_NETWORK, alice.email, refresh_token=token)
+        assert answer.status_code == 429, token
+
+
+def test_it_is_worth_nothing_once_the_account_is_disabled_or_erased(
+    app: Flask, alice: Person, stranger: Person
+):
+    flood(stranger, alice.email)
+    token = {"refresh_token": alice.tokens["refresh_token"]}
+    with app.app_context():
+        users.disable(User.get())
+    assert sign_in(stranger, NEW_NETWORK, alice.email, **token).status_code == 429
+
+    with app.app_context():
+        users.erase(User.get())
+        user = users.create("alice", alice.email, PASSWORD)
+        User.update(password_hash=quick_hash(PASSWORD)).where(User.id == user.id).execute()
+    assert sign_in(stranger, NEW_NETWORK, alice.email, **token).status_code == 429
+
+
+def test_it_is_worth_nothing_once_its_session_is_forgotten(
+    app: Flask, alice: Person, stranger: Person, clock
+):
+    clock.advance(days=121)
+    with app.app_context():
+        assert purge.purge()["sessions"] == 1
+    flood(stranger, alice.email)
+
+    token = {"refresh_token": alice.tokens["refresh_token"]}
+    assert sign_in(stranger, NEW_NETWORK, alice.email, **token).status_code == 429
+
+
+def test_with_a_token_an_unknown_address_is_told_the_same(
+    alice: Person, bob: Person, stranger: Person
+):
+    token = {"refresh_token": bob.tokens["refresh_token"]}
+
+    def told(email: str) -> list[tuple[int, bytes]]:
+        answers = [
+            sign_in(stranger, f"198.18.{len(email)}.1", email, "a guess", **token)
+            for _ in range(12)
+        ]
+        return [(answer.status_code, answer.data) for answer in answers]
+
+    assert told("nobody@example.org") == told(alice.email)
