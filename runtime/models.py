@@ -36,9 +36,9 @@ SESSION_LIFE = timedelta(days=365)
 ROTATION_GRACE = timedelta(seconds=10)
 
 CODE_LIFE = timedelta(minutes=10)
-# How long a sign-up waits for its code; a resend within that mails a fresh one.
-SIGN_UP_LIFE = timedelta(hours=24)
-TRIES_A_SIGN_UP = 5
+# How long something waits for its code; what mails a fresh one within that gives no new tries.
+WAITING_LIFE = timedelta(hours=24)
+TRIES_A_CODE = 5
 
 
 class User(Model):
@@ -287,21 +287,62 @@ class SecurityEvent(Model):
         return f"<SecurityEvent {self.kind} {self.user_id}>"
 
 
-class SignUp(Model):
-    """A sign-up that waits for its code. Several may wait for one address.
+class Coded(Model):
+    """What waits for the code that was mailed to its address. Several may wait for one address.
 
-    One for an address that has an account waits like any other, so that nothing tells them
-    apart; its code was mailed to nobody.
+    One that must not succeed waits like any other, so that nothing tells them apart; its code was
+    mailed to nobody. `purpose` keeps its tries apart from those at other kinds of code.
     """
 
     email = CharField(max_length=254)
-    username = CharField(max_length=30)
-    password_hash = CharField()
     network = CharField(max_length=64)
     redirect_to = CharField(max_length=2048, null=True)
     code_hash = CharField(max_length=64)
     code_expires_at = InstantField()
-    tries_left = IntegerField(default=TRIES_A_SIGN_UP)
+    tries_left = IntegerField(default=TRIES_A_CODE)
+    purpose: str
+
+    @property
+    def opener(self) -> str:
+        """Whose tries at the code are counted together."""
+        return self.network
+
+    @classmethod
+    def is_waiting(cls, email: str):
+        """The condition that a row waits for a code sent to this address."""
+        return (
+            (fn.LOWER(cls.email) == email.lower())
+            & (cls.created_at > from_now(seconds=-WAITING_LIFE.total_seconds()))
+            & (cls.tries_left > 0)
+        )
+
+    @classmethod
+    def waiting(cls, email: str):
+        """The rows that wait for this address, the newest first, as a query.
+
+        Each has `has_fresh_code`, by the database's clock: the code may be another machine's.
+        """
+        is_fresh = (cls.code_expires_at > from_now()).alias("has_fresh_code")
+        waiting = cls.select(cls, is_fresh).where(cls.is_waiting(email))
+        return waiting.order_by(cls.created_at.desc())
+
+    @classmethod
+    def void(cls, which) -> int:
+        """Leave nothing in these rows that could complete them; returns how many they were.
+
+        They stay until they run out: if they went, whoever waits beside the owner could tell from
+        the limits that something was completed.
+        """
+        return cls.update(code_hash="").where(which).execute()
+
+
+class SignUp(Coded):
+    """A sign-up that waits for its code, for an address that has an account too."""
+
+    username = CharField(max_length=30)
+    password_hash = CharField()
+    # Its pools of tries had no name when there was no other purpose.
+    purpose = ""
 
     class Meta:
         table_name = "sign_ups"
@@ -310,23 +351,8 @@ class SignUp(Model):
         return f"<SignUp {self.username} {self.email}>"
 
     @classmethod
-    def is_waiting(cls, email: str):
-        """The condition that a sign-up waits for a code sent to this address."""
-        return (
-            (fn.LOWER(cls.email) == email.lower())
-            & (cls.created_at > from_now(seconds=-SIGN_UP_LIFE.total_seconds()))
-            & (cls.tries_left > 0)
-        )
-
-    @classmethod
-    def waiting(cls, email: str):
-        """The sign-ups that wait for this address, the newest first, as a query.
-
-        Each has `has_fresh_code`, by the database's clock: the code may be another machine's.
-        """
-        is_fresh = (cls.code_expires_at > from_now()).alias("has_fresh_code")
-        waiting = cls.select(cls, is_fresh).where(cls.is_waiting(email))
-        return waiting.order_by(cls.created_at.desc())
+    def void(cls, which) -> int:
+        return cls.update(code_hash="", password_hash="").where(which).execute()
 
 
 SignUp.add_index(SignUp.index(fn.LOWER(SignUp.email), name="sign_ups_email"))

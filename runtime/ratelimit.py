@@ -1,7 +1,7 @@
 """The limits, each named by its purpose; the `limits` library counts, in Redis or memory.
 
 A key names whom a limit holds for: a network, an address, or both together. None of this is what
-keeps a code from being guessed; that bound is in the database (`runtime.services.verifications`).
+keeps a code from being guessed; that bound is in the database (`runtime.services.codes`).
 """
 
 import math

@@ -29,7 +29,7 @@ TIERS = [
     ["allowances"],
     ["agent"],
     ["services.events"],
-    ["services.credentials"],
+    ["services.credentials", "services.codes"],
     ["services.users", "services.sessions", "services.health"],
     ["services.journal", "services.budgets", "services.purge"],
     ["services.chats"],

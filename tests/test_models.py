@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from peewee import IntegrityError
 
-from runtime.models import TRIES_A_SIGN_UP, Session, SignUp, User
+from runtime.models import TRIES_A_CODE, Session, SignUp, User
 
 ADA = {"username": "Ada", "email": "Ada@Example.org", "password_hash": "scrypt$secret"}
 
@@ -118,7 +118,7 @@ def test_sign_ups_wait_for_an_address_whatever_its_case_the_newest_first(clock):
     waiting = list(SignUp.waiting("ADA@example.org"))
 
     assert [sign_up.username for sign_up in waiting] == ["third", "second", "first"]
-    assert {sign_up.tries_left for sign_up in waiting} == {TRIES_A_SIGN_UP} == {5}
+    assert {sign_up.tries_left for sign_up in waiting} == {TRIES_A_CODE} == {5}
 
 
 def test_a_sign_up_waits_for_a_day(clock):

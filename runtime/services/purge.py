@@ -21,7 +21,7 @@ from ..db import Model, from_now
 from ..errors import TooManyRequests
 from ..models import (
     SESSION_IDLE,
-    SIGN_UP_LIFE,
+    WAITING_LIFE,
     Allowance,
     SecurityEvent,
     Session,
@@ -43,7 +43,7 @@ def _rules() -> dict[type[Model], Expression]:
     events_days = current_app.config["EVENTS_DAYS"]
     remembered = SESSION_IDLE + SESSION_REMEMBERED
     return {
-        SignUp: SignUp.created_at <= from_now(seconds=-SIGN_UP_LIFE.total_seconds()),
+        SignUp: SignUp.created_at <= from_now(seconds=-WAITING_LIFE.total_seconds()),
         Allowance: Allowance.spent_until < clock.now().timestamp(),
         Session: Session.refreshed_at <= from_now(days=-remembered.days),
         SecurityEvent: SecurityEvent.created_at <= from_now(days=-events_days),
