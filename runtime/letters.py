@@ -21,7 +21,7 @@ class Letter:
 
 @dataclass(frozen=True)
 class MailedCode:
-    """A code, the username whose sign-up it completes, and where it can be used, if anywhere."""
+    """A code, the username of the account that it is for, and where it can be used, if anywhere."""
 
     username: str
     code: str
@@ -39,13 +39,20 @@ _WORDS = {
         "请只使用您自己填写的用户名下面的验证码，不要使用其他的：那可能是别人的注册。",
         "username": "用户名：",
         "code": "验证码：",
-        "link": "也可以打开这个链接完成注册：",
+        "link": "也可以打开这个链接：",
         "good_for": "验证码 {minutes} 分钟内有效，只能使用一次。请不要把它告诉任何人。",
         "ignore_code": "如果您没有注册，请忽略这封邮件，不必做任何操作。",
         "registered_subject": "您的邮箱已注册 Runtime API",
         "registered": "您好！有人想用这个邮箱地址注册 Runtime API，但它已经有账号了。",
         "sign_in": "如果是您本人，请直接登录，无需再次注册。",
         "ignore_registered": "如果不是您本人，请忽略这封邮件：您的账号没有任何变化。",
+        "recovery_subject": "Runtime API 重设密码验证码",
+        "recovery": "您好！有人要为您的账号设置新密码。如果是您本人，请用下面的验证码设置新密码。",
+        "asked_from": "请求来自网络：{network}",
+        "ignore_recovery": "如果不是您本人，请忽略这封邮件：您的账号没有任何变化。",
+        "new_password_subject": "您的 Runtime API 密码已修改",
+        "new_password": "您好！您的账号设置了新密码，其他会话均已结束。",
+        "was_not_you_recover": "如果不是您本人，请立即通过“忘记密码”重新设置密码。",
         "new_device_subject": "您的 Runtime API 账号在新设备上登录",
         "new_device": "您好！有人用正确的密码登录了您的账号，所用的设备或网络此前没有登录过。",
         "device": "设备：{device}",
@@ -64,7 +71,7 @@ _WORDS = {
         " others: they may be somebody else's.",
         "username": "Username: ",
         "code": "Code: ",
-        "link": "You can also open this link to complete the sign-up:",
+        "link": "You can also open this link:",
         "good_for": "A code is good for {minutes} min and can be used once."
         " Do not give it to anybody.",
         "ignore_code": "If you did not sign up, ignore this email; there is nothing to do.",
@@ -74,6 +81,17 @@ _WORDS = {
         "sign_in": "If it was you, just sign in; there is no need to sign up again.",
         "ignore_registered": "If it was not you, ignore this email: nothing about your account has"
         " changed.",
+        "recovery_subject": "Your Runtime API recovery code",
+        "recovery": "Hello! Somebody wants to set a new password for your account. If it is you,"
+        " set it with the code below.",
+        "asked_from": "Asked for from the network {network}",
+        "ignore_recovery": "If it was not you, ignore this email: nothing about your account has"
+        " changed.",
+        "new_password_subject": "Your Runtime API password was changed",
+        "new_password": "Hello! A new password was set for your account, and all other sessions"
+        " of it have ended.",
+        "was_not_you_recover": "If it was not you, set another password now, by way of a"
+        " forgotten one.",
         "new_device_subject": "A new device signed in to your Runtime API account",
         "new_device": "Hello! Somebody who knows your password signed in to your account, on a"
         " device or a network that had not signed in before.",
@@ -138,6 +156,37 @@ def already_registered_letter(language: str) -> Letter:
     )
 
 
+def recovery_letter(language: str, code: MailedCode, minutes: int, network: str) -> Letter:
+    """The code that sets a new password, good for `minutes`, and where it was asked for."""
+    words = _words(language)
+    return _letter(
+        language,
+        words["recovery_subject"],
+        [
+            words["recovery"],
+            code,
+            words["good_for"].format(minutes=minutes),
+            words["asked_from"].format(network=network),
+            words["ignore_recovery"],
+        ],
+    )
+
+
+def new_password_letter(language: str, device: str | None, network: str, at: datetime) -> Letter:
+    """Tells an account's owner that it has a new password."""
+    words = _words(language)
+    return _letter(
+        language,
+        words["new_password_subject"],
+        [
+            words["new_password"],
+            *_origin(words, device, network, at),
+            words["was_you"],
+            words["was_not_you_recover"],
+        ],
+    )
+
+
 def new_device_letter(language: str, device: str | None, network: str, at: datetime) -> Letter:
     """Tells an account's owner that it was signed in to, by a device not seen before."""
     words = _words(language)
@@ -146,13 +195,20 @@ def new_device_letter(language: str, device: str | None, network: str, at: datet
         words["new_device_subject"],
         [
             words["new_device"],
-            words["device"].format(device=device or words["unknown_device"]),
-            words["network"].format(network=network),
-            words["time"].format(at=at),
+            *_origin(words, device, network, at),
             words["was_you"],
             words["was_not_you"],
         ],
     )
+
+
+def _origin(words: dict, device: str | None, network: str, at: datetime) -> list[str]:
+    """Who it was, and when."""
+    return [
+        words["device"].format(device=device or words["unknown_device"]),
+        words["network"].format(network=network),
+        words["time"].format(at=at),
+    ]
 
 
 def _words(language: str) -> dict[str, str]:

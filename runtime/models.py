@@ -355,6 +355,19 @@ class SignUp(Coded):
         return cls.update(code_hash="", password_hash="").where(which).execute()
 
 
+class Recovery(Coded):
+    """Somebody forgot their password, they say; an address without an account has some too."""
+
+    purpose = "recovery:"
+
+    class Meta:
+        table_name = "recoveries"
+
+    def __repr__(self):
+        return f"<Recovery {self.email}>"
+
+
+Recovery.add_index(Recovery.index(fn.LOWER(Recovery.email), name="recoveries_email"))
 SignUp.add_index(SignUp.index(fn.LOWER(SignUp.email), name="sign_ups_email"))
 
 
@@ -536,4 +549,4 @@ class Spending(Model):
         return fn.DATE(from_now())
 
 
-MODELS = (User, Session, SecurityEvent, SignUp, Allowance, Chat, Run, RunEvent, Spending)
+MODELS = (User, Session, SecurityEvent, SignUp, Recovery, Allowance, Chat, Run, RunEvent, Spending)

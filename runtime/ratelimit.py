@@ -29,6 +29,11 @@ RESENDS_PER_ADDRESS = RateLimitItemPerMinute(1, namespace="resends")
 # A resend makes the codes mailed before worthless: who opened no sign-up gets few in a day.
 RESENDS_BY_OPENER = RateLimitItemPerDay(12, namespace="resends-opener")
 RESENDS_BY_OTHERS = RateLimitItemPerDay(4, namespace="resends-others")
+RECOVERIES_PER_NETWORK = RateLimitItemPerHour(100, namespace="recoveries-network")
+# Mails that one network may have sent to one account by recovering it.
+RECOVERIES_PER_ADDRESS_AND_NETWORK = RateLimitItemPerDay(6, namespace="recoveries-pair")
+# Holds only networks that the account has not signed in from; over in minutes for others.
+RECOVERIES_PER_ADDRESS = RateLimitItemPerMinute(20, 10, namespace="recoveries-address")
 CODES_PER_NETWORK = RateLimitItemPerMinute(100, 10, namespace="codes-network")
 # Cleared by the right password.
 SIGN_INS_PER_ADDRESS_AND_NETWORK = RateLimitItemPerMinute(10, 15, namespace="sign-ins-pair")

@@ -15,6 +15,7 @@ from runtime.migrate import DIRECTORY
 from runtime.models import (
     MODELS,
     Chat,
+    Recovery,
     Run,
     RunEvent,
     SecurityEvent,
@@ -64,6 +65,9 @@ def fill() -> None:
         network="127.0.0.1",
         code_hash="-",
         code_expires_at=clock.now(),
+    )
+    Recovery.create(
+        email="ada@example.org", network="127.0.0.1", code_hash="-", code_expires_at=clock.now()
     )
     run = Run.create(chat=Chat.create(user=user), message="hello", lease_until=clock.now())
     RunEvent.create(run=run, number=1, data="{}")

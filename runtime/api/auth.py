@@ -1,4 +1,4 @@
-"""/auth: sign-up by mailed code, sessions, accounts by address."""
+"""/auth: sign-up and recovery by mailed code, sessions, accounts by address."""
 
 from uuid import UUID
 
@@ -19,23 +19,26 @@ from ..errors import (
 )
 from ..models import User
 from ..pages import Page
-from ..services import sessions, users, verifications
+from ..services import recoveries, sessions, users, verifications
 from ..services.sessions import TokenPair
 from . import http
 from .blueprint import Blueprint
 from .guards import current_session, current_user, public
 from .schemas import (
+    CreateRecoverySchema,
     CreateSessionSchema,
     CreateVerificationSchema,
     EndSessionsSchema,
     FindUserSchema,
     FoundUserSchema,
     PageSchema,
+    RecoverySchema,
     RefreshTokenSchema,
     ResendVerificationSchema,
     SessionSchema,
     SessionsSchema,
     VerificationSchema,
+    VerifyRecoverySchema,
     VerifyVerificationSchema,
 )
 
@@ -43,7 +46,7 @@ blp = Blueprint(
     "Auth",
     __name__,
     url_prefix="/api/v1/auth",
-    description="用邮件验证码注册、会话、按邮箱查询账号。",
+    description="用邮件验证码注册与重设密码、会话、按邮箱查询账号。",
 )
 
 
@@ -88,6 +91,42 @@ def verify_verification(body: dict) -> TokenPair:
     创建该验证码所对应的账号，并登录。验证码只能用一次，每个注册最多试五次。
     """
     return verifications.verify(email=body["email"], code=body["token"], **http.origin())
+
+
+@blp.route("/recoveries", methods=["POST"])
+@public
+@blp.arguments(CreateRecoverySchema)
+@blp.response(202, RecoverySchema)
+@blp.fails(InvalidParameters, TooManyRequests)
+def create_recovery(body: dict) -> dict:
+    """创建密码重设(忘记密码)。
+
+    验证码发往该邮箱，10 分钟内有效；没有账号的邮箱不会收到邮件，但响应都相同。需要新的验证码时再次
+    创建即可。`redirect_to` 是邮件中链接的去处，其来源须在 `REDIRECT_ALLOWLIST` 中，链接的查询参数会
+    加上 `email` 和 `token`。
+    """
+    recoveries.begin(**body, network=http.network(), language=http.language())
+    return body
+
+
+@blp.route("/recoveries/verify", methods=["POST"])
+@public
+@blp.arguments(VerifyRecoverySchema)
+@blp.response(200, SessionSchema)
+@blp.fails(InvalidCode, InvalidParameters, TooManyRequests, Overloaded)
+def verify_recovery(body: dict) -> TokenPair:
+    """校验密码重设的验证码，设置新密码并登录。
+
+    该账号的所有其他会话随即结束，其他验证码随即失效，邮箱主人会收到一封通知。验证码只能用一次，
+    每个最多试五次。
+    """
+    return recoveries.verify(
+        email=body["email"],
+        code=body["token"],
+        password=body["password"],
+        language=http.language(),
+        **http.origin(),
+    )
 
 
 @blp.route("/sessions", methods=["POST"])

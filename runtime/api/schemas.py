@@ -264,6 +264,24 @@ class VerifyVerificationSchema(Schema):
     token = String(required=True, pattern=r"[0-9]{6}", mismatch="not_a_code", example="493027")
 
 
+class CreateRecoverySchema(Schema):
+    email = Email(required=True)
+    redirect_to = WebURL(
+        example="https://app.example.org/recover",
+        allow_none=True,
+        load_default=None,
+        metadata={"description": "邮件中链接的去处，其来源须在 REDIRECT_ALLOWLIST 中。"},
+    )
+
+
+class RecoverySchema(AnswerSchema):
+    email = Email(required=True)
+
+
+class VerifyRecoverySchema(VerifyVerificationSchema):
+    password = Password(required=True)
+
+
 class CreateSessionSchema(Schema):
     email = Email(required=True)
     password = Password(required=True)

@@ -17,13 +17,14 @@ from typing import NoReturn
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from flask import current_app
+from peewee import fn
 
 from .. import logs
 from ..allowances import Rate, spend
 from ..config import origin_of
 from ..db import db, from_now
 from ..errors import Fault, InvalidCode, InvalidParameters
-from ..models import CODE_LIFE, Coded
+from ..models import CODE_LIFE, Coded, Recovery, User
 from ..ratelimit import CODES_PER_NETWORK, limiter
 from ..tokens import make_code, tokens
 from . import events
@@ -92,6 +93,11 @@ def use_up(row: Coded) -> None:
     kind = type(row)
     if not kind.void((kind.id == row.id) & (kind.code_hash == row.code_hash)):
         raise InvalidCode
+
+
+def void_all(user: User) -> None:
+    """Make every code worthless that was mailed for an account, in the caller's transaction."""
+    Recovery.void(fn.LOWER(Recovery.email) == user.email.lower())
 
 
 def link(row: Coded, code: str) -> str | None:

@@ -1,9 +1,11 @@
-"""The password of somebody who is signed in already, demanded before what cannot be taken back."""
+"""Passwords of accounts: demanded once more before what cannot be taken back, and replaced."""
+
+from uuid import UUID
 
 from .. import logs
 from ..db import release
 from ..errors import WrongPassword
-from ..models import Session
+from ..models import Session, User
 from ..passwords import passwords
 from ..ratelimit import PASSWORDS_PER_SESSION, SIGN_INS_PER_NETWORK, limiter
 from . import events
@@ -28,3 +30,17 @@ def demand_password(
         events.refuse(Kind.PASSWORD_REFUSED, user.email, network=network, device=device)
         raise WrongPassword
     limiter.clear(PASSWORDS_PER_SESSION, str(session.id))
+
+
+def replace_password(user: User, password_hash: str, but: UUID | None = None) -> bool:
+    """Set a password and end all sessions but one, in the transaction that the caller is in.
+
+    Returns whether the account was there, and not disabled. Its row is held first, as by whoever
+    starts a session: one for the password before is there to be ended, or comes to nothing.
+    """
+    is_open = (User.id == user.id) & User.disabled_at.is_null()
+    if not User.update(password_hash=password_hash).where(is_open).execute():
+        return False
+    Session.end_live(user, but=but)
+    user.password_hash = password_hash
+    return True

@@ -23,6 +23,7 @@ from ..models import (
     SESSION_IDLE,
     WAITING_LIFE,
     Allowance,
+    Recovery,
     SecurityEvent,
     Session,
     SignUp,
@@ -42,8 +43,10 @@ def _rules() -> dict[type[Model], Expression]:
     """What of each table has run out."""
     events_days = current_app.config["EVENTS_DAYS"]
     remembered = SESSION_IDLE + SESSION_REMEMBERED
+    waited = from_now(seconds=-WAITING_LIFE.total_seconds())
     return {
-        SignUp: SignUp.created_at <= from_now(seconds=-WAITING_LIFE.total_seconds()),
+        SignUp: SignUp.created_at <= waited,
+        Recovery: Recovery.created_at <= waited,
         Allowance: Allowance.spent_until < clock.now().timestamp(),
         Session: Session.refreshed_at <= from_now(days=-remembered.days),
         SecurityEvent: SecurityEvent.created_at <= from_now(days=-events_days),

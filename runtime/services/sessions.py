@@ -4,9 +4,12 @@ The rules are those of RFC 9700 §4.14.2: a refresh token is good once. Two clie
 the one that raced with itself, and the one whose answer was lost on the way.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
+
+from peewee import fn
 
 from .. import clock, letters, logs, metrics
 from ..db import db, from_now, release
@@ -91,7 +94,7 @@ def start(
 ) -> TokenPair:
     """Start a session for `user`, who has proven to be that; `kind` says how, to the journal.
 
-    Raises WrongCredentials when the account is disabled, or gone.
+    Raises WrongCredentials when the account is disabled, has another password by now, or is gone.
     """
     with db.atomic():
         _note_sign_in(user)
@@ -204,6 +207,12 @@ def end_all(user: User) -> int:
     return ended
 
 
+def has_signed_in_from(email: str, network: str) -> bool:
+    """Whether the account with that address, if there is one, has signed in from this network."""
+    its = fn.LOWER(User.email) == email.lower()
+    return Session.select().join(User).where(its, Session.network == network).exists()
+
+
 def _count_sign_in(email: str, network: str, user: User | None) -> None:
     """Count a try before the password is looked at. Raises TooManyRequests."""
     limiter.hit(SIGN_INS_PER_NETWORK, network)
@@ -256,26 +265,32 @@ def _is_new_device(user: User, network: str, device: str | None) -> bool:
 
 
 def _note_sign_in(user: User) -> None:
-    """Hold the account's row until the session is there: whoever disables it comes before or after.
+    """Hold the account's row until the session is there.
 
-    Raises WrongCredentials when they came before.
+    Whoever disables it, or sets another password, comes before or after. Raises WrongCredentials
+    when they came before: the password that was looked at is not the account's any more.
     """
-    is_open = (User.id == user.id) & User.disabled_at.is_null()
-    if not User.update(signed_in_at=from_now()).where(is_open).execute():
+    is_open = User.disabled_at.is_null() & (User.password_hash == user.password_hash)
+    if not User.update(signed_in_at=from_now()).where(User.id == user.id, is_open).execute():
         raise WrongCredentials
 
 
 def _renew_hash(user: User, password: str) -> None:
-    """Hash again with today's parameters, unless the password was changed meanwhile.
+    """Hash again with today's parameters, unless the hash was changed meanwhile.
 
     When too many are being hashed it waits for another sign-in; this one has succeeded.
     """
-    try:
+    with suppress(Overloaded):
         renewed = passwords.hash(password)
-    except Overloaded:
-        return
-    same = (User.id == user.id) & (User.password_hash == user.password_hash)
-    User.update(password_hash=renewed).where(same).execute()
+        same = (User.id == user.id) & (User.password_hash == user.password_hash)
+        if User.update(password_hash=renewed).where(same).execute():
+            user.password_hash = renewed
+            return
+        # Another sign-in may have renewed it too; with another password no session is started.
+        now = User.get_or_none(User.id == user.id)
+        release()
+        if now and passwords.verify(password, now.password_hash):
+            user.password_hash = now.password_hash
 
 
 def _prove(session: Session) -> None:

@@ -5,7 +5,7 @@ from peewee import IntegrityError, ModelSelect, fn
 from .. import clock, logs
 from ..db import db, from_now
 from ..errors import EmailTaken, Forbidden, UsernameTaken, UserNotFound
-from ..models import Chat, Run, Session, SignUp, User
+from ..models import Chat, Recovery, Run, Session, SignUp, User
 from ..passwords import passwords
 from . import events
 from .events import Kind
@@ -104,8 +104,8 @@ def enable(user: User) -> None:
 def erase(user: User) -> None:
     """Delete an account and all that is its: afterwards it is in no table.
 
-    That is its sessions, its journal, its chats with their runs and words, and the sign-ups that
-    wait for its address, whoever began them. Its address stays hidden in keys of allowances and
+    That is its sessions, its journal, its chats with their runs and words, and what waits for a
+    code at its address, whoever began it. Its address stays hidden in keys of allowances and
     limits, which name nobody, so that leaving and coming back gives no new tries.
     """
     with db.atomic():
@@ -113,7 +113,8 @@ def erase(user: User) -> None:
         # others take them, so that nobody waits for each other.
         User.update(disabled_at=from_now()).where(User.id == user.id).execute()
         Session.delete().where(Session.user == user).execute()
-        SignUp.delete().where(fn.LOWER(SignUp.email) == user.email.lower()).execute()
+        for kind in (SignUp, Recovery):
+            kind.delete().where(fn.LOWER(kind.email) == user.email.lower()).execute()
         # Nobody records an event, or begins a chat, after this; whoever ended a session has.
         _lock(User.select(User.id).where(User.id == user.id))
         _erase_chats(user)

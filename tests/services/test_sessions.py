@@ -7,10 +7,10 @@ from flask import Flask
 from werkzeug.security import generate_password_hash
 
 from runtime.db import db
-from runtime.errors import InvalidRefreshToken
+from runtime.errors import InvalidRefreshToken, WrongCredentials
 from runtime.models import Session, User
 from runtime.passwords import Passwords
-from runtime.services import sessions
+from runtime.services import credentials, sessions
 from runtime.tokens import Claims
 from tests.conftest import PASSWORD, Person
 
@@ -42,6 +42,41 @@ def test_a_password_that_changed_meanwhile_is_not_overwritten(app: Flask, alice:
         sessions.sign_in(alice.email, PASSWORD, alice.network)
 
         assert User.find_by_email(alice.email).password_hash == "of the new password"
+
+
+def test_no_session_is_started_for_a_password_that_was_replaced_meanwhile(app, alice: Person):
+    """It was looked at before, and is right no more."""
+
+    def meanwhile(what: str) -> None:
+        if what == "verify":
+            assert credentials.replace_password(User.get(), "of the new password")
+
+    with app.app_context():
+        app.extensions["passwords"] = InterruptedPasswords(meanwhile)
+        with pytest.raises(WrongCredentials):
+            sessions.sign_in(alice.email, PASSWORD, alice.network)
+
+        assert Session.select().where(Session.ended_at.is_null()).count() == 0
+
+
+@pytest.mark.parametrize("renewed", [PASSWORD, "another password"])
+def test_two_who_renew_a_hash_at_once_both_sign_in(app: Flask, alice: Person, renewed: str):
+    """The second finds another hash there, and looks whether it is the same password's."""
+    old, new = (generate_password_hash(word, "pbkdf2:sha256:1") for word in (PASSWORD, renewed))
+
+    class SlowPasswords(Passwords):
+        def hash(self, password: str) -> str:
+            User.update(password_hash=new).execute()
+            return super().hash(password)
+
+    with app.app_context():
+        User.update(password_hash=old).execute()
+        app.extensions["passwords"] = SlowPasswords(1)
+        if renewed == PASSWORD:
+            sessions.sign_in(alice.email, PASSWORD, alice.network)
+        else:
+            with pytest.raises(WrongCredentials):
+                sessions.sign_in(alice.email, PASSWORD, alice.network)
 
 
 def test_no_connection_is_held_while_a_password_is_hashed(app: Flask, alice: Person):

@@ -198,6 +198,7 @@ def test_an_erased_account_is_in_no_table(app: Flask, ground, quick, alice: Pers
     alice.chat("the words of her chat")
     details = {"username": "mallory", "email": alice.email.upper(), "password": PASSWORD}
     bob.post("/auth/verifications", details)
+    bob.post("/auth/recoveries", {"email": alice.email.upper()})
     sign_in(alice, "not the password")
     ground.settle()
     with app.app_context():
