@@ -23,7 +23,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -41,6 +41,8 @@ from runtime.logs import request_id
 
 log = logging.getLogger("runtime.mail")
 
+# How long a mail that only tells something is worth sending.
+NOTICE_LIFE = timedelta(days=1)
 # One mail that hangs leaves three senders to the others.
 SENDERS = 4
 # What Ctrl-C on `flask run` may take; gunicorn's hook drains for longer and before this.

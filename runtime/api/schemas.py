@@ -374,6 +374,11 @@ class CurrentPasswordSchema(Schema):
     current_password = Password(required=True)
 
 
+class ChangePasswordSchema(Schema):
+    current_password = Password(required=True)
+    password = Password(required=True)
+
+
 class UsernamePathSchema(Schema):
     username = Username(required=True)
 

@@ -1,4 +1,4 @@
-"""/users: profiles."""
+"""/users: profiles, and what their owners change about their accounts."""
 
 from ..errors import (
     InvalidAccessToken,
@@ -12,12 +12,13 @@ from ..errors import (
 )
 from ..models import SecurityEvent, User
 from ..pages import Page, page
-from ..services import erasures, exports, users
+from ..services import credentials, erasures, exports, users
 from ..services.exports import Export
 from . import http
 from .blueprint import Blueprint
 from .guards import current_session, current_user, user_asked_for
 from .schemas import (
+    ChangePasswordSchema,
     ChangeUserSchema,
     CurrentPasswordSchema,
     ExportSchema,
@@ -68,6 +69,28 @@ def delete_me(body: dict) -> None:
     所有 token 从下一个请求起即被拒绝；正在进行的运行随即停止，正在读取它的人会收到最后一个事件。
     """
     erasures.erase_own(current_session(), body["current_password"], **http.origin())
+
+
+@blp.route("/me/password", methods=["PUT"])
+@blp.arguments(ChangePasswordSchema)
+@blp.response(204)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    InvalidParameters,
+    WrongPassword,
+    TooManyRequests,
+    Overloaded,
+)
+def change_password(body: dict) -> None:
+    """修改密码(需要认证)。
+
+    当前会话继续有效，其他会话随即结束，已发出的验证码随即失效，邮箱主人会收到一封通知。当前密码错误
+    时为 422。
+    """
+    credentials.change_password(
+        current_session(), **body, **http.origin(), language=http.language()
+    )
 
 
 @blp.route("/me/events", methods=["GET"])

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     SIGNED_UP = "signed_up"
     SIGNED_IN = "signed_in"
     SIGN_IN_REFUSED = "sign_in_refused"
+    PASSWORD_CHANGED = "password_changed"
     PASSWORD_RESET = "password_reset"
     PASSWORD_REFUSED = "password_refused"
     CODE_REFUSED = "code_refused"

@@ -11,7 +11,7 @@ from .. import clock, letters, logs, metrics
 from ..db import db, from_now, release
 from ..errors import InvalidCode
 from ..letters import MailedCode
-from ..mail import mail
+from ..mail import NOTICE_LIFE, mail
 from ..models import CODE_LIFE, Recovery, User
 from ..passwords import passwords
 from ..ratelimit import (
@@ -22,7 +22,7 @@ from ..ratelimit import (
 )
 from . import codes, credentials, sessions
 from .events import Kind
-from .sessions import NOTICE_LIFE, TokenPair
+from .sessions import TokenPair
 
 
 def begin(*, email: str, redirect_to: str | None, network: str, language: str) -> None:

@@ -6,7 +6,7 @@ the one that raced with itself, and the one whose answer was lost on the way.
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from peewee import fn
@@ -21,7 +21,7 @@ from ..errors import (
     TooManyRequests,
     WrongCredentials,
 )
-from ..mail import mail
+from ..mail import NOTICE_LIFE, mail
 from ..models import Session, User
 from ..pages import Page, page
 from ..passwords import needs_rehash, passwords
@@ -36,9 +36,6 @@ from ..ratelimit import (
 from ..tokens import ACCESS_SECONDS, Claims, InvalidToken, tokens
 from . import events
 from .events import Kind
-
-# How long a mail that only tells something is worth sending.
-NOTICE_LIFE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
