@@ -21,7 +21,7 @@ from . import agent, clock, config, i18n, logs, migrate, models, tables
 from .api import document
 from .api.schemas import CreateVerificationSchema
 from .db import db, is_outage, outage_reason
-from .errors import EmailTaken, Failure
+from .errors import EmailTaken, Failure, InvalidParameters
 from .mail import mail
 from .models import User
 from .pages import CURSOR, page
@@ -54,7 +54,7 @@ class _Command(click.Command):
             with logs.on_stderr():
                 return super().invoke(ctx)
         except Failure as failure:
-            raise click.ClickException(i18n.sentence(failure.code, "en")) from failure
+            raise click.ClickException(_sentence(failure)) from failure
         except (migrate.TableInUse, MigrationError) as error:
             raise click.ClickException(str(error)) from error
         except Exception as error:
@@ -342,6 +342,14 @@ def _demand_valid(**fields: str) -> None:
     faults = CreateVerificationSchema(only=list(fields)).validate(fields)
     for name, messages in faults.items():
         raise click.ClickException(f"{name}: {i18n.message(messages[0], 'en')}")
+
+
+def _sentence(failure: Failure) -> str:
+    """What a failure is, or what is wrong with the first parameter if that is all it says."""
+    if type(failure) is not InvalidParameters:
+        return i18n.sentence(failure.code, "en")
+    fault = failure.faults[0]
+    return f"{fault.where.removeprefix('#/')}: {i18n.message(fault.message, 'en')}"
 
 
 def _print(row: dict, as_json: bool) -> None:

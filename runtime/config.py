@@ -274,6 +274,12 @@ SETTINGS = (
         "`off` lifts limits and cool-downs for load tests, not the bound on wrong codes.",
     ),
     Setting(
+        "PASSWORD_MIN_LENGTH",
+        _whole(6, 128),
+        6,
+        "Characters that a new password must have.",
+    ),
+    Setting(
         "METRICS_TOKEN",
         _bearer_token,
         None,

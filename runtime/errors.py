@@ -90,6 +90,24 @@ class WrongPassword(InvalidParameters):
         super().__init__(Fault("#/current_password", "wrong_password"))
 
 
+class CommonPassword(InvalidParameters):
+    """The password is one of those that are tried first."""
+
+    code = "common_password"
+
+    def __init__(self):
+        super().__init__(Fault("#/password", self.code))
+
+
+class OwnNameAsPassword(InvalidParameters):
+    """The password is the account's name or address, or little more."""
+
+    code = "own_name_as_password"
+
+    def __init__(self):
+        super().__init__(Fault("#/password", self.code))
+
+
 class InvalidCode(Failure):
     """The code is not the one that was mailed, or no longer good."""
 

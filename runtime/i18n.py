@@ -21,6 +21,16 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "invalid_access_token": ("未认证", "Your sign-in has expired. Please sign in again."),
     "wrong_credentials": ("邮箱或密码错误", "The email or the password is wrong."),
     "wrong_password": ("当前密码错误", "The current password is wrong."),
+    "common_password": (
+        "密码太常见，请换一个更难猜的",
+        "This password is among the first that are guessed. Please choose another one, such as a"
+        " few words that have nothing to do with each other.",
+    ),
+    "own_name_as_password": (
+        "密码不能是自己的用户名或邮箱",
+        "The password may not be your own username or email address, nor that with digits or"
+        " signs added.",
+    ),
     "invalid_code": ("验证码无效或已过期", "The code is invalid or has expired."),
     "invalid_refresh_token": ("无效的 refresh token", "The refresh token is invalid."),
     "forbidden": ("无权限访问", "You have no access to this."),

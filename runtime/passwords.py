@@ -7,6 +7,8 @@ without a bound two hundred sign-ins at once would take 6 GiB.
 import os
 import secrets
 import threading
+import unicodedata
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from flask import current_app
@@ -35,11 +37,16 @@ class Passwords:
 
     def hash(self, password: str) -> str:
         """A salted hash to keep. Raises Overloaded."""
-        return self._run(generate_password_hash, password, METHOD)
+        return self._run(generate_password_hash, normalized(password), METHOD)
 
     def verify(self, password: str, password_hash: str | None) -> bool:
-        """Whether the hash is this password's; None, nobody's, costs as much. Raises Overloaded."""
-        return self._run(check_password_hash, password_hash or self._nobody, password)
+        """Whether the hash is this password's; None, nobody's, costs as much. Raises Overloaded.
+
+        An earlier release hashed a password as it was typed, and where it was typed decides
+        whether its accents came apart: one that has two forms is tried in both.
+        """
+        forms = dict.fromkeys((normalized(password), unicodedata.normalize("NFD", password)))
+        return self._run(_matches_any, password_hash or self._nobody, [*forms])
 
     def _run(self, function, *arguments):
         if not self._places.acquire(blocking=False):
@@ -50,6 +57,15 @@ class Passwords:
             return self._executor.submit(begun, *arguments).result()
         finally:
             self._places.release()
+
+
+def normalized(password: str) -> str:
+    """The one form of a password that two keyboards may type differently (Unicode's NFC)."""
+    return unicodedata.normalize("NFC", password)
+
+
+def _matches_any(password_hash: str, passwords: Sequence[str]) -> bool:
+    return any(check_password_hash(password_hash, password) for password in passwords)
 
 
 def needs_rehash(password_hash: str) -> bool:

@@ -155,6 +155,8 @@ def test_an_account_is_made_with_a_password_from_stdin(app: Flask, quick, strang
         ("ada@example.org", "a", PASSWORD, "username: This needs at least 3 characters."),
         ("ada@example.org", "a-d-a", PASSWORD, "username: Only letters, digits and"),
         ("ada@example.org", "ada", "12345", "password: This needs at least 6 characters."),
+        ("ada@example.org", "ada", "password1", "This password is among the first that are"),
+        ("ada@example.org", "ada", "Ada.1815", "The password may not be your own username"),
         ("ada@example.org", "ada", "", "password: This needs at least 6 characters."),
         ("ada@example.org", "ada", b"\xff" * 6, "password: it is not UTF-8"),
     ],
@@ -262,6 +264,7 @@ def test_what_has_run_out_is_purged_by_a_command(app: Flask, alice: Person):
 
     assert run_as_json(app, "purge") == {
         "sign_ups": 0,
+        "recoveries": 0,
         "allowances": 0,
         "sessions": 0,
         "security_events": 1,

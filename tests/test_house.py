@@ -21,7 +21,7 @@ TIERS = [
     ["logs"],
     ["metrics", "sender"],
     ["worker", "letters", "passwords", "tokens"],
-    ["lookout"],
+    ["lookout", "weakness"],
     ["postgres", "redis_store"],
     ["store"],
     ["db"],

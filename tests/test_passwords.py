@@ -1,5 +1,6 @@
 import threading
 import time
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -38,6 +39,25 @@ def test_a_password_matches_its_own_hash_and_no_other():
     assert passwords.verify(PASSWORD, password_hash())
     assert not passwords.verify(PASSWORD + " ", password_hash())
     assert not passwords.verify(PASSWORD, None)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_password_is_the_same_however_its_accents_are_typed(form: str):
+    passwords = Passwords(1)
+    kept = passwords.hash(unicodedata.normalize(form, "pass wörd é"))
+
+    assert passwords.verify("pass w\u00f6rd \u00e9", kept)
+    assert passwords.verify("pass wo\u0308rd e\u0301", kept)
+    assert not passwords.verify("pass word e", kept)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_hash_of_an_earlier_release_goes_on_verifying(form: str):
+    """That one hashed what was typed."""
+    kept = generate_password_hash(unicodedata.normalize(form, "pass wörd"), METHOD)
+
+    assert Passwords(1).verify(unicodedata.normalize(form, "pass wörd"), kept)
+    assert Passwords(1).verify(unicodedata.normalize("NFC", "pass wörd"), kept)
 
 
 def test_hashes_have_the_strength_that_owasp_asks_for():

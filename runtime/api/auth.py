@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from ..errors import (
+    CommonPassword,
     Forbidden,
     InvalidAccessToken,
     InvalidCode,
@@ -10,6 +11,7 @@ from ..errors import (
     InvalidRefreshToken,
     NotAuthenticated,
     Overloaded,
+    OwnNameAsPassword,
     SessionNotFound,
     TooManyRequests,
     UsernameTaken,
@@ -54,7 +56,14 @@ blp = Blueprint(
 @public
 @blp.arguments(CreateVerificationSchema)
 @blp.response(202, VerificationSchema)
-@blp.fails(InvalidParameters, UsernameTaken, TooManyRequests, Overloaded)
+@blp.fails(
+    InvalidParameters,
+    UsernameTaken,
+    CommonPassword,
+    OwnNameAsPassword,
+    TooManyRequests,
+    Overloaded,
+)
 def create_verification(body: dict) -> dict:
     """创建验证码(注册发起)。
 
@@ -113,7 +122,14 @@ def create_recovery(body: dict) -> dict:
 @public
 @blp.arguments(VerifyRecoverySchema)
 @blp.response(200, SessionSchema)
-@blp.fails(InvalidCode, InvalidParameters, TooManyRequests, Overloaded)
+@blp.fails(
+    InvalidCode,
+    InvalidParameters,
+    CommonPassword,
+    OwnNameAsPassword,
+    TooManyRequests,
+    Overloaded,
+)
 def verify_recovery(body: dict) -> TokenPair:
     """校验密码重设的验证码，设置新密码并登录。
 

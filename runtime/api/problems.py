@@ -22,6 +22,8 @@ STATUS: dict[type[Failure], int] = {
     errors.IdempotencyKeyReused: 422,
     errors.NothingNew: 422,
     errors.WrongPassword: 422,
+    errors.CommonPassword: 422,
+    errors.OwnNameAsPassword: 422,
     errors.NotAuthenticated: 401,
     errors.InvalidAccessToken: 401,
     errors.WrongCredentials: 401,

@@ -14,6 +14,7 @@ from marshmallow import validate
 
 from ..agent import events
 from ..pages import CURSOR
+from ..passwords import normalized
 from ..services.events import Kind
 
 ID = "3f1c1a52-6c1e-4b43-9f0e-0a3c5a0c2f11"
@@ -137,6 +138,21 @@ class Password(String):
         metadata = {"format": "password"}
         super().__init__(low=6, high=128, example="correct horse", metadata=metadata, **kwargs)
 
+    def _validate(self, value):
+        # As it is hashed: the same password for every keyboard is as long for every keyboard.
+        super()._validate(normalized(value))
+
+
+class NewPassword(Password):
+    """One that an account is to have from now on; `credentials.demand_strong` says which may be."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.metadata["description"] = (
+            "不能是最常见的密码，也不能是自己的用户名或邮箱，加上数字或符号也不行；"
+            "`PASSWORD_MIN_LENGTH` 可要求更长。"
+        )
+
 
 class PlainText(String):
     """Text that Postgres can keep: all but NUL."""
@@ -242,7 +258,7 @@ class AnswerSchema(ma.Schema):
 class CreateVerificationSchema(Schema):
     username = Username(required=True)
     email = Email(required=True)
-    password = Password(required=True)
+    password = NewPassword(required=True)
     redirect_to = WebURL(
         example="https://app.example.org/verify",
         allow_none=True,
@@ -279,7 +295,7 @@ class RecoverySchema(AnswerSchema):
 
 
 class VerifyRecoverySchema(VerifyVerificationSchema):
-    password = Password(required=True)
+    password = NewPassword(required=True)
 
 
 class CreateSessionSchema(Schema):
@@ -376,7 +392,7 @@ class CurrentPasswordSchema(Schema):
 
 class ChangePasswordSchema(Schema):
     current_password = Password(required=True)
-    password = Password(required=True)
+    password = NewPassword(required=True)
 
 
 class UsernamePathSchema(Schema):

@@ -1,10 +1,12 @@
 """/users: profiles, and what their owners change about their accounts."""
 
 from ..errors import (
+    CommonPassword,
     InvalidAccessToken,
     InvalidParameters,
     NotAuthenticated,
     Overloaded,
+    OwnNameAsPassword,
     TooManyRequests,
     UsernameTaken,
     UserNotFound,
@@ -78,6 +80,8 @@ def delete_me(body: dict) -> None:
     NotAuthenticated,
     InvalidAccessToken,
     InvalidParameters,
+    CommonPassword,
+    OwnNameAsPassword,
     WrongPassword,
     TooManyRequests,
     Overloaded,

@@ -1,16 +1,40 @@
-"""Passwords of accounts: demanded once more before what cannot be taken back, and replaced."""
+"""Passwords of accounts: which are good enough, demanded once more, and replaced."""
 
 from uuid import UUID
 
-from .. import clock, letters, logs
+from flask import current_app
+
+from .. import clock, letters, logs, weakness
 from ..db import db, release
-from ..errors import WrongPassword
+from ..errors import (
+    CommonPassword,
+    Fault,
+    InvalidParameters,
+    OwnNameAsPassword,
+    WrongPassword,
+)
 from ..mail import NOTICE_LIFE, mail
 from ..models import Session, User
-from ..passwords import passwords
+from ..passwords import normalized, passwords
 from ..ratelimit import PASSWORDS_PER_SESSION, SIGN_INS_PER_NETWORK, limiter
 from . import codes, events
 from .events import Kind
+
+
+def demand_strong(password: str, email: str, username: str | None = None) -> None:
+    """Return if an account with this address and name may have the password from now on.
+
+    Raises InvalidParameters when it has fewer characters than PASSWORD_MIN_LENGTH, CommonPassword,
+    OwnNameAsPassword. Never asked about one that an account has already.
+    """
+    low = current_app.config["PASSWORD_MIN_LENGTH"]
+    if len(normalized(password)) < low:
+        raise InvalidParameters(Fault("#/password", f"too_short {low}"))
+    if weakness.is_common(password):
+        raise CommonPassword
+    names = [email, email.partition("@")[0], username or ""]
+    if weakness.is_like(password, *names):
+        raise OwnNameAsPassword
 
 
 def demand_password(
@@ -45,10 +69,11 @@ def change_password(
     """Set another password for whoever is signed in and knows the one so far.
 
     Ends all other sessions, makes all codes worthless, and tells the owner by mail. Raises
-    WrongPassword; TooManyRequests after too many tries, and when too many passwords are being
-    hashed.
+    what `demand_strong` does; WrongPassword; TooManyRequests after too many tries, and when too
+    many passwords are being hashed.
     """
     user = session.user
+    demand_strong(password, user.email, user.username)
     demand_password(session, current_password, network, device)
     password_hash = passwords.hash(password)
     with db.atomic():

@@ -59,12 +59,15 @@ def verify(
     """Set the password of the account that `code` was mailed to, and start its only session.
 
     Every comparison is counted before it is made. Raises InvalidCode; TooManyRequests, and when
-    too many passwords are being hashed: then the code is still good.
+    too many passwords are being hashed; what `credentials.demand_strong` does. After the last two
+    the code is still good.
     """
+    credentials.demand_strong(password, email)
     recovery = codes.find(Recovery, email, code, network)
     user = recovery and User.find_by_email(email)
     if user is None or user.is_disabled:
         codes.refuse(email, network, device)
+    credentials.demand_strong(password, user.email, user.username)
     release()
     password_hash = passwords.hash(password)
     with db.atomic():

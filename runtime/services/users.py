@@ -7,7 +7,7 @@ from ..db import db, from_now
 from ..errors import EmailTaken, Forbidden, UsernameTaken, UserNotFound
 from ..models import Chat, Recovery, Run, Session, SignUp, User
 from ..passwords import passwords
-from . import events
+from . import credentials, events
 from .events import Kind
 
 # Erased by one statement, with their journals.
@@ -47,8 +47,9 @@ def change_profile(user: User, changes: dict) -> User:
 def create(username: str, email: str, password: str, is_admin: bool = False) -> User:
     """Make an account, as an operator; that its address is its owner's is not proven.
 
-    Raises UsernameTaken, EmailTaken, Overloaded.
+    Raises UsernameTaken, EmailTaken, Overloaded, what `credentials.demand_strong` does.
     """
+    credentials.demand_strong(password, email, username)
     password_hash = passwords.hash(password)
     details = {"username": username, "email": email, "password_hash": password_hash}
     try:

@@ -25,7 +25,7 @@ from ..ratelimit import (
     SIGN_UPS_PER_NETWORK,
     limiter,
 )
-from . import codes, sessions
+from . import codes, credentials, sessions
 from .events import Kind
 from .sessions import TokenPair
 
@@ -41,10 +41,11 @@ def begin(
 ) -> None:
     """Let a sign-up wait for its code, and mail the code; the owner of an account gets a notice.
 
-    Raises InvalidParameters for a `redirect_to` whose origin is not allowed, UsernameTaken when
-    an account has the name, TooManyRequests.
+    Raises InvalidParameters for a `redirect_to` whose origin is not allowed, what
+    `credentials.demand_strong` does, UsernameTaken when an account has the name, TooManyRequests.
     """
     codes.demand_allowed(redirect_to)
+    credentials.demand_strong(password, email, username)
     limiter.hit(SIGN_UPS_PER_NETWORK, network)
     if User.find_by_username(username):
         raise UsernameTaken

@@ -21,6 +21,8 @@ PUBLIC = {
     "create_verification",
     "resend_verification",
     "verify_verification",
+    "create_recovery",
+    "verify_recovery",
     "create_session",
     "refresh_session",
     "delete_session",
@@ -219,6 +221,7 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
 
     assert taken == {
         ("CreateVerification", "redirect_to"),
+        ("CreateRecovery", "redirect_to"),
         ("ChangeUser", "avatar_url"),
         ("ChangeUser", "bio"),
         ("CreateSession", "refresh_token"),

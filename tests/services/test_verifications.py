@@ -51,7 +51,7 @@ def counting(app: Flask) -> CountingTokens:
 
 
 def begin(network: str, username="ada", email=EMAIL, **more) -> None:
-    details = {"password": "secret1", "redirect_to": None, "language": "en", **more}
+    details = {"password": "correct horse", "redirect_to": None, "language": "en", **more}
     verifications.begin(username=username, email=email, network=network, **details)
 
 

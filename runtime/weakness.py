@@ -1,0 +1,50 @@
+"""What makes a password weak: that it is one of the most common, or its owner's own name.
+
+The list is the one that zxcvbn carries, 30,000 passwords of real leaks, the most common first. It
+is read from that package's data file alone, when it is first needed, and kept as one text.
+"""
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+
+from .passwords import normalized
+
+# Asked for at the start, so that a package which is missing stops it.
+[_FOLDER] = importlib.util.find_spec("zxcvbn").submodule_search_locations
+
+
+def is_common(password: str) -> bool:
+    """Whether a password is on the list, in whatever case."""
+    word = normalized(password).casefold()
+    return "\n" not in word and f"\n{word}\n" in _common()
+
+
+def is_like(password: str, *names: str) -> bool:
+    """Whether a password is one of these names and nothing more.
+
+    Case, all that is neither letter nor digit, and digits at either end make no difference: for
+    `ada_l` those are `ADA_L`, `adal`, `Ada.L!` and `1adal1815`.
+    """
+    likenesses = {likeness for name in names for likeness in _likenesses(name)}
+    return not likenesses.isdisjoint(_likenesses(password))
+
+
+def _likenesses(text: str) -> set[str]:
+    folded = normalized(text).casefold()
+    bare = "".join(character for character in folded if character.isalnum())
+    return {folded, bare, re.sub(r"^\d+|\d+$", "", bare)} - {""}
+
+
+@cache
+def _common() -> str:
+    """The list as one text, a line each: a set of as many words would take ten times the memory.
+
+    Importing the package would make tables of all its lists, which take 10 MB.
+    """
+    data = Path(_FOLDER) / "frequency_lists.py"
+    spec = importlib.util.spec_from_file_location("zxcvbn_frequency_lists", data)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return "\n".join(["", *module.FREQUENCY_LISTS["passwords"], ""])
