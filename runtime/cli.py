@@ -27,6 +27,7 @@ from .models import User
 from .pages import CURSOR, page
 from .services import (
     chats,
+    email_changes,
     erasures,
     events,
     exports,
@@ -373,6 +374,7 @@ def init_app(app: Flask) -> None:
             "sessions": sessions,
             "verifications": verifications,
             "recoveries": recoveries,
+            "email_changes": email_changes,
             "events": events,
             "exports": exports,
             "erasures": erasures,

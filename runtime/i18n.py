@@ -120,6 +120,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "too_short": ("至少需要 {} 个字符", "This needs at least {} characters."),
     "too_long": ("最多 {} 个字符", "This may have at most {} characters."),
     "not_an_email": ("邮箱格式不正确", "This is not an email address."),
+    "own_email": ("账号用的就是这个邮箱", "This is your account's address already."),
     "not_a_username": (
         "只能包含字母、数字和下划线",
         "Only letters, digits and underscores are allowed.",

@@ -28,6 +28,16 @@ class MailedCode:
     link: str | None
 
 
+@dataclass(frozen=True)
+class WayBack:
+    """What takes a change of address back, and where it can be used, if anywhere."""
+
+    token: str
+    link: str | None
+
+
+Part = str | MailedCode | WayBack
+
 _LANG = {"zh": "zh-CN", "en": "en"}
 
 _WORDS = {
@@ -53,6 +63,25 @@ _WORDS = {
         "new_password_subject": "您的 Runtime API 密码已修改",
         "new_password": "您好！您的账号设置了新密码，其他会话均已结束。",
         "was_not_you_recover": "如果不是您本人，请立即通过“忘记密码”重新设置密码。",
+        "new_address_subject": "Runtime API 邮箱验证码",
+        "new_address": "您好！有人要把这个邮箱地址设为自己 Runtime API 账号的邮箱。"
+        "如果是您本人，请在已登录的应用中输入下面的验证码。",
+        "ignore_new_address": "如果不是您本人，请忽略这封邮件，也不要把验证码告诉任何人。",
+        "address_in_use_subject": "您的邮箱已注册 Runtime API",
+        "address_in_use": "您好！有人想把这个邮箱地址设为另一个 Runtime API 账号的邮箱，"
+        "但它已经有账号了。",
+        "email_change_subject": "您的 Runtime API 账号正在更换邮箱",
+        "email_change": "您好！有人用正确的密码要求把您账号的邮箱换成 {email}。",
+        "email_changed_subject": "您的 Runtime API 账号已更换邮箱",
+        "email_changed": "您好！您账号的邮箱已换成 {email}。",
+        "way_back": "如果不是您本人，请在 7 天内用下面的撤销码恢复原来的邮箱：所有会话都会结束，"
+        "密码也会作废，之后请通过“忘记密码”设置新密码。",
+        "way_back_token": "撤销码：",
+        "keep_way_back": "请不要把它告诉任何人。",
+        "email_restored_subject": "您的 Runtime API 账号的邮箱已恢复",
+        "email_restored": "您好！更换邮箱的操作已撤销，账号的邮箱是 {email}。所有会话均已结束，"
+        "密码已作废。",
+        "recover_now": "请通过“忘记密码”设置新密码，然后登录。",
         "new_device_subject": "您的 Runtime API 账号在新设备上登录",
         "new_device": "您好！有人用正确的密码登录了您的账号，所用的设备或网络此前没有登录过。",
         "device": "设备：{device}",
@@ -92,6 +121,26 @@ _WORDS = {
         " of it have ended.",
         "was_not_you_recover": "If it was not you, set another password now, by way of a"
         " forgotten one.",
+        "new_address_subject": "Your Runtime API email code",
+        "new_address": "Hello! Somebody wants to use this email address for their Runtime API"
+        " account. If it is you, enter the code below where you are signed in.",
+        "ignore_new_address": "If it was not you, ignore this email; there is nothing to do.",
+        "address_in_use_subject": "You already have a Runtime API account",
+        "address_in_use": "Hello! Somebody tried to use this email address for another Runtime API"
+        " account, but it already has one.",
+        "email_change_subject": "Your Runtime API account is to have another address",
+        "email_change": "Hello! Somebody who knows your password asked to change the email address"
+        " of your account to {email}.",
+        "email_changed_subject": "Your Runtime API account has another address",
+        "email_changed": "Hello! The email address of your account was changed to {email}.",
+        "way_back": "If it was not you, take it back within 7 days with the key below: all sessions"
+        " end, and the password is void, so that you set another one by way of a forgotten one.",
+        "way_back_token": "Key: ",
+        "keep_way_back": "Do not give it to anybody.",
+        "email_restored_subject": "Your Runtime API account has its address back",
+        "email_restored": "Hello! The change of address was taken back: the account's address is"
+        " {email}. All its sessions have ended, and its password is void.",
+        "recover_now": "Set another one by way of a forgotten one, and sign in.",
         "new_device_subject": "A new device signed in to your Runtime API account",
         "new_device": "Hello! Somebody who knows your password signed in to your account, on a"
         " device or a network that had not signed in before.",
@@ -187,6 +236,66 @@ def new_password_letter(language: str, device: str | None, network: str, at: dat
     )
 
 
+def new_address_letter(language: str, code: MailedCode, minutes: int) -> Letter:
+    """The code that proves an account's new address, good for `minutes`."""
+    words = _words(language)
+    return _letter(
+        language,
+        words["new_address_subject"],
+        [
+            words["new_address"],
+            code,
+            words["good_for"].format(minutes=minutes),
+            words["ignore_new_address"],
+        ],
+    )
+
+
+def address_in_use_letter(language: str) -> Letter:
+    """Tells an account's owner that another account was to have their address; no code."""
+    words = _words(language)
+    return _letter(
+        language,
+        words["address_in_use_subject"],
+        [words["address_in_use"], words["ignore_registered"]],
+    )
+
+
+def email_change_letter(language: str, email: str, way_back: WayBack) -> Letter:
+    """Tells an account's address that another one is to replace it."""
+    return _letter_to_old(language, "email_change", email, way_back)
+
+
+def email_changed_letter(language: str, email: str, way_back: WayBack) -> Letter:
+    """Tells the address that an account had that another one has replaced it."""
+    return _letter_to_old(language, "email_changed", email, way_back)
+
+
+def _letter_to_old(language: str, what: str, email: str, way_back: WayBack) -> Letter:
+    words = _words(language)
+    return _letter(
+        language,
+        words[f"{what}_subject"],
+        [
+            words[what].format(email=email),
+            words["was_you"],
+            words["way_back"],
+            way_back,
+            words["keep_way_back"],
+        ],
+    )
+
+
+def email_restored_letter(language: str, email: str) -> Letter:
+    """Tells both addresses that the account has its old one back."""
+    words = _words(language)
+    return _letter(
+        language,
+        words["email_restored_subject"],
+        [words["email_restored"].format(email=email), words["recover_now"]],
+    )
+
+
 def new_device_letter(language: str, device: str | None, network: str, at: datetime) -> Letter:
     """Tells an account's owner that it was signed in to, by a device not seen before."""
     words = _words(language)
@@ -219,8 +328,8 @@ def _known(language: str) -> str:
     return language if language in _WORDS else "zh"
 
 
-def _letter(language: str, subject: str, parts: Sequence[str | MailedCode]) -> Letter:
-    """Set the same parts, each a paragraph or a code, as text and as HTML."""
+def _letter(language: str, subject: str, parts: Sequence[Part]) -> Letter:
+    """Set the same parts, each a paragraph, a code or a way back, as text and as HTML."""
     words = _words(language)
     body = "\n".join(_part_as_html(part, words) for part in parts)
     return Letter(
@@ -230,23 +339,29 @@ def _letter(language: str, subject: str, parts: Sequence[str | MailedCode]) -> L
     )
 
 
-def _part_as_text(part: str | MailedCode, words: dict[str, str]) -> str:
+def _part_as_text(part: Part, words: dict[str, str]) -> str:
     if isinstance(part, str):
         return part
-    lines = [words["username"] + part.username, words["code"] + part.code]
+    if isinstance(part, WayBack):
+        lines = [words["way_back_token"] + part.token]
+    else:
+        lines = [words["username"] + part.username, words["code"] + part.code]
     if part.link:
         lines += [words["link"], part.link]
     return "\n".join(lines)
 
 
-def _part_as_html(part: str | MailedCode, words: dict[str, str]) -> str:
+def _part_as_html(part: Part, words: dict[str, str]) -> str:
     if isinstance(part, str):
         return f"<p>{escape(part)}</p>"
-    lines = [
-        f'<p style="margin:20px 0 0">{words["username"]}<strong>{escape(part.username)}</strong>'
-        f"<br>{words['code']}</p>",
-        f'<p style="{_CODE_STYLE}">{escape(part.code)}</p>',
-    ]
+    if isinstance(part, WayBack):
+        lines = [f"<p>{words['way_back_token']}<br><code>{escape(part.token)}</code></p>"]
+    else:
+        lines = [
+            f'<p style="margin:20px 0 0">{words["username"]}'
+            f"<strong>{escape(part.username)}</strong><br>{words['code']}</p>",
+            f'<p style="{_CODE_STYLE}">{escape(part.code)}</p>',
+        ]
     if part.link:
         link = escape(part.link)
         lines.append(f'<p>{words["link"]}<br><a href="{link}">{link}</a></p>')

@@ -39,6 +39,8 @@ CODE_LIFE = timedelta(minutes=10)
 # How long something waits for its code; what mails a fresh one within that gives no new tries.
 WAITING_LIFE = timedelta(hours=24)
 TRIES_A_CODE = 5
+# A change of address can be taken back for a week from when it was made.
+WAY_BACK_LIFE = timedelta(days=7) + CODE_LIFE
 
 
 class User(Model):
@@ -367,6 +369,35 @@ class Recovery(Coded):
         return f"<Recovery {self.email}>"
 
 
+class EmailChange(Coded):
+    """An account is to have another address, or has it, and can have the old one back for a while.
+
+    `email` is the new one. NULL in `changed_at` means that it was not proven (yet).
+    """
+
+    user = ForeignKeyField(User, backref="email_changes", on_delete="CASCADE")
+    old_email = CharField(max_length=254)
+    changed_at = InstantField(null=True)
+    purpose = "email-change:"
+
+    class Meta:
+        table_name = "email_changes"
+
+    def __repr__(self):
+        return f"<EmailChange {self.old_email} {self.email}>"
+
+    @property
+    def opener(self) -> str:
+        """The account, wherever its owner is: nobody else can try the code."""
+        return str(self.user_id)
+
+    @classmethod
+    def has_run_out(cls):
+        """The condition that a change can be taken back no more."""
+        return cls.created_at <= from_now(seconds=-WAY_BACK_LIFE.total_seconds())
+
+
+EmailChange.add_index(EmailChange.index(fn.LOWER(EmailChange.email), name="email_changes_email"))
 Recovery.add_index(Recovery.index(fn.LOWER(Recovery.email), name="recoveries_email"))
 SignUp.add_index(SignUp.index(fn.LOWER(SignUp.email), name="sign_ups_email"))
 
@@ -549,4 +580,16 @@ class Spending(Model):
         return fn.DATE(from_now())
 
 
-MODELS = (User, Session, SecurityEvent, SignUp, Recovery, Allowance, Chat, Run, RunEvent, Spending)
+MODELS = (
+    User,
+    Session,
+    SecurityEvent,
+    SignUp,
+    Recovery,
+    EmailChange,
+    Allowance,
+    Chat,
+    Run,
+    RunEvent,
+    Spending,
+)

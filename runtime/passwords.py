@@ -33,7 +33,12 @@ class Passwords:
         self._executor = ThreadPoolExecutor(workers, "passwords", initializer=_yield_to_requests)
         self._places = threading.BoundedSemaphore(workers + queue)
         # Checked in place of an unknown account's, so that both take the same time.
-        self._nobody = f"{METHOD}${secrets.token_urlsafe(12)}${secrets.token_hex(64)}"
+        self._nobody = self.nobodys()
+
+    @staticmethod
+    def nobodys() -> str:
+        """What is kept of a password that nobody has."""
+        return f"{METHOD}${secrets.token_urlsafe(12)}${secrets.token_hex(64)}"
 
     def hash(self, password: str) -> str:
         """A salted hash to keep. Raises Overloaded."""

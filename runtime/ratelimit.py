@@ -34,6 +34,9 @@ RECOVERIES_PER_NETWORK = RateLimitItemPerHour(100, namespace="recoveries-network
 RECOVERIES_PER_ADDRESS_AND_NETWORK = RateLimitItemPerDay(6, namespace="recoveries-pair")
 # Holds only networks that the account has not signed in from; over in minutes for others.
 RECOVERIES_PER_ADDRESS = RateLimitItemPerMinute(20, 10, namespace="recoveries-address")
+# Each is a mail to somebody else's address, perhaps; the network is that of who is signed in.
+EMAIL_CHANGES_PER_USER = RateLimitItemPerDay(6, namespace="email-changes-user")
+EMAIL_CHANGES_PER_ADDRESS = RateLimitItemPerMinute(20, 10, namespace="email-changes-address")
 CODES_PER_NETWORK = RateLimitItemPerMinute(100, 10, namespace="codes-network")
 # Cleared by the right password.
 SIGN_INS_PER_ADDRESS_AND_NETWORK = RateLimitItemPerMinute(10, 15, namespace="sign-ins-pair")

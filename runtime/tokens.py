@@ -1,4 +1,4 @@
-"""Access tokens, refresh tokens, and the keyed hash of a mailed code.
+"""Access, refresh and restoration tokens, and the keyed hash of a mailed code.
 
 Each purpose has a salt of its own, so that none passes for another. Keys are a list, the newest
 first: it signs, all verify. Tokens are signed, not encrypted: they name a user, a session and a
@@ -43,6 +43,7 @@ class Tokens:
         self._keys = [key.encode() for key in keys]
         self._access = self._signer("access-token")
         self._refresh = self._signer("refresh-token")
+        self._restoration = self._signer("email-restoration")
 
     def _signer(self, salt: str) -> Signer:
         # itsdangerous takes the oldest key first and would sign with SHA-1.
@@ -71,6 +72,17 @@ class Tokens:
     def read_refresh(self, token: str) -> Claims:
         """Raises InvalidToken when the token is not ours. It runs out with its session."""
         return _read(self._refresh, token)[0]
+
+    def make_restoration(self, change_id: UUID) -> str:
+        """The token that takes a change of address back; the row says whether it still may."""
+        return self._restoration.sign(change_id.hex).decode()
+
+    def read_restoration(self, token: str) -> UUID:
+        """Raises InvalidToken when the token is not ours."""
+        try:
+            return UUID(self._restoration.unsign(token).decode())
+        except (BadData, ValueError) as error:
+            raise InvalidToken("not one of ours") from error
 
     def hash_code(self, owner: UUID, code: str) -> str:
         """The keyed hash of a code mailed for `owner`, a row's id."""

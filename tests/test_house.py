@@ -34,7 +34,7 @@ TIERS = [
     ["services.users", "services.sessions", "services.health"],
     ["services.journal", "services.budgets", "services.purge"],
     ["services.chats"],
-    ["services.verifications", "services.recoveries", "services.runs"],
+    ["services.verifications", "services.recoveries", "services.email_changes", "services.runs"],
     ["services.exports", "services.erasures"],
     ["api.schemas", "api.http", "api.guards", "api.streams", "api.translation"],
     ["api.parser", "api.problems", "api.downloads"],

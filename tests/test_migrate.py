@@ -15,6 +15,7 @@ from runtime.migrate import DIRECTORY
 from runtime.models import (
     MODELS,
     Chat,
+    EmailChange,
     Recovery,
     Run,
     RunEvent,
@@ -68,6 +69,14 @@ def fill() -> None:
     )
     Recovery.create(
         email="ada@example.org", network="127.0.0.1", code_hash="-", code_expires_at=clock.now()
+    )
+    EmailChange.create(
+        user=user,
+        old_email="ada@example.org",
+        email="ada@example.com",
+        network="127.0.0.1",
+        code_hash="-",
+        code_expires_at=clock.now(),
     )
     run = Run.create(chat=Chat.create(user=user), message="hello", lease_until=clock.now())
     RunEvent.create(run=run, number=1, data="{}")

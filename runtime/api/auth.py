@@ -21,12 +21,13 @@ from ..errors import (
 )
 from ..models import User
 from ..pages import Page
-from ..services import recoveries, sessions, users, verifications
+from ..services import email_changes, recoveries, sessions, users, verifications
 from ..services.sessions import TokenPair
 from . import http
 from .blueprint import Blueprint
 from .guards import current_session, current_user, public
 from .schemas import (
+    CreateEmailRestorationSchema,
     CreateRecoverySchema,
     CreateSessionSchema,
     CreateVerificationSchema,
@@ -143,6 +144,20 @@ def verify_recovery(body: dict) -> TokenPair:
         language=http.language(),
         **http.origin(),
     )
+
+
+@blp.route("/email-restorations", methods=["POST"])
+@public
+@blp.arguments(CreateEmailRestorationSchema)
+@blp.response(204)
+@blp.fails(InvalidCode, InvalidParameters, TooManyRequests)
+def create_email_restoration(body: dict) -> None:
+    """撤销更换邮箱，恢复原来的邮箱。
+
+    `token` 在发往原邮箱的邮件中，7 天内有效，只能用一次。该账号的所有会话随即结束，验证码随即失效，
+    密码作废：之后请通过密码重设设置新密码。
+    """
+    email_changes.undo(body["token"], **http.origin(), language=http.language())
 
 
 @blp.route("/sessions", methods=["POST"])

@@ -298,6 +298,10 @@ class VerifyRecoverySchema(VerifyVerificationSchema):
     password = NewPassword(required=True)
 
 
+class CreateEmailRestorationSchema(Schema):
+    token = String(required=True, example="7d0e6f0a6df54f4f9a7c6f7b0b6b0f7e.2o-peyO_…")
+
+
 class CreateSessionSchema(Schema):
     email = Email(required=True)
     password = Password(required=True)
@@ -393,6 +397,25 @@ class CurrentPasswordSchema(Schema):
 class ChangePasswordSchema(Schema):
     current_password = Password(required=True)
     password = NewPassword(required=True)
+
+
+class ChangeEmailSchema(Schema):
+    email = Email(required=True)
+    current_password = Password(required=True)
+    redirect_to = WebURL(
+        example="https://app.example.org/email",
+        allow_none=True,
+        load_default=None,
+        metadata={"description": "邮件中链接的去处，其来源须在 REDIRECT_ALLOWLIST 中。"},
+    )
+
+
+class EmailChangeSchema(AnswerSchema):
+    email = Email(required=True)
+
+
+class VerifyEmailChangeSchema(VerifyVerificationSchema):
+    """The same, of another purpose."""
 
 
 class UsernamePathSchema(Schema):

@@ -3,6 +3,7 @@
 from ..errors import (
     CommonPassword,
     InvalidAccessToken,
+    InvalidCode,
     InvalidParameters,
     NotAuthenticated,
     Overloaded,
@@ -14,20 +15,24 @@ from ..errors import (
 )
 from ..models import SecurityEvent, User
 from ..pages import Page, page
-from ..services import credentials, erasures, exports, users
+from ..services import credentials, email_changes, erasures, exports, users
 from ..services.exports import Export
 from . import http
 from .blueprint import Blueprint
 from .guards import current_session, current_user, user_asked_for
 from .schemas import (
+    ChangeEmailSchema,
     ChangePasswordSchema,
     ChangeUserSchema,
     CurrentPasswordSchema,
+    EmailChangeSchema,
     ExportSchema,
+    FoundUserSchema,
     PageSchema,
     SecurityEventsSchema,
     UsernamePathSchema,
     UserSchema,
+    VerifyEmailChangeSchema,
 )
 
 blp = Blueprint("Users", __name__, url_prefix="/api/v1/users", description="用户资料。")
@@ -94,6 +99,47 @@ def change_password(body: dict) -> None:
     """
     credentials.change_password(
         current_session(), **body, **http.origin(), language=http.language()
+    )
+
+
+@blp.route("/me/email", methods=["POST"])
+@blp.arguments(ChangeEmailSchema)
+@blp.response(202, EmailChangeSchema)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    InvalidParameters,
+    WrongPassword,
+    TooManyRequests,
+    Overloaded,
+)
+def create_email_change(body: dict) -> dict:
+    """更换邮箱(需要认证)。
+
+    验证码发往新邮箱，10 分钟内有效；新邮箱是否已有账号，响应都相同。原邮箱会收到一封通知，其中的
+    撤销码 7 天内可以恢复原来的邮箱，见 `POST /auth/email-restorations`。`redirect_to` 是邮件中链接
+    的去处，其来源须在 `REDIRECT_ALLOWLIST` 中：给新邮箱的链接加上 `email` 和 `token`，给原邮箱的
+    加上 `email` 和 `restoration`。当前密码错误时为 422。
+    """
+    email_changes.begin(current_session(), **body, **http.origin(), language=http.language())
+    return body
+
+
+@blp.route("/me/email/verify", methods=["POST"])
+@blp.arguments(VerifyEmailChangeSchema)
+@blp.response(200, FoundUserSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidCode, InvalidParameters, TooManyRequests)
+def verify_email_change(body: dict) -> User:
+    """校验新邮箱的验证码，更换邮箱(需要认证)。
+
+    当前会话继续有效，其他会话随即结束，其他验证码随即失效。新邮箱已有账号时与验证码错误相同。
+    """
+    return email_changes.verify(
+        current_session(),
+        email=body["email"],
+        code=body["token"],
+        language=http.language(),
+        **http.origin(),
     )
 
 

@@ -24,7 +24,7 @@ from ..allowances import Rate, spend
 from ..config import origin_of
 from ..db import db, from_now
 from ..errors import Fault, InvalidCode, InvalidParameters
-from ..models import CODE_LIFE, Coded, Recovery, User
+from ..models import CODE_LIFE, Coded, EmailChange, Recovery, User
 from ..ratelimit import CODES_PER_NETWORK, limiter
 from ..tokens import make_code, tokens
 from . import events
@@ -95,9 +95,14 @@ def use_up(row: Coded) -> None:
         raise InvalidCode
 
 
-def void_all(user: User) -> None:
-    """Make every code worthless that was mailed for an account, in the caller's transaction."""
-    Recovery.void(fn.LOWER(Recovery.email) == user.email.lower())
+def void_all(user: User, *other_emails: str) -> None:
+    """Make every code worthless that was mailed for an account, in the caller's transaction.
+
+    `other_emails` are addresses that it had until now, or has from now on.
+    """
+    emails = {email.lower() for email in (user.email, *other_emails)}
+    Recovery.void(fn.LOWER(Recovery.email).in_(emails))
+    EmailChange.void(EmailChange.user == user)
 
 
 def link(row: Coded, code: str) -> str | None:

@@ -97,11 +97,23 @@ def replace_password(
     is held first, as by whoever starts a session: one for the password before is there to be
     ended, or comes to nothing.
     """
+    if not change_account(user, was=was, password_hash=password_hash):
+        return False
+    Session.end_live(user, but=but)
+    return True
+
+
+def change_account(user: User, *, was: str | None = None, **columns) -> bool:
+    """Set columns of an account, if any, and hold its row to the end of the caller's transaction.
+
+    Returns whether the account was there, not disabled, and had the password hash that it should.
+    """
     is_open = (User.id == user.id) & User.disabled_at.is_null()
     if was:
         is_open &= User.password_hash == was
-    if not User.update(password_hash=password_hash).where(is_open).execute():
+    changes = columns or {"disabled_at": None}
+    if not User.update(changes).where(is_open).execute():
         return False
-    Session.end_live(user, but=but)
-    user.password_hash = password_hash
+    for name, value in columns.items():
+        setattr(user, name, value)
     return True

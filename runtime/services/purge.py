@@ -23,6 +23,7 @@ from ..models import (
     SESSION_IDLE,
     WAITING_LIFE,
     Allowance,
+    EmailChange,
     Recovery,
     SecurityEvent,
     Session,
@@ -47,6 +48,7 @@ def _rules() -> dict[type[Model], Expression]:
     return {
         SignUp: SignUp.created_at <= waited,
         Recovery: Recovery.created_at <= waited,
+        EmailChange: EmailChange.has_run_out(),
         Allowance: Allowance.spent_until < clock.now().timestamp(),
         Session: Session.refreshed_at <= from_now(days=-remembered.days),
         SecurityEvent: SecurityEvent.created_at <= from_now(days=-events_days),

@@ -5,7 +5,7 @@ from peewee import IntegrityError, ModelSelect, fn
 from .. import clock, logs
 from ..db import db, from_now
 from ..errors import EmailTaken, Forbidden, UsernameTaken, UserNotFound
-from ..models import Chat, Recovery, Run, Session, SignUp, User
+from ..models import Chat, EmailChange, Recovery, Run, Session, SignUp, User
 from ..passwords import passwords
 from . import credentials, events
 from .events import Kind
@@ -106,16 +106,18 @@ def erase(user: User) -> None:
     """Delete an account and all that is its: afterwards it is in no table.
 
     That is its sessions, its journal, its chats with their runs and words, and what waits for a
-    code at its address, whoever began it. Its address stays hidden in keys of allowances and
-    limits, which name nobody, so that leaving and coming back gives no new tries.
+    code at its address, or at one that it had, whoever began it. Its address stays hidden in
+    keys of allowances and limits, which name nobody, so that leaving and coming back gives no new
+    tries.
     """
     with db.atomic():
         # The row first, so that no session is started meanwhile; then in the order in which
         # others take them, so that nobody waits for each other.
         User.update(disabled_at=from_now()).where(User.id == user.id).execute()
         Session.delete().where(Session.user == user).execute()
-        for kind in (SignUp, Recovery):
-            kind.delete().where(fn.LOWER(kind.email) == user.email.lower()).execute()
+        emails = [user.email.lower(), *(row.old_email.lower() for row in user.email_changes)]
+        for kind in (SignUp, Recovery, EmailChange):
+            kind.delete().where(fn.LOWER(kind.email).in_(emails)).execute()
         # Nobody records an event, or begins a chat, after this; whoever ended a session has.
         _lock(User.select(User.id).where(User.id == user.id))
         _erase_chats(user)

@@ -23,6 +23,7 @@ PUBLIC = {
     "verify_verification",
     "create_recovery",
     "verify_recovery",
+    "create_email_restoration",
     "create_session",
     "refresh_session",
     "delete_session",
@@ -222,6 +223,7 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
     assert taken == {
         ("CreateVerification", "redirect_to"),
         ("CreateRecovery", "redirect_to"),
+        ("ChangeEmail", "redirect_to"),
         ("ChangeUser", "avatar_url"),
         ("ChangeUser", "bio"),
         ("CreateSession", "refresh_token"),

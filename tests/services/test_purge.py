@@ -10,13 +10,20 @@ from flask import Flask
 from runtime import clock as runtime_clock
 from runtime import server
 from runtime.db import db
-from runtime.models import Allowance, Recovery, SecurityEvent, Session, SignUp, User
+from runtime.models import Allowance, EmailChange, Recovery, SecurityEvent, Session, SignUp, User
 from runtime.services import purge
 from runtime.services.purge import STEP_ROWS, WAKE_SECONDS, Purger
 from tests.conftest import Person, at_once
 
 DAY = timedelta(days=1)
-NOTHING = {"sign_ups": 0, "recoveries": 0, "allowances": 0, "sessions": 0, "security_events": 0}
+NOTHING = {
+    "sign_ups": 0,
+    "recoveries": 0,
+    "email_changes": 0,
+    "allowances": 0,
+    "sessions": 0,
+    "security_events": 0,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +55,18 @@ def make_recovery(at) -> None:
     )
 
 
+def make_email_change(at) -> None:
+    EmailChange.create(
+        user=User.get(),
+        old_email="alice@example.org",
+        email="ada@example.org",
+        network="192.0.2.1",
+        code_hash="-",
+        code_expires_at=at,
+        created_at=at,
+    )
+
+
 def make_allowance(at) -> None:
     Allowance.create(key=str(at), spent_until=at.timestamp())
 
@@ -64,6 +83,7 @@ def make_session(at) -> None:
 LIVES = [
     (make_sign_up, "sign_ups", DAY),
     (make_recovery, "recoveries", DAY),
+    (make_email_change, "email_changes", 7 * DAY + timedelta(minutes=10)),
     (make_allowance, "allowances", timedelta(0)),
     (make_session, "sessions", 120 * DAY),
     (make_event, "security_events", 90 * DAY),

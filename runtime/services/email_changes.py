@@ -1,0 +1,177 @@
+"""Another address for an account: proven by a mailed code, and taken back by its old one.
+
+Nothing here tells whether the new address has an account. A change to one that has waits like any
+other and is limited like any other; only the mail, which is written later on another thread,
+differs.
+"""
+
+from datetime import timedelta
+
+from peewee import IntegrityError, fn
+
+from .. import clock, letters, logs, metrics
+from ..db import db, from_now
+from ..errors import Fault, InvalidCode, InvalidParameters, WrongPassword
+from ..letters import Letter, MailedCode, WayBack
+from ..mail import NOTICE_LIFE, mail
+from ..models import CODE_LIFE, EmailChange, Session, SignUp, User
+from ..passwords import passwords
+from ..ratelimit import (
+    CODES_PER_NETWORK,
+    EMAIL_CHANGES_PER_ADDRESS,
+    EMAIL_CHANGES_PER_USER,
+    limiter,
+)
+from ..tokens import InvalidToken, tokens
+from . import codes, credentials, events
+from .events import Kind
+
+
+def begin(
+    session: Session,
+    *,
+    email: str,
+    current_password: str,
+    redirect_to: str | None,
+    network: str,
+    device: str | None = None,
+    language: str = "zh",
+) -> None:
+    """Let a change of address wait for its code, which is mailed to the new address.
+
+    The old one is told, with the way back. Raises InvalidParameters for a `redirect_to` whose
+    origin is not allowed and for the address that the account has already; WrongPassword;
+    TooManyRequests.
+    """
+    user = session.user
+    codes.demand_allowed(redirect_to)
+    if email.lower() == user.email.lower():
+        raise InvalidParameters(Fault("#/email", "own_email"))
+    credentials.demand_password(session, current_password, network, device)
+    limiter.check(EMAIL_CHANGES_PER_USER, str(user.id))
+    limiter.hit(EMAIL_CHANGES_PER_ADDRESS, email.lower())
+    limiter.hit(EMAIL_CHANGES_PER_USER, str(user.id))
+    change = EmailChange(
+        user=user,
+        old_email=user.email,
+        email=email,
+        network=network,
+        redirect_to=redirect_to,
+        created_at=from_now(),
+    )
+    code = codes.renew(change)
+    with db.atomic():
+        # Who sets another password meanwhile makes all codes worthless, this one too.
+        if not credentials.change_account(user, was=user.password_hash):
+            raise WrongPassword
+        change.save(force_insert=True)
+        origin = {"network": network, "device": device, "session_id": session.id}
+        events.record(user, Kind.EMAIL_CHANGE_REQUESTED, **origin)
+    logs.event("email_change_waits", user_id=user.id, email_change_id=change.id)
+    letter = codes.in_app(_letter_to_new, change, code, user.username, language)
+    mail.send(email, letter, clock.now() + CODE_LIFE)
+    _tell_old(change, letters.email_change_letter, language)
+
+
+@metrics.codes_checked.outcomes
+def verify(
+    session: Session,
+    *,
+    email: str,
+    code: str,
+    network: str,
+    device: str | None = None,
+    language: str = "zh",
+) -> User:
+    """Give the account of who is signed in the address that `code` was mailed to.
+
+    Ends all other sessions, makes all other codes worthless, and tells the old address. Every
+    comparison is counted before it is made. Raises InvalidCode, also when the address has an
+    account by now; TooManyRequests.
+    """
+    user, old_email = session.user, session.user.email
+    limiter.hit(CODES_PER_NETWORK, network)
+    opened = list(EmailChange.waiting(email).where(EmailChange.user == user))
+    change = codes.find_opened(opened, code)
+    if change is None:
+        codes.refuse(old_email, network, device)
+    try:
+        with db.atomic():
+            if not _move(user, change.email):
+                raise InvalidCode
+            codes.use_up(change)
+            EmailChange.update(changed_at=from_now()).where(EmailChange.id == change.id).execute()
+            codes.void_all(user, old_email)
+            Session.end_live(user, but=session.id)
+            origin = {"network": network, "device": device, "session_id": session.id}
+            events.record(user, Kind.EMAIL_CHANGED, **origin)
+    except IntegrityError as error:
+        EmailChange.void(EmailChange.id == change.id)
+        raise InvalidCode from error
+    SignUp.void(fn.LOWER(SignUp.email) == email.lower())
+    logs.event("email_changed", user_id=user.id)
+    _tell_old(change, letters.email_changed_letter, language)
+    return user
+
+
+def undo(token: str, *, network: str, device: str | None = None, language: str = "zh") -> None:
+    """Give an account the address back that a change replaced, or was to replace.
+
+    Whoever asked for the change knew the password: all sessions end, all codes are worthless, and
+    so is the password, until its owner sets another by recovery. All later changes go, so that
+    none of them leads back in turn. Raises InvalidCode when the token means nothing, has run out
+    or was used, or when another account has the old address by now; TooManyRequests.
+    """
+    limiter.hit(CODES_PER_NETWORK, network)
+    change = _find_undoable(token)
+    if change is None:
+        raise InvalidCode
+    user = change.user
+    try:
+        with db.atomic():
+            # The account first, so that the change is either done by now or comes to nothing.
+            if not credentials.replace_password(user, passwords.nobodys()):
+                raise InvalidCode
+            later = (EmailChange.user == user) & (EmailChange.created_at >= change.created_at)
+            if not EmailChange.delete().where(EmailChange.id == change.id).execute():
+                raise InvalidCode
+            EmailChange.delete().where(later).execute()
+            replaced = User.get_by_id(user.id).email
+            _move(user, change.old_email)
+            codes.void_all(user, replaced)
+            events.record(user, Kind.EMAIL_CHANGE_UNDONE, network=network, device=device)
+    except IntegrityError as error:
+        raise InvalidCode from error
+    logs.event("email_change_undone", user_id=user.id)
+    letter = letters.email_restored_letter(language, user.email)
+    for address in dict.fromkeys((user.email, replaced)):
+        mail.send(address, letter, clock.now() + NOTICE_LIFE)
+
+
+def _move(user: User, email: str) -> bool:
+    """Give an account an address. Raises IntegrityError when another account has it."""
+    return credentials.change_account(user, email=email, email_confirmed_at=clock.now())
+
+
+def _find_undoable(token: str) -> EmailChange | None:
+    try:
+        change_id = tokens.read_restoration(token)
+    except InvalidToken:
+        return None
+    return EmailChange.get_or_none(EmailChange.id == change_id, ~EmailChange.has_run_out())
+
+
+def _letter_to_new(change: EmailChange, code: str, username: str, language: str) -> Letter:
+    if User.find_by_email(change.email):
+        return letters.address_in_use_letter(language)
+    metrics.codes_sent.inc()
+    mailed = MailedCode(username, code, codes.link(change, code))
+    return letters.new_address_letter(language, mailed, CODE_LIFE // timedelta(minutes=1))
+
+
+def _tell_old(change: EmailChange, write, language: str) -> None:
+    token = tokens.make_restoration(change.id)
+    url = change.redirect_to
+    link = url and codes.add_to_query(url, email=change.old_email, restoration=token)
+    letter = write(language, change.email, WayBack(token, link))
+    mail.send(change.old_email, letter, clock.now() + NOTICE_LIFE)
