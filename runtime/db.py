@@ -195,6 +195,17 @@ def from_now(**duration: float) -> peewee.SQL:
     return peewee.SQL(f"(timezone('utc', now()) + make_interval(secs => {seconds}))")
 
 
+def fixed_from_now(**duration: float) -> peewee.SQL | datetime:
+    """`from_now` for one statement, that is executed at once.
+
+    SQLite would call the function for each row that it looks at, which takes long enough to tell
+    whether there is one.
+    """
+    if isinstance(db.obj, peewee.SqliteDatabase):
+        return clock.now() + timedelta(**duration)
+    return from_now(**duration)
+
+
 def _from_now(seconds: float) -> str:
     """SQLite's own function of that name."""
     return InstantField().db_value(clock.now() + timedelta(seconds=seconds))

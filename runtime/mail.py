@@ -43,6 +43,9 @@ log = logging.getLogger("runtime.mail")
 
 # How long a mail that only tells something is worth sending.
 NOTICE_LIFE = timedelta(days=1)
+# What is left to a sender's thread waits so long: by then nobody's answer waits for the interpreter
+# with it, and so none takes longer when there is something to mail.
+PAUSE_SECONDS = 1
 # One mail that hangs leaves three senders to the others.
 SENDERS = 4
 # What Ctrl-C on `flask run` may take; gunicorn's hook drains for longer and before this.
@@ -96,6 +99,7 @@ class Mail:
         first_delay_seconds: float = 1,
         longest_delay_seconds: float = 60,
         idle_seconds: float = 10,
+        pause_seconds: float = PAUSE_SECONDS,
         capacity: int = 10_000,
     ):
         self._transport = (
@@ -106,6 +110,7 @@ class Mail:
         self._longest_delay_seconds = longest_delay_seconds
         # A thread's start costs a caller half a millisecond; one that waits for work, nothing.
         self._idle_seconds = idle_seconds
+        self._pause_seconds = pause_seconds
         self._capacity = capacity
         self._begin()
         _all.add(self)
@@ -129,9 +134,9 @@ class Mail:
     ) -> None:
         """Queue a mail and return at once; it is tried until it is sent or `good_until` comes.
 
-        A function instead of a letter is called on a sender's thread, until it has returned one,
-        or None for no mail. A full queue drops the mail with a log line. Raises ValueError when
-        `to` is not `mailable` or the subject could not be a header.
+        A function instead of a letter is called on a sender's thread, a moment later and until it
+        has returned one, or None for no mail. A full queue drops the mail with a log line. Raises
+        ValueError when `to` is not `mailable` or the subject could not be a header.
         """
         to = mailable(to)
         if isinstance(letter, Letter):
@@ -175,7 +180,8 @@ class Mail:
         number, queued_at = next(self._numbers), clock.now()
         # The number keeps the order of mails of one instant.
         name = f"{queued_at:%Y%m%dT%H%M%S.%fZ}-{number:06d}-{secrets.token_hex(8)}"
-        return _Waiting(time.monotonic(), number, to, letter, good_until, queued_at, name)
+        pause = 0 if isinstance(letter, Letter) else self._pause_seconds
+        return _Waiting(time.monotonic() + pause, number, to, letter, good_until, queued_at, name)
 
     def _start_thread(self) -> None:
         """One more sender, up to SENDERS; each ends by itself when nothing comes."""

@@ -27,7 +27,7 @@ from peewee import (
 )
 
 from . import clock
-from .db import InstantField, Model, Prepared, from_now, make_row
+from .db import InstantField, Model, Prepared, fixed_from_now, from_now, make_row
 
 # A session ends after so long without a refresh, and after so long in any case.
 SESSION_IDLE = timedelta(days=30)
@@ -314,7 +314,7 @@ class Coded(Model):
         """The condition that a row waits for a code sent to this address."""
         return (
             (fn.LOWER(cls.email) == email.lower())
-            & (cls.created_at > from_now(seconds=-WAITING_LIFE.total_seconds()))
+            & (cls.created_at > fixed_from_now(seconds=-WAITING_LIFE.total_seconds()))
             & (cls.tries_left > 0)
         )
 
@@ -324,8 +324,17 @@ class Coded(Model):
 
         Each has `has_fresh_code`, by the database's clock: the code may be another machine's.
         """
-        is_fresh = (cls.code_expires_at > from_now()).alias("has_fresh_code")
-        waiting = cls.select(cls, is_fresh).where(cls.is_waiting(email))
+        return cls._waiting(email, cls)
+
+    @classmethod
+    def waiting_codes(cls, email: str):
+        """Of the rows that wait only the id, the code's hash, and whether it is fresh."""
+        return cls._waiting(email, cls.id, cls.code_hash)
+
+    @classmethod
+    def _waiting(cls, email: str, *columns):
+        is_fresh = (cls.code_expires_at > fixed_from_now()).alias("has_fresh_code")
+        waiting = cls.select(*columns, is_fresh).where(cls.is_waiting(email))
         return waiting.order_by(cls.created_at.desc())
 
     @classmethod

@@ -22,7 +22,7 @@ class WatchedMail(Mail):
     """Tells other processes while it has something to send."""
 
     def __init__(self, folder: Path, sender: str):
-        super().__init__(None, sender, folder / "outbox")
+        super().__init__(None, sender, folder / "outbox", pause_seconds=0.01)
         self._sending = folder / "sending"
 
     def send(self, *letter) -> None:

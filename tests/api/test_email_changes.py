@@ -503,6 +503,23 @@ def test_a_change_and_its_way_back_at_once_end_at_the_old_address(
         assert person.get("/users/me").status_code == 401
 
 
+def test_the_keys_of_owner_and_thief_at_once_end_at_the_owners(
+    no_limits, app, quick, member, outbox: Outbox
+):
+    for number in range(10):
+        person = member(f"ada{number}")
+        stolen, further = f"stolen{number}@example.org", f"further{number}@example.org"
+        change(person, outbox, stolen)
+        change(person, outbox, further)
+        keys = way_back(outbox, person.email), way_back(outbox, stolen)
+
+        answers = at_once(*(lambda key=key: restore(at(app, THIRD), key) for key in keys))
+
+        assert answers[0].status_code == 204
+        assert answers[1].status_code in (204, 401)
+        assert email_of(app, f"ada{number}") == person.email
+
+
 def test_an_erased_account_leaves_none_of_its_addresses(app, quick, alice, bob, outbox: Outbox):
     at(app, THIRD).post("/auth/recoveries", {"email": OLD})
     change(alice, outbox)

@@ -24,7 +24,7 @@ DAY = timedelta(hours=24)
 
 
 class CountingTokens(Tokens):
-    """Notes every comparison of a guess with a code: when, and whose code."""
+    """Notes every comparison of a guess with a code, not with none: when, and whose code."""
 
     def __init__(self, keys):
         super().__init__(keys)
@@ -32,8 +32,9 @@ class CountingTokens(Tokens):
         self.lock = Lock()
 
     def matches_code(self, owner, code: str, code_hash: str) -> bool:
-        with self.lock:
-            self.compared.append((runtime_clock.now(), owner))
+        if code_hash:
+            with self.lock:
+                self.compared.append((runtime_clock.now(), owner))
         return super().matches_code(owner, code, code_hash)
 
 

@@ -1,0 +1,145 @@
+"""Time tells nobody who has an account: a rank test of 400 requests, for every kind of address."""
+
+import math
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+
+from runtime import clock as runtime_clock
+from runtime.models import SignUp, User
+from runtime.services import sessions, users
+from tests.conftest import PASSWORD, Person
+from tests.quick import quick_hash
+
+REQUESTS = 400
+P = 0.01
+
+
+@pytest.fixture
+def settings(settings: dict) -> dict:
+    """Without the limits, which would answer for most of the requests."""
+    return {**settings, "RATE_LIMITS": "off"}
+
+
+def sign_up(person: Person, email: str):
+    body = {"username": f"u{random.getrandbits(64):x}", "email": email, "password": PASSWORD}
+    return person.post("/auth/verifications", body)
+
+
+def resend(person: Person, email: str):
+    return person.post("/auth/verifications/resend", {"email": email})
+
+
+def verify(person: Person, email: str):
+    return person.post("/auth/verifications/verify", {"email": email, "token": "123456"})
+
+
+def sign_in(person: Person, email: str):
+    return person.post("/auth/sessions", {"email": email, "password": "not the password"})
+
+
+def recover(person: Person, email: str):
+    return person.post("/auth/recoveries", {"email": email})
+
+
+def verify_recovery(person: Person, email: str):
+    body = {"email": email, "token": "123456", "password": "another password"}
+    return person.post("/auth/recoveries/verify", body)
+
+
+def change_email(person: Person, email: str):
+    body = {"email": email, "current_password": PASSWORD}
+    return person.post("/users/me/email", body)
+
+
+ASK = {
+    sign_up: 202,
+    resend: 204,
+    verify: 401,
+    sign_in: 401,
+    recover: 202,
+    verify_recovery: 401,
+    change_email: 202,
+}
+
+
+def make_waiting(email: str) -> None:
+    SignUp.create(
+        email=email,
+        username="waits",
+        password_hash="-",
+        network="192.0.2.1",
+        code_hash="-",
+        code_expires_at=runtime_clock.now(),
+    )
+
+
+def make_known(email: str) -> User:
+    username = f"u{random.getrandbits(64):x}"
+    word = quick_hash(PASSWORD)
+    user = User.create(username=username, email=email, password_hash=word)
+    sessions.start(user, "192.0.2.1")
+    return user
+
+
+KINDS = {
+    "waiting": make_waiting,
+    "known": make_known,
+    "disabled": lambda email: users.disable(make_known(email)),
+    "deleted": lambda email: users.erase(make_known(email)),
+}
+
+
+def p_value(some: list[float], others: list[float]) -> float:
+    """Mann and Whitney's: how likely such ranks are if both are drawn from one distribution."""
+    larger = sum((a > b) + (a == b) / 2 for a in some for b in others)
+    m, n = len(some), len(others)
+    deviation = math.sqrt(m * n * (m + n + 1) / 12)
+    return math.erfc(abs(larger - m * n / 2) / deviation / math.sqrt(2))
+
+
+def test_the_rank_test_finds_a_difference_and_nothing_else():
+    draw = random.Random(7)
+    some, others = ([draw.gauss(0, 1) for _ in range(200)] for _ in range(2))
+
+    assert p_value(some, others) > P
+    assert p_value(some, [each + 0.5 for each in others]) < P
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ask", ASK, ids=lambda ask: ask.__name__)
+def test_time_does_not_tell_an_address_from_an_unknown_one(
+    app: Flask, quick, alice: Person, ground, ask: Callable, kind: str
+):
+    """What is no chance is seen again: it takes two measurements, each of 400 requests."""
+    values = []
+    for attempt in range(2):
+        values.append(measure(app, alice, ground, ask, kind, f"{kind}{attempt}"))
+        print(ask.__name__, kind, values)
+        if values[-1] > P:
+            return
+    raise AssertionError(f"{ask.__name__} tells {kind} addresses: p = {values}")
+
+
+def measure(app: Flask, alice: Person, ground, ask: Callable, kind: str, name: str) -> float:
+    pairs = [(f"{name}a{n:03}@example.org", f"{name}b{n:03}@example.org") for n in range(200)]
+    with app.app_context():
+        for email, _unknown in pairs:
+            KINDS[kind](email)
+    ground.settle()
+    person = Person(app.test_client(), "203.0.113.66", tokens=alice.tokens)
+    if ask is not change_email:
+        person.tokens = {}
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for email, unknown in pairs:
+        for address in random.sample((email, unknown), 2):
+            began = time.perf_counter()
+            answer = ask(person, address)
+            seconds[address == email].append(time.perf_counter() - began)
+            assert answer.status_code == ASK[ask]
+    assert sum(map(len, seconds.values())) == REQUESTS
+    return p_value(seconds[True], seconds[False])
