@@ -724,14 +724,26 @@ class ExportedUserSchema(UserSchema):
     signed_in_at = Instant(required=True, allow_none=True)
 
 
-class ExportedSignUpSchema(AnswerSchema):
+class ExportedCodedSchema(AnswerSchema):
     id = Id(required=True)
     created_at = Instant(required=True)
     email = Email(required=True)
-    username = Username(required=True)
     network = String(required=True, example="198.51.100.7")
     redirect_to = WebURL(required=True, allow_none=True, example="https://app.example.org/verify")
     code_expires_at = Instant(required=True)
+
+
+class ExportedSignUpSchema(ExportedCodedSchema):
+    username = Username(required=True)
+
+
+class ExportedRecoverySchema(ExportedCodedSchema):
+    pass
+
+
+class ExportedEmailChangeSchema(ExportedCodedSchema):
+    old_email = Email(required=True)
+    changed_at = Instant(required=True, allow_none=True)
 
 
 class ExportedSessionSchema(AnswerSchema):
@@ -815,6 +827,8 @@ class ExportSchema(AnswerSchema):
     exported_at = Instant(required=True)
     user = ma.fields.Nested(ExportedUserSchema, required=True)
     sign_ups = Lazy(ExportedSignUpSchema)
+    recoveries = Lazy(ExportedRecoverySchema)
+    email_changes = Lazy(ExportedEmailChangeSchema)
     sessions = Lazy(ExportedSessionSchema)
     events = Lazy(SecurityEventSchema)
     spendings = Lazy(SpendingSchema)

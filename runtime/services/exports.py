@@ -14,7 +14,17 @@ from peewee import IntegrityError, ModelSelect, Node, fn
 from .. import clock, logs
 from ..db import Model, db, release
 from ..errors import InvalidAccessToken
-from ..models import Chat, Run, SecurityEvent, Session, SignUp, Spending
+from ..models import (
+    Chat,
+    Coded,
+    EmailChange,
+    Recovery,
+    Run,
+    SecurityEvent,
+    Session,
+    SignUp,
+    Spending,
+)
 from ..pages import Page, page
 from ..ratelimit import EXPORTS_PER_USER, limiter
 from . import chats, events, runs
@@ -56,8 +66,16 @@ class Export:
     @property
     def sign_ups(self) -> Iterator[SignUp]:
         """Those that wait for the user's address, whoever began them."""
-        of_address = fn.LOWER(SignUp.email) == self.user.email.lower()
-        return self._rows(SignUp.select().where(of_address), SignUp.created_at)
+        return self._of_address(SignUp)
+
+    @property
+    def recoveries(self) -> Iterator[Recovery]:
+        """Likewise."""
+        return self._of_address(Recovery)
+
+    @property
+    def email_changes(self) -> Iterator[EmailChange]:
+        return self._rows(self.user.email_changes, EmailChange.created_at)
 
     @property
     def sessions(self) -> Iterator[Session]:
@@ -84,6 +102,10 @@ class Export:
 
     def _event(self, entry: Entry) -> dict:
         return {"id": entry.number, **json.loads(runs.rendered(entry, self._language))}
+
+    def _of_address(self, kind: type[Coded]) -> Iterator[Coded]:
+        of_address = fn.LOWER(kind.email) == self.user.email.lower()
+        return self._rows(kind.select().where(of_address), kind.created_at)
 
     def _rows(self, query: ModelSelect, by: Node) -> Iterator[Model]:
         return self._pages(lambda cursor: page(query, by, cursor=cursor, limit=ROWS_A_PAGE))

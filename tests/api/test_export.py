@@ -19,6 +19,8 @@ from runtime.models import (
     MODELS,
     Allowance,
     Chat,
+    EmailChange,
+    Recovery,
     Run,
     RunEvent,
     SecurityEvent,
@@ -34,6 +36,8 @@ from tests.servers import Service
 ROWS: dict[type[Model], Callable[[dict], list]] = {
     User: lambda export: [export["user"]],
     SignUp: lambda export: export["sign_ups"],
+    Recovery: lambda export: export["recoveries"],
+    EmailChange: lambda export: export["email_changes"],
     Session: lambda export: export["sessions"],
     SecurityEvent: lambda export: export["events"],
     Spending: lambda export: export["spendings"],
@@ -56,9 +60,11 @@ NAMES = {
 }
 # What is secret, and what tells nothing of anybody.
 LEFT_OUT = {
-    *(User.password_hash, SignUp.password_hash, SignUp.code_hash),
+    *(User.password_hash, SignUp.password_hash),
+    *(kind.code_hash for kind in (SignUp, Recovery, EmailChange)),
     User.disabled_at,  # nobody's who can export
-    *(Session.generation, Session.is_proven, SignUp.tries_left),  # which token is the next
+    *(Session.generation, Session.is_proven),  # which token is the next
+    *(kind.tries_left for kind in (SignUp, Recovery, EmailChange)),
     *(Run.lease_until, RunEvent.pieces),  # how it is written
 }
 
@@ -88,13 +94,16 @@ def live(person: Person) -> dict:
     person.chat("Once more.", chat)
     details = {"username": f"no_{person.network[-1]}", "email": person.email, "password": PASSWORD}
     person.post("/auth/verifications", details)
+    person.post("/auth/recoveries", {"email": person.email})
+    other = {"email": f"other_{person.email}", "current_password": PASSWORD}
+    assert person.post("/users/me/email", other).status_code == 202
     return export(person)
 
 
 def rows_of(user: User) -> dict[type[Model], int]:
     """How many rows are the user's, by table: through whatever references lead to them."""
     found = {User: User.select().where(User.id == user.id)}
-    left = [model for model in MODELS if model not in {User, SignUp, *NOBODYS}]
+    left = [model for model in MODELS if model not in {User, SignUp, Recovery, *NOBODYS}]
     while left:
         model = left.pop(0)
         references = [f for f in model._meta.sorted_fields if isinstance(f, ForeignKeyField)]
@@ -105,7 +114,8 @@ def rows_of(user: User) -> dict[type[Model], int]:
             continue
         owners = found[reference.rel_model].select(reference.rel_field)
         found[model] = model.select().where(reference.in_(owners))
-    found[SignUp] = SignUp.select().where(SignUp.email == user.email)
+    for kind in (SignUp, Recovery):
+        found[kind] = kind.select().where(kind.email == user.email)
     return {model: query.count() for model, query in found.items()}
 
 
