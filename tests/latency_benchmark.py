@@ -6,6 +6,9 @@ Two processes on one Postgres, beside a model that answers at once, one request 
 - from a stop, asked of the other process, until the model's connection is closed;
 - from coming back, on either process, until the first event that was missed is there.
 
+And how many deltas of a model that does not pause a core passes on, with the journal written,
+beside a bare relay of the same bytes.
+
 Set TEST_DATABASE_URL to a Postgres that a database may be made on.
 """
 
@@ -14,6 +17,8 @@ import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,6 +39,8 @@ from tests.streaming import Listener, until
 
 ROUNDS = 200
 FIRST_WORD_MS, STOP_MS = 2, 200
+ANSWERS, DELTAS = 8, 40_000
+DELTAS_A_SECOND = 30_000
 
 
 def first_word_of_model(url: str) -> float:
@@ -82,6 +89,28 @@ def come_back(one: Service, port: int, token: str) -> float:
     return seconds
 
 
+def deltas_a_core(service: Service, hear: Callable[[], object]) -> float:
+    """How many deltas a second of processor time, of all processes of the service, passes on."""
+    used = service.cpu_seconds()
+    with ThreadPoolExecutor(ANSWERS) as threads:
+        for heard in [threads.submit(hear) for _ in range(ANSWERS)]:
+            heard.result()
+    return ANSWERS * DELTAS / (service.cpu_seconds() - used)
+
+
+def hear_run(port: int, token: str) -> None:
+    listener = Listener(token)
+    listener.listen(port)
+    assert listener.text == "word " * DELTAS
+
+
+def hear_relay(port: int) -> None:
+    connection = HTTPConnection("127.0.0.1", port)
+    connection.request("POST", "/relay", "{}")
+    assert connection.getresponse().read().count(b"word ") == DELTAS
+    connection.close()
+
+
 def line(name: str, seconds: list[float], target: str = "") -> None:
     ms = sorted(each * 1000 for each in seconds)
     at_99 = ms[min(len(ms) - 1, len(ms) * 99 // 100)]
@@ -100,12 +129,14 @@ def main() -> None:
             "RATE_LIMITS": "off",
             "OPENAI_BASE_URL": model.url,
             "AGENT_MODEL": "test",
+            "AGENT_MAX_OUTPUT_CHARS": str(10 * DELTAS),
         }
         app = create_app({**settings, "INSTANCE_PATH": folder})
         logging.getLogger("runtime").setLevel(logging.WARNING)
         token = people(app, 1)[0]["access"]
         one, other = (Service(Path(folder) / name, settings) for name in ("one", "other"))
-        with one, other:
+        relay = Service(Path(folder) / "relay", settings, "tests.benchmark_floor:app")
+        with one, other, relay:
             model.script(stream(text("Hello"), finish(), DONE))
             direct, through = [], []
             for _ in range(ROUNDS):
@@ -122,6 +153,13 @@ def main() -> None:
             for name, service in (("the same process", one), ("another process", other)):
                 backs = [come_back(one, service.port, token) for _ in range(ROUNDS // 2)]
                 line(f"coming back, {name}", backs)
+            model.script(stream(*[text("word ")] * DELTAS, finish(), DONE))
+            relayed = deltas_a_core(relay, lambda: hear_relay(relay.port))
+            passed_on = deltas_a_core(one, lambda: hear_run(one.port, token))
+            print(
+                f"{'deltas a second of a core':44} {passed_on:14.0f}     (target {DELTAS_A_SECOND};"
+                f" a bare relay {relayed:.0f})"
+            )
 
 
 if __name__ == "__main__":
