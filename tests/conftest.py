@@ -122,8 +122,8 @@ class Person:
             method=method,
             headers=headers,
             environ_base={"REMOTE_ADDR": self.network},
-            buffered=True,  # and closed, as by a server
-            **kwargs,
+            # Closed too, as by a server.
+            **{"buffered": True, **kwargs},
         )
         openapi_checker.check(self.client.application, answer)
         return answer
