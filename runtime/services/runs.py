@@ -46,8 +46,8 @@ STOPS_AT_ONCE_PER_USER = 6
 RUNS_AT_ONCE = 1000
 FULL_RETRY_SECONDS = 5
 # How often all runs of a process may wake their threads together; what has arrived meanwhile
-# travels together. One alone wakes for every token, a thousand twice a second.
-WAKES_A_SECOND = 2000
+# travels together. One alone wakes for every token, five hundred twice a second.
+WAKES_A_SECOND = 1000
 # Shorter ones are not worth a switch of threads.
 MIN_PAUSE_SECONDS = 0.002
 
