@@ -50,19 +50,38 @@ SIGN_INS_BY_DEVICES = RateLimitItemPerMinute(30, 15, namespace="sign-ins-devices
 # For who is signed in and gives the password once more; cleared by the right one.
 PASSWORDS_PER_SESSION = RateLimitItemPerMinute(10, 15, namespace="passwords-session")
 EXPORTS_PER_USER = RateLimitItemPerDay(5, namespace="exports")
+# How often a process that counts for itself forgets what is over.
+FORGET_SECONDS = 60
 RUNS_PER_USER = RateLimitItemPerMinute(60, namespace="runs")
 
 
 class _Memory(MemoryStorage):
-    """The library's, whose `clear` takes a key from under a `hit` or its own clean-up: KeyError."""
+    """The library's, for one thread at a time, which forgets a key once its window is over.
+
+    The library's `clear` takes a key from under a `hit`: KeyError. Its own clean-up keeps every key
+    that there ever was, and looks at all of them, on a new thread, after every hit.
+    """
 
     def __init__(self):
         self._one_at_a_time = threading.Lock()
+        self._forgot_at = time.monotonic()
         super().__init__()
+        # It starts one when this one is not alive any more.
+        self.timer = threading.main_thread()
 
     def acquire_entry(self, *arguments, **options) -> bool:
         with self._one_at_a_time:
+            if time.monotonic() >= self._forgot_at + FORGET_SECONDS:
+                self._forget()
             return super().acquire_entry(*arguments, **options)
+
+    def _forget(self) -> None:
+        self._forgot_at, now = time.monotonic(), time.time()
+        # The newest hit is first.
+        over = [key for key, hits in self.events.items() if not hits or hits[0].expiry <= now]
+        for key in over:
+            del self.events[key]
+            self.locks.pop(key, None)
 
     def clear(self, key: str) -> None:
         with self._one_at_a_time:

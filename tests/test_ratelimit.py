@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerSecond
 
+from runtime import ratelimit
 from runtime.errors import TooManyRequests
 from runtime.lookout import SECONDS as LOOKOUT_SECONDS
 from runtime.ratelimit import RateLimiter
@@ -266,3 +267,24 @@ def test_redis_may_go_away_and_come_back(key):
                 each.hit(three_in(60), key)
     finally:
         road.block()
+
+
+def test_a_process_that_counts_for_itself_keeps_nothing_that_is_over(monkeypatch):
+    threads = set(threading.enumerate())
+    limiter = RateLimiter(EmbeddedStore(), True)
+    kept = limiter._own.storage
+    for number in range(1000):
+        limiter.hit(three_in(1), f"{number}")
+    limiter.hit(three_in(3600), "held")
+    time.sleep(1.1)
+    monkeypatch.setattr(ratelimit, "FORGET_SECONDS", 0)
+    limiter.clear(three_in(3600), "cleared")
+
+    limiter.hit(three_in(1), "last")
+
+    assert {key.split("/")[1] for key in kept.events} == {"held", "last"}
+    assert len(kept.locks) <= len(kept.events)
+    assert not set(threading.enumerate()) - threads
+    for _ in range(2):
+        limiter.hit(three_in(3600), "held")
+    assert seconds_to_wait(limiter, three_in(3600), "held") > 3590
