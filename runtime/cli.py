@@ -21,7 +21,7 @@ from . import agent, clock, config, i18n, logs, migrate, models, tables
 from .api import document
 from .api.schemas import CreateVerificationSchema
 from .db import db, is_outage, outage_reason
-from .errors import EmailTaken, Failure, InvalidParameters
+from .errors import EmailTaken, Failure, InvalidParameters, UserNotFound
 from .mail import mail
 from .models import User
 from .pages import CURSOR, page
@@ -311,7 +311,11 @@ def _find_by_id(text: str) -> User | None:
 
 
 def _again(user: User) -> User:
-    return User.get_by_id(user.id)
+    """As it is now. Raises UserNotFound."""
+    again = User.get_or_none(User.id == user.id)
+    if again is None:
+        raise UserNotFound
+    return again
 
 
 def _account(user: User) -> dict[str, str | bool | datetime | None]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import click
 import pytest
@@ -18,7 +19,7 @@ from runtime import clock, migrate
 from runtime.config import ROOT
 from runtime.db import db
 from runtime.models import SecurityEvent, User
-from runtime.services import sessions
+from runtime.services import sessions, users
 from tests.conftest import PASSWORD, Person
 
 
@@ -61,6 +62,31 @@ def test_an_account_that_is_not_there_is_named(app: Flask, command: str):
 
     assert (answer.exit_code, answer.stdout) == (1, "")
     assert answer.stderr == "Error: there is no account nobody@example.org\n"
+
+
+@pytest.mark.parametrize("command", ["disable", "enable", "promote", "demote", "end-sessions"])
+def test_so_is_one_that_is_erased_meanwhile(app: Flask, alice: Person, command: str):
+    """The command has found it, and is about to write."""
+
+    def erase() -> None:
+        with app.app_context():
+            users.erase(User.get())
+
+    def before(statement: str) -> None:
+        if statement.startswith("BEGIN") and not erasures:
+            erasures.append(Thread(target=erase))
+            erasures[0].start()
+            erasures[0].join()
+
+    erasures: list[Thread] = []
+    with app.app_context():
+        db.connection().set_trace_callback(before)
+        answer = run(app, "users", command, alice.email)
+        db.connection().set_trace_callback(None)
+
+    assert len(erasures) == 1
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert answer.stderr.splitlines()[-1] == "Error: There is no such user."
 
 
 def test_an_account_is_found_by_address_username_or_id(app: Flask, alice: Person, bob: Person):

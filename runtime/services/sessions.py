@@ -19,6 +19,7 @@ from ..errors import (
     Overloaded,
     SessionNotFound,
     TooManyRequests,
+    UserNotFound,
     WrongCredentials,
 )
 from ..mail import NOTICE_LIFE, mail
@@ -196,11 +197,16 @@ def end_one(
 
 
 def end_all(user: User) -> int:
-    """End every session of a user, as an operator; returns how many nobody had ended."""
+    """End every session of a user, as an operator; returns how many nobody had ended.
+
+    Raises UserNotFound when the account was erased meanwhile.
+    """
     with db.atomic():
         ended = Session.end_live(user)
         if ended:
             events.record(user, Kind.ALL_SESSIONS_ENDED)
+    if not ended and not User.select().where(User.id == user.id).exists():
+        raise UserNotFound
     return ended
 
 

@@ -62,19 +62,18 @@ def create(username: str, email: str, password: str, is_admin: bool = False) -> 
 
 
 def promote(user: User) -> User:
-    """Make a user an administrator."""
+    """Make a user an administrator. Raises UserNotFound."""
     return _set_admin(user, True, Kind.PROMOTED)
 
 
 def demote(user: User) -> User:
-    """Make an administrator a user like any other."""
+    """Make an administrator a user like any other. Raises UserNotFound."""
     return _set_admin(user, False, Kind.DEMOTED)
 
 
 def _set_admin(user: User, is_admin: bool, kind: Kind) -> User:
     with db.atomic():
-        User.update(is_admin=is_admin).where(User.id == user.id).execute()
-        events.record(user, kind)
+        _set(user, kind, is_admin=is_admin)
     user.is_admin = is_admin
     logs.event(f"user_{kind}", user_id=user.id)
     return user
@@ -83,23 +82,32 @@ def _set_admin(user: User, is_admin: bool, kind: Kind) -> User:
 def disable(user: User) -> int:
     """Shut an account: from now on it is as if its password were wrong, and its tokens nothing.
 
-    Returns how many of its sessions were live; they stay ended when it is enabled again.
+    Returns how many of its sessions were live; they stay ended when it is enabled again. Raises
+    UserNotFound.
     """
     with db.atomic():
         # The row first: a sign-in that holds it has its session there when this goes on.
-        User.update(disabled_at=from_now()).where(User.id == user.id).execute()
+        _set(user, Kind.DISABLED, disabled_at=from_now())
         ended = Session.end_live(user)
-        events.record(user, Kind.DISABLED)
     logs.event("user_disabled", user_id=user.id)
     return ended
 
 
 def enable(user: User) -> None:
-    """Open a disabled account again."""
+    """Open a disabled account again. Raises UserNotFound."""
     with db.atomic():
-        User.update(disabled_at=None).where(User.id == user.id).execute()
-        events.record(user, Kind.ENABLED)
+        _set(user, Kind.ENABLED, disabled_at=None)
     logs.event("user_enabled", user_id=user.id)
+
+
+def _set(user: User, kind: Kind, **columns) -> None:
+    """Change an account and record it, in the transaction that the caller is in.
+
+    Raises UserNotFound when it was erased meanwhile, whose journal would take nothing more.
+    """
+    if not User.update(columns).where(User.id == user.id).execute():
+        raise UserNotFound
+    events.record(user, kind)
 
 
 def erase(user: User) -> None:

@@ -14,6 +14,7 @@ from runtime.errors import (
     InvalidAccessToken,
     InvalidRefreshToken,
     UsernameTaken,
+    UserNotFound,
     WrongCredentials,
 )
 from runtime.models import MODELS, Allowance, Chat, Run, Session, SignUp, User
@@ -235,6 +236,18 @@ def test_an_address_that_was_erased_can_sign_up_again(app: Flask, quick, alice: 
     assert alice.post("/auth/verifications/verify", code).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "change", [users.promote, users.demote, users.disable, users.enable, sessions.end_all]
+)
+def test_nothing_is_done_to_an_account_that_was_erased_meanwhile(app: Flask, alice, change):
+    with app.app_context():
+        user = found(alice)
+        users.erase(user)
+
+        with pytest.raises(UserNotFound):
+            change(user)
+
+
 def test_no_run_begins_in_an_account_that_was_erased_meanwhile(app: Flask, alice: Person):
     with app.app_context():
         user = found(alice)
@@ -323,7 +336,7 @@ def test_an_erasure_at_once_with_everything_leaves_nothing(app: Flask, member):
         with app.app_context():
             try:
                 return function(*arguments)
-            except (WrongCredentials, InvalidRefreshToken):
+            except (WrongCredentials, InvalidRefreshToken, UserNotFound):
                 return None
 
     for number in range(10):
