@@ -7,7 +7,7 @@ from ..db import db, from_now
 from ..errors import EmailTaken, Forbidden, UsernameTaken, UserNotFound
 from ..models import Chat, EmailChange, Recovery, Run, Session, SignUp, User
 from ..passwords import passwords
-from . import credentials, events
+from . import codes, credentials, events
 from .events import Kind
 
 # Erased by one statement, with their journals.
@@ -82,13 +82,14 @@ def _set_admin(user: User, is_admin: bool, kind: Kind) -> User:
 def disable(user: User) -> int:
     """Shut an account: from now on it is as if its password were wrong, and its tokens nothing.
 
-    Returns how many of its sessions were live; they stay ended when it is enabled again. Raises
-    UserNotFound.
+    Returns how many of its sessions were live; they stay ended when it is enabled again, and codes
+    that were mailed worthless. Raises UserNotFound.
     """
     with db.atomic():
         # The row first: a sign-in that holds it has its session there when this goes on.
         _set(user, Kind.DISABLED, disabled_at=from_now())
         ended = Session.end_live(user)
+        codes.void_all(user)
     logs.event("user_disabled", user_id=user.id)
     return ended
 

@@ -1,11 +1,13 @@
 """Every key to an account that was there before it changed is refused, at the next request.
 
 Whatever a worker might keep of a key, it keeps: each is used on every worker before, and tried on
-every worker afterwards.
+every worker afterwards. Codes are tried by the links that they are mailed in.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from flask import Flask
@@ -14,17 +16,21 @@ from runtime.models import Session, User
 from runtime.services import sessions, users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 
-EMAIL = "ada@example.org"
-NETWORK = "192.0.2.7"
+EMAIL, NEW, THIRD = "ada@example.org", "new@example.org", "third@example.org"
+OTHER_PASSWORD = "another horse entirely"
+NETWORK, ELSEWHERE = "192.0.2.7", "198.51.100.7"
+PAGES = "https://app.example.org"
 # Each over a connection of its own: with two workers one of them is missed once in 500 runs.
 ASKED = 10
+# Of the five that a code has.
+TRIES = 4
 ROUNDS = 500
 
 
 @pytest.fixture
 def settings(settings: dict) -> dict:
     """Nothing here rests on the limits."""
-    return {**settings, "RATE_LIMITS": "off"}
+    return {**settings, "RATE_LIMITS": "off", "REDIRECT_ALLOWLIST": PAGES}
 
 
 @dataclass
@@ -85,8 +91,8 @@ def verify(person: Person, code: str):
     return person.post("/auth/verifications/verify", {"email": EMAIL, "token": code})
 
 
-def sign_in(person: Person):
-    return person.post("/auth/sessions", {"email": EMAIL, "password": PASSWORD})
+def sign_in(person: Person, email: str = EMAIL):
+    return person.post("/auth/sessions", {"email": email, "password": PASSWORD})
 
 
 def session_of(person: Person) -> Keys:
@@ -103,6 +109,115 @@ def holding(keys: Keys) -> Person:
     return Person(keys.person.client, NETWORK, EMAIL, tokens)
 
 
+def mail_keys(keys: Keys, outbox: Outbox) -> list[str]:
+    """The links in the mails to whoever has forgotten the password, and wants another address."""
+    person = holding(keys)
+    recovery = {"email": EMAIL, "redirect_to": f"{PAGES}/auth/recoveries/verify"}
+    assert person.post("/auth/recoveries", recovery).status_code == 202
+    ask_for_address(person, NEW)
+    links = links_in(outbox)
+    assert len(links) == 3
+    return links
+
+
+def ask_for_address(person: Person, email: str) -> None:
+    page = f"{PAGES}/users/me/email/verify"
+    body = {"email": email, "current_password": PASSWORD, "redirect_to": page}
+    assert person.post("/users/me/email", body).status_code == 202
+
+
+def links_in(outbox: Outbox) -> list[str]:
+    """Those in all mails so far, in no order."""
+    texts = [mail.get_body(("plain",)).get_content() for mail in outbox.mails()]
+    return re.findall(rf"{PAGES}\S+", "\n".join(texts))
+
+
+def leads_back(link: str) -> bool:
+    """Whether it gives the account an address back that it had."""
+    return "restoration=" in link
+
+
+def follow(person: Person, link: str) -> int:
+    """What is answered to the page that the link leads to; it is named for what it asks."""
+    given = dict(parse_qsl(urlsplit(link).query))
+    if leads_back(link):
+        body = {"token": given["restoration"]}
+        return person.post("/auth/email-restorations", body).status_code
+    if "recoveries" in link:
+        given["password"] = OTHER_PASSWORD
+    return person.post(urlsplit(link).path, given).status_code
+
+
+def are_dead(links: list[str], person: Person) -> bool:
+    return {follow(person, link) for link in links for _ in range(TRIES)} == {401}
+
+
+def signed_in(app: Flask, ada: Person) -> Person:
+    """Ada, in a session that was started after all that changed."""
+    with app.app_context():
+        pair = sessions.start(User.get(), NETWORK)
+    return Person(ada.client, NETWORK, tokens={"access_token": pair.access_token})
+
+
+def change_password(keys: Keys, outbox: Outbox) -> None:
+    body = {"current_password": PASSWORD, "password": OTHER_PASSWORD}
+    assert holding(keys).request("PUT", "/users/me/password", json=body).status_code == 204
+
+
+def recover(keys: Keys, outbox: Outbox) -> None:
+    """Where its code is no one of those that are tried afterwards."""
+    person = Person(keys.person.client, ELSEWHERE)
+    assert person.post("/auth/recoveries", {"email": EMAIL}).status_code == 202
+    body = {"email": EMAIL, "token": outbox.code(EMAIL), "password": OTHER_PASSWORD}
+    assert person.post("/auth/recoveries/verify", body).status_code == 200
+
+
+def change_email(keys: Keys, outbox: Outbox) -> None:
+    person = holding(keys)
+    ask_for_address(person, THIRD)
+    body = {"email": THIRD, "token": outbox.code(THIRD)}
+    assert person.post("/users/me/email/verify", body).status_code == 200
+
+
+@pytest.mark.parametrize("change", [change_password, recover, change_email])
+def test_every_key_is_dead_when_password_or_address_are_others(
+    app: Flask, ada: Person, codes: list[str], outbox: Outbox, change: Callable
+):
+    """But for the session that changed them, and the way back: a thief may have changed them."""
+    own, other = session_of(ada), session_of(ada)
+    links = mail_keys(own, outbox)
+    change(own, outbox)
+
+    assert other.are_dead
+    assert set(own.uses()) == ({401} if change is recover else {200})
+    assert {sign_in(ada).status_code for _ in range(ASKED)} == {401}
+    owner = signed_in(app, ada)
+    assert are_dead([link for link in links if not leads_back(link)], owner)
+    assert {verify(ada, code).status_code for code in codes for _ in range(2)} == {401}
+    assert [follow(owner, link) for link in links if leads_back(link)] == [204]
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["that waits", "that was made"])
+def test_every_key_is_dead_when_a_change_of_address_is_undone(
+    app: Flask, ada: Person, codes: list[str], outbox: Outbox, is_done: bool
+):
+    own, other = session_of(ada), session_of(ada)
+    links = mail_keys(own, outbox)
+    way_back = next(link for link in links if leads_back(link))
+    if is_done:
+        change_email(own, outbox)
+        recovery = {"email": THIRD, "redirect_to": f"{PAGES}/auth/recoveries/verify"}
+        assert ada.post("/auth/recoveries", recovery).status_code == 202
+        links = links_in(outbox)
+    assert follow(ada, way_back) == 204
+
+    assert own.are_dead and other.are_dead
+    assert {sign_in(ada, email).status_code for email in (EMAIL, THIRD)} == {401}
+    assert are_dead(links, ada)
+    assert are_dead([link for link in links if "/users/me" in link], signed_in(app, ada))
+    assert {verify(ada, code).status_code for code in codes for _ in range(2)} == {401}
+
+
 def disable(app: Flask, keys: Keys) -> None:
     with app.app_context():
         users.disable(User.find_by_email(EMAIL))
@@ -115,14 +230,33 @@ def delete(app: Flask, keys: Keys) -> None:
 
 @pytest.mark.parametrize("change", [disable, delete])
 def test_every_key_is_dead_when_the_account_is_shut_or_gone(
-    app: Flask, ada: Person, codes: list[str], change: Callable
+    app: Flask, ada: Person, codes: list[str], outbox: Outbox, change: Callable
 ):
     keys = [session_of(ada), session_of(ada)]
+    links = mail_keys(keys[0], outbox)
     change(app, keys[0])
 
     assert all(each.are_dead for each in keys)
+    assert are_dead(links, holding(keys[0]))
     assert {verify(ada, code).status_code for code in codes for _ in range(2)} == {401}
     assert {sign_in(ada).status_code for _ in range(ASKED)} == {401}
+
+
+def test_no_key_comes_to_life_when_the_account_is_opened_again(
+    app: Flask, ada: Person, codes: list[str], outbox: Outbox
+):
+    """But for the way back, as above."""
+    keys = session_of(ada)
+    links = mail_keys(keys, outbox)
+    disable(app, keys)
+    with app.app_context():
+        users.enable(User.find_by_email(EMAIL))
+
+    assert keys.are_dead
+    owner = signed_in(app, ada)
+    assert are_dead([link for link in links if not leads_back(link)], owner)
+    assert {verify(ada, code).status_code for code in codes for _ in range(2)} == {401}
+    assert [follow(owner, link) for link in links if leads_back(link)] == [204]
 
 
 def sign_out(keys: Keys, **scope: str) -> None:
