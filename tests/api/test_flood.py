@@ -5,10 +5,11 @@ from flask import Flask
 
 from runtime.models import User
 from runtime.services import purge, users
-from tests.conftest import PASSWORD, Person
+from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import quick_hash
 
 NEW_NETWORK = "203.0.113.7"
+OTHER_PASSWORD = "another horse entirely"
 
 
 @pytest.fixture
@@ -56,6 +57,36 @@ def test_so_it_does_on_a_network_that_is_flooded_too(alice: Person, stranger: Pe
 
     assert sign_in(stranger, NEW_NETWORK, alice.email).status_code == 429
     assert sign_in(stranger, NEW_NETWORK, alice.email, **token).status_code == 200
+
+
+@pytest.mark.parametrize("network_too", [False, True], ids=["account", "network too"])
+def test_who_has_nothing_left_but_the_mailbox_recovers_through_a_flood(
+    app: Flask, alice: Person, stranger: Person, outbox: Outbox, network_too: bool
+):
+    """With another device on another network, where strangers may be as well; they never rest."""
+    owner = Person(app.test_client())
+    flood(stranger, alice.email)
+    for number in range(300 if network_too else 0):
+        sign_in(stranger, NEW_NETWORK, f"nobody{number}@example.org", "not the password")
+
+    def ask(path: str, **body: str):
+        headers = {"X-Forwarded-For": NEW_NETWORK, "User-Agent": "Nokia3310/1.0"}
+        for number in range(20):
+            sign_in(stranger, f"192.0.3.{number}", alice.email, "not the password")
+        return owner.post(path, {"email": alice.email, **body}, headers=headers)
+
+    assert ask("/auth/sessions", password=PASSWORD).status_code == 429
+    assert ask("/auth/recoveries").status_code == 202
+    code = outbox.code(alice.email)
+    answer = ask("/auth/recoveries/verify", token=code, password=OTHER_PASSWORD)
+
+    assert answer.status_code == 200
+    owner.tokens = answer.json
+    assert owner.get("/users/me").json["username"] == "alice"
+    token = {"refresh_token": answer.json["refresh_token"]}
+    assert ask("/auth/sessions", password=OTHER_PASSWORD, **token).status_code == 200
+    if not network_too:
+        assert ask("/auth/sessions", password=OTHER_PASSWORD).status_code == 200
 
 
 def test_a_token_of_a_session_that_has_ended_will_do(alice: Person, stranger: Person):

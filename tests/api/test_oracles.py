@@ -113,7 +113,7 @@ def test_the_rank_test_finds_a_difference_and_nothing_else():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ask", ASK, ids=lambda ask: ask.__name__)
 def test_time_does_not_tell_an_address_from_an_unknown_one(
-    app: Flask, quick, alice: Person, ground, ask: Callable, kind: str
+    app: Flask, alice: Person, quick, ground, ask: Callable, kind: str
 ):
     """What is no chance is seen again: it takes two measurements, each of 400 requests."""
     values = []
