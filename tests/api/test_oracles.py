@@ -1,4 +1,8 @@
-"""Time tells nobody who has an account: a rank test of 400 requests, for every kind of address."""
+"""No answer, no limit and no time tells who has an account, for every kind of address.
+
+Each is asked as often as the limits let it, and further; and the time of 400 requests is put to a
+rank test.
+"""
 
 import math
 import random
@@ -10,6 +14,7 @@ from flask import Flask
 
 from runtime import clock as runtime_clock
 from runtime.models import SignUp, User
+from runtime.ratelimit import RESENDS_PER_ADDRESS, limiter
 from runtime.services import sessions, users
 from tests.conftest import PASSWORD, Person
 from tests.quick import quick_hash
@@ -19,9 +24,9 @@ P = 0.01
 
 
 @pytest.fixture
-def settings(settings: dict) -> dict:
-    """Without the limits, which would answer for most of the requests."""
-    return {**settings, "RATE_LIMITS": "off"}
+def no_limits(settings: dict) -> None:
+    """They would answer for most of the requests. Asked for before `app`."""
+    settings["RATE_LIMITS"] = "off"
 
 
 def sign_up(person: Person, email: str):
@@ -93,6 +98,87 @@ KINDS = {
 }
 
 
+@pytest.fixture
+def addresses(app: Flask) -> list[str]:
+    """One of every kind, equally long; the first is unknown."""
+    emails = [f"person{number}@example.org" for number in range(1 + len(KINDS))]
+    with app.app_context():
+        for make, email in zip(KINDS.values(), emails[1:], strict=True):
+            make(email)
+    return emails
+
+
+def quicken(app: Flask, ground) -> None:
+    """Let passwords cost next to nothing, those too of whoever is a member by now."""
+    ground.quicken(app)
+    with app.app_context():
+        User.update(password_hash=quick_hash(PASSWORD)).execute()
+
+
+def told(answer, email: str) -> tuple:
+    """All that an answer says but for ids and times."""
+    varies = ("X-Request-ID", "Retry-After")
+    headers = [header if header[0] not in varies else header[0] for header in answer.headers]
+    return answer.status_code, headers, answer.text.replace(email, "…")
+
+
+# How many each limit lets through, from one network and from many; a session counts as one.
+FROM_ONE = {
+    sign_up: 6,
+    resend: 1,
+    verify: 5,
+    sign_in: 10,
+    recover: 6,
+    verify_recovery: 5,
+    change_email: 6,
+}
+FROM_MANY = FROM_ONE | {sign_up: 20, sign_in: 100, recover: 20, change_email: 20}
+
+
+@pytest.mark.parametrize("places", [FROM_ONE, FROM_MANY], ids=["one network", "many"])
+@pytest.mark.parametrize("ask", ASK, ids=lambda ask: ask.__name__)
+def test_answers_and_limits_do_not_tell_an_address_from_an_unknown_one(
+    app: Flask, member, ground, addresses: list[str], ask: Callable, places: dict
+):
+    """All are asked in turn, until the limits have answered twice."""
+    rounds = places[ask] + 2
+    networks = [f"198.51.{number}.1" for number in range(max(rounds, len(addresses)))]
+    people = [Person(app.test_client(), network) for network in networks]
+    if ask is change_email:
+        people = [member(f"asker{number}", network) for number, network in enumerate(networks)]
+    quicken(app, ground)
+
+    for number in range(rounds):
+        # Each address has an asker of its own, or each round one for all addresses.
+        askers = people if places is FROM_ONE else [people[number]] * len(addresses)
+        answers = [ask(asker, email) for asker, email in zip(askers, addresses, strict=False)]
+        first, *others = [told(*each) for each in zip(answers, addresses, strict=True)]
+        assert all(other == first for other in others)
+        waits = [int(answer.headers.get("Retry-After", 0)) for answer in answers]
+        assert max(waits) - min(waits) <= 1
+        assert first[0] == (ASK[ask] if number < places[ask] else 429)
+
+
+@pytest.mark.parametrize(("has_opened", "a_day"), [(False, 4), (True, 12)])
+def test_the_resends_of_a_day_do_not_tell_either(
+    app: Flask, quick, addresses: list[str], has_opened: bool, a_day: int
+):
+    """Asked for a minute apart, by somebody with a sign-up of their own there, or without."""
+    person = Person(app.test_client(), "198.51.100.1")
+    for email in addresses * has_opened:
+        assert sign_up(person, email).status_code == 202
+
+    def ask(email: str) -> tuple:
+        with app.app_context():
+            limiter.clear(RESENDS_PER_ADDRESS, email)
+        return told(resend(person, email), email)
+
+    for number in range(a_day + 2):
+        first, *others = map(ask, addresses)
+        assert all(other == first for other in others)
+        assert first[0] == (204 if number < a_day else 429)
+
+
 def p_value(some: list[float], others: list[float]) -> float:
     """Mann and Whitney's: how likely such ranks are if both are drawn from one distribution."""
     larger = sum((a > b) + (a == b) / 2 for a in some for b in others)
@@ -113,7 +199,7 @@ def test_the_rank_test_finds_a_difference_and_nothing_else():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ask", ASK, ids=lambda ask: ask.__name__)
 def test_time_does_not_tell_an_address_from_an_unknown_one(
-    app: Flask, alice: Person, quick, ground, ask: Callable, kind: str
+    no_limits, app: Flask, alice: Person, quick, ground, ask: Callable, kind: str
 ):
     """What is no chance is seen again: it takes two measurements, each of 400 requests."""
     values = []

@@ -13,7 +13,7 @@ from runtime.errors import Overloaded
 from runtime.models import MODELS, Allowance, Session, SignUp, User
 from runtime.passwords import Passwords
 from runtime.ratelimit import SIGN_UPS_PER_ADDRESS
-from runtime.services import purge
+from runtime.services import purge, users
 from tests.conftest import PASSWORD, Log, Outbox, Person, at_once
 from tests.quick import QuickPasswords, quick_hash
 
@@ -180,13 +180,18 @@ def test_a_taken_name_is_refused_for_every_address(owner, alice: Person, taken: 
     assert [error["pointer"] for error in answer.json["errors"]] == ["#/username"]
 
 
-def kinds(app: Flask) -> dict[str, Person]:
-    """Addresses with an account, with a sign-up that waits, and with nothing; equally long."""
-    with app.app_context():
-        User.update(password_hash=quick_hash(PASSWORD)).execute()
+@pytest.fixture
+def kinds(app: Flask, quick, alice: Person, member) -> dict[str, Person]:
+    """Addresses of every kind, equally long, each asked for from a network of its own."""
     sign_up(at(app, THIRD), "waits", "waits@example.org")
-    networks = {"alice": "192.0.2.1", "waits": "192.0.2.2", "nobdy": "192.0.2.3"}
-    return {f"{name}@example.org": at(app, network) for name, network in networks.items()}
+    for name in ("shut_", "gone_"):
+        member(name)
+    with app.app_context():
+        users.disable(User.find_by_email("shut_@example.org"))
+        users.erase(User.find_by_email("gone_@example.org"))
+        User.update(password_hash=quick_hash(PASSWORD)).execute()
+    names = ["alice", "waits", "nobdy", "shut_", "gone_"]
+    return {f"{name}@example.org": at(app, f"192.0.2.{n}") for n, name in enumerate(names)}
 
 
 @pytest.mark.parametrize(
@@ -199,13 +204,13 @@ def kinds(app: Flask) -> dict[str, Person]:
         ("/auth/sessions", {"password": "not the password"}, 401),
     ],
 )
-def test_all_addresses_get_the_same_answer(app: Flask, quick, alice, path, body, status):
+def test_all_addresses_get_the_same_answer(kinds: dict, path, body, status):
     answers = [
         everything_but_ids(person.post(path, {"email": email, **body}), email)
-        for email, person in kinds(app).items()
+        for email, person in kinds.items()
     ]
 
-    assert answers[0] == answers[1] == answers[2]
+    assert all(answer == answers[0] for answer in answers)
     assert answers[0][0] == status
 
 
@@ -218,15 +223,15 @@ def test_all_addresses_get_the_same_answer(app: Flask, quick, alice, path, body,
         ("/auth/sessions", {"password": "not the password"}, [401] * 10),
     ],
 )
-def test_all_addresses_meet_the_same_limits(app: Flask, quick, alice, path, body, expected):
-    for email, person in kinds(app).items():
+def test_all_addresses_meet_the_same_limits(kinds: dict, path, body, expected):
+    for email, person in kinds.items():
         answers = [person.post(path, {"email": email, **body}) for _ in [*expected, 1, 2]]
 
         assert [answer.status_code for answer in answers] == [*expected, 429, 429]
         assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers[-2:])
 
 
-def test_all_addresses_meet_the_same_limits_with_a_sign_up_of_ones_own(app, quick, alice: Person):
+def test_all_addresses_meet_the_same_limits_with_a_sign_up_of_ones_own(kinds: dict):
     def story(email: str, person: Person) -> list[int]:
         answers = [sign_up(person, "new_name", email)]
         answers += [verify(person, "123456", email) for _ in range(12)]
@@ -234,9 +239,9 @@ def test_all_addresses_meet_the_same_limits_with_a_sign_up_of_ones_own(app, quic
         answers += [verify(person, "123456", email) for _ in range(2)]
         return [answer.status_code for answer in answers]
 
-    stories = [story(email, person) for email, person in kinds(app).items()]
+    stories = [story(email, person) for email, person in kinds.items()]
 
-    assert stories[0] == stories[1] == stories[2]
+    assert all(each == stories[0] for each in stories)
     assert stories[0] == [202, *[401] * 10, 429, 429, 204, 429, 429, 429]
 
 
