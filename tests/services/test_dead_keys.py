@@ -292,6 +292,14 @@ def test_every_key_of_the_sessions_that_a_scope_names_is_dead(
     assert set(own.uses()) == ({200} if scope == "others" else {401})
 
 
+def test_every_key_is_dead_when_an_operator_ends_all_sessions(app: Flask, ada: Person, codes):
+    keys = [session_of(ada), session_of(ada)]
+    with app.app_context():
+        assert sessions.end_all(User.find_by_email(EMAIL)) == 3  # that of the sign-up too
+
+    assert all(each.are_dead for each in keys)
+
+
 def test_a_sign_out_and_a_refresh_at_once_leave_no_session(app: Flask, alice: Person):
     """Whichever comes first: nobody is signed in afterwards, and neither fails."""
     for _ in range(ROUNDS):
