@@ -134,13 +134,22 @@ class Username(String):
 class Password(String):
     """6 to 128 characters, whichever, as they were typed."""
 
+    _HIGH = 128
+    # What any one character comes apart into, at most (Unicode's NFD).
+    _PARTS = 4
+
     def __init__(self, **kwargs):
         metadata = {"format": "password"}
-        super().__init__(low=6, high=128, example="correct horse", metadata=metadata, **kwargs)
+        super().__init__(
+            low=6, high=self._HIGH, example="correct horse", metadata=metadata, **kwargs
+        )
 
     def _validate(self, value):
-        # As it is hashed: the same password for every keyboard is as long for every keyboard.
-        super()._validate(normalized(value))
+        # As it is hashed: the same password for every keyboard is as long for every keyboard. Only
+        # what may be short enough: a long row of accents takes the square of its length to order,
+        # half a minute for what a body may hold, and no other thread runs meanwhile.
+        may_fit = len(value) <= self._HIGH * self._PARTS
+        super()._validate(normalized(value) if may_fit else value)
 
 
 class NewPassword(Password):

@@ -1,5 +1,7 @@
 """Which passwords an account may have from now on, wherever it gets one."""
 
+import json
+import time
 import unicodedata
 from collections.abc import Callable
 
@@ -141,3 +143,14 @@ def test_a_password_is_as_long_as_it_looks(app: Flask, quick, outbox: Outbox, fo
     assert sign_up(ada, outbox, unicodedata.normalize(form, "éèêëñü")).status_code == 202
     assert sign_up(ada, outbox, unicodedata.normalize(form, "é" * 128)).status_code == 202
     assert sign_up(ada, outbox, unicodedata.normalize(form, "é" * 129)).status_code == 422
+
+
+def test_a_password_of_a_megabyte_of_accents_costs_nobody_anything(stranger: Person):
+    """To put them in order takes CPython half a minute, and it runs nothing else meanwhile."""
+    body = {"email": "ada@example.org", "password": "a" + "\u0301\u0316" * 260_000}
+    text = json.dumps(body, ensure_ascii=False).encode()
+    began = time.monotonic()
+    answer = stranger.post("/auth/sessions", data=text, content_type="application/json")
+
+    assert time.monotonic() - began < 5
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "#/password")
