@@ -48,9 +48,10 @@ class Passwords:
         """Whether the hash is this password's; None, nobody's, costs as much. Raises Overloaded.
 
         An earlier release hashed a password as it was typed, and where it was typed decides
-        whether its accents came apart: one that has two forms is tried in both.
+        whether its accents came apart, all or some: one that has several forms is tried in each.
         """
-        forms = dict.fromkeys((normalized(password), unicodedata.normalize("NFD", password)))
+        apart = unicodedata.normalize("NFD", password)
+        forms = dict.fromkeys((normalized(password), password, apart))
         return self._run(_matches_any, password_hash or self._nobody, [*forms])
 
     def _run(self, function, *arguments):

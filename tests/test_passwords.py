@@ -60,6 +60,14 @@ def test_a_hash_of_an_earlier_release_goes_on_verifying(form: str):
     assert Passwords(1).verify(unicodedata.normalize("NFC", "pass wörd"), kept)
 
 
+def test_a_hash_of_an_earlier_release_verifies_what_some_keyboards_type():
+    """Vietnamese ones put a tone behind a letter that has its circumflex: neither NFC nor NFD."""
+    typed = "m\u00e2\u0301t kh\u00e2\u0309u"
+    kept = generate_password_hash(typed, METHOD)
+
+    assert Passwords(1).verify(typed, kept)
+
+
 def test_hashes_have_the_strength_that_owasp_asks_for():
     assert METHOD == "scrypt:32768:8:3"
     assert password_hash().startswith("scrypt:32768:8:3$")
