@@ -109,7 +109,7 @@ def change_account(user: User, *, was: str | None = None, **columns) -> bool:
     Returns whether the account was there, not disabled, and had the password hash that it should.
     """
     is_open = (User.id == user.id) & User.disabled_at.is_null()
-    if was:
+    if was is not None:
         is_open &= User.password_hash == was
     changes = columns or {"disabled_at": None}
     if not User.update(changes).where(is_open).execute():

@@ -101,7 +101,7 @@ def verify(*, email: str, code: str, network: str, device: str | None = None) ->
 
 def _resend_pool(email: str, network: str) -> tuple:
     """The limit, and its key, that a resend is counted in: openers apart from everybody else."""
-    if SignUp.waiting(email).where(SignUp.network == network).exists():
+    if SignUp.opened(email, network).exists():
         return RESENDS_BY_OPENER, email.lower(), network
     return RESENDS_BY_OTHERS, email.lower()
 
@@ -131,8 +131,9 @@ def _complete(sign_up: SignUp, network: str, device: str | None) -> TokenPair:
 def _renew_codes(email: str, language: str) -> Letter | None:
     """New codes for all that wait, and the letter that tells them; None when nothing waits.
 
-    Row by row and not in one transaction: one that holds several rows while a verification holds
-    others of the address would wait for it, and it for this one.
+    Those that are void stay so, though their address may have no account any more. Row by row and
+    not in one transaction: one that holds several rows while a verification holds others of the
+    address would wait for it, and it for this one.
     """
     waiting = list(SignUp.waiting(email))
     if not waiting:
@@ -140,9 +141,16 @@ def _renew_codes(email: str, language: str) -> Letter | None:
     if User.find_by_email(email):
         return _letter_to_owner(language)
     renewed = [(sign_up, codes.renew(sign_up)) for sign_up in waiting]
-    for sign_up, _code in renewed:
-        sign_up.save(only=[SignUp.code_hash, SignUp.code_expires_at])
-    return _letter(renewed, language)
+    saved = [(sign_up, code) for sign_up, code in renewed if _save_code(sign_up)]
+    return _letter(saved, language) if saved else None
+
+
+def _save_code(sign_up: SignUp) -> bool:
+    """Whether the row, which has a new code, is not void, or was not made so meanwhile."""
+    renewed = SignUp.update(
+        code_hash=sign_up.code_hash, code_expires_at=sign_up.code_expires_at
+    ).where(SignUp.id == sign_up.id, SignUp.password_hash != "")
+    return renewed.execute() == 1
 
 
 def _letter(renewed: list[tuple[SignUp, str]], language: str) -> Letter:

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -70,6 +71,34 @@ def is_compared(network: str, code="000000", email=EMAIL) -> bool:
 def most_in_a_day(instants: list) -> int:
     """The most that fall into any 24 hours."""
     return max(sum(start <= instant < start + DAY for instant in instants) for start in instants)
+
+
+class InterruptedTokens(Tokens):
+    """Calls `meanwhile` when a code is made."""
+
+    def __init__(self, keys, meanwhile: Callable):
+        super().__init__(keys)
+        self.meanwhile = meanwhile
+
+    def hash_code(self, owner, code: str) -> str:
+        self.meanwhile()
+        return super().hash_code(owner, code)
+
+
+def test_no_code_is_mailed_for_a_sign_up_that_was_made_void_meanwhile(
+    app: Flask, quick, outbox: Outbox
+):
+    """It was there when a resend looked, and the code was not made yet."""
+    with app.app_context():
+        begin(OWNER)
+        mailed = len(outbox.texts(EMAIL))
+        keys = [app.config["SECRET_KEY"]]
+        app.extensions["tokens"] = InterruptedTokens(keys, lambda: SignUp.void(SignUp.id == made))
+        made = SignUp.get().id
+
+        assert verifications._renew_codes(EMAIL, "en") is None
+        assert SignUp.get().code_hash == ""
+        assert len(outbox.texts(EMAIL)) == mailed
 
 
 def guess_at_once(app: Flask, *guesses: tuple) -> list[bool]:
