@@ -28,6 +28,7 @@ from peewee import (
 
 from . import clock
 from .db import InstantField, Model, Prepared, fixed_from_now, from_now, make_row
+from .tokens import tokens
 
 # A session ends after so long without a refresh, and after so long in any case.
 SESSION_IDLE = timedelta(days=30)
@@ -293,7 +294,8 @@ class Coded(Model):
     """What waits for the code that was mailed to its address. Several may wait for one address.
 
     One that must not succeed waits like any other, so that nothing tells them apart; its code was
-    mailed to nobody. `purpose` keeps its tries apart from those at other kinds of code.
+    mailed to nobody. `purpose` keeps its tries apart from those at other kinds of code. Once the
+    account that had its address is erased, a keyed hash stands in the place of the address.
     """
 
     email = CharField(max_length=254)
@@ -303,17 +305,15 @@ class Coded(Model):
     code_expires_at = InstantField()
     tries_left = IntegerField(default=TRIES_A_CODE)
     purpose: str
-
-    @property
-    def opener(self) -> str:
-        """Whose tries at the code are counted together."""
-        return self.network
+    # What is left in the columns of one that nothing can complete, and of one that names nobody.
+    VOID = {"code_hash": ""}
+    NOBODYS = {"redirect_to": None}
 
     @classmethod
     def is_waiting(cls, email: str):
         """The condition that a row waits for a code sent to this address."""
         return (
-            (fn.LOWER(cls.email) == email.lower())
+            fn.LOWER(cls.email).in_((email.lower(), tokens.hash_address(email)))
             & (cls.created_at > fixed_from_now(seconds=-WAITING_LIFE.total_seconds()))
             & (cls.tries_left > 0)
         )
@@ -325,6 +325,11 @@ class Coded(Model):
         Each has `has_fresh_code`, by the database's clock: the code may be another machine's.
         """
         return cls._waiting(email, cls)
+
+    @classmethod
+    def opened(cls, email: str, network: str):
+        """Of the rows that wait for this address those that this network began."""
+        return cls.waiting(email).where(cls.network.in_((network, tokens.hash_address(network))))
 
     @classmethod
     def waiting_codes(cls, email: str):
@@ -344,7 +349,22 @@ class Coded(Model):
         They stay until they run out: if they went, whoever waits beside the owner could tell from
         the limits that something was completed.
         """
-        return cls.update(code_hash="").where(which).execute()
+        return cls.update(**cls.VOID).where(which).execute()
+
+    @classmethod
+    def hide(cls, email: str) -> None:
+        """Void the rows for an address, and keep in them nothing that names anybody.
+
+        They wait like before, so that limits tell nobody that the address was erased.
+        """
+        its = fn.LOWER(cls.email) == email.lower()
+        hidden = {"email": tokens.hash_address(email), **cls.VOID, **cls.NOBODYS}
+        networks = [
+            network for (network,) in cls.select(cls.network).where(its).distinct().tuples()
+        ]
+        for network in networks:
+            changes = {"network": tokens.hash_address(network), **hidden}
+            cls.update(**changes).where(its, cls.network == network).execute()
 
 
 class SignUp(Coded):
@@ -354,16 +374,14 @@ class SignUp(Coded):
     password_hash = CharField()
     # Its pools of tries had no name when there was no other purpose.
     purpose = ""
+    VOID = {"code_hash": "", "password_hash": ""}
+    NOBODYS = {"redirect_to": None, "username": ""}
 
     class Meta:
         table_name = "sign_ups"
 
     def __repr__(self):
         return f"<SignUp {self.username} {self.email}>"
-
-    @classmethod
-    def void(cls, which) -> int:
-        return cls.update(code_hash="", password_hash="").where(which).execute()
 
 
 class Recovery(Coded):
@@ -396,9 +414,14 @@ class EmailChange(Coded):
         return f"<EmailChange {self.old_email} {self.email}>"
 
     @property
-    def opener(self) -> str:
-        """The account, wherever its owner is: nobody else can try the code."""
-        return str(self.user_id)
+    def proven_email(self) -> str | None:
+        return self.email if self.changed_at else None
+
+    @classmethod
+    def hide(cls, email: str) -> None:
+        """Likewise, for those that were not proven: the rest of a row is its account's own."""
+        unproven = (fn.LOWER(cls.email) == email.lower()) & cls.changed_at.is_null()
+        cls.update(email=tokens.hash_address(email), **cls.VOID).where(unproven).execute()
 
     @classmethod
     def has_run_out(cls):

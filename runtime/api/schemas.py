@@ -751,6 +751,8 @@ class ExportedRecoverySchema(ExportedCodedSchema):
 
 
 class ExportedEmailChangeSchema(ExportedCodedSchema):
+    # Before it was proven it may be another's; one who left has a keyed hash there, others not.
+    email = Email(required=True, allow_none=True, attribute="proven_email")
     old_email = Email(required=True)
     changed_at = Instant(required=True, allow_none=True)
 

@@ -62,19 +62,20 @@ def find(kind: type[Coded], email: str, code: str, network: str) -> Coded | None
     it is the same when nothing waits. Raises TooManyRequests.
     """
     limiter.hit(CODES_PER_NETWORK, network)
-    opened = list(kind.waiting(email).where(kind.network == network))
+    opened = list(kind.opened(email, network))
     if opened:
-        return find_opened(opened, code)
+        return find_opened(opened, email, code, network)
     spend(OTHERS_TRIES, _pool(kind, email))
     return _find_among_newest(kind, email, code)
 
 
-def find_opened(opened: Iterable[Coded], code: str) -> Coded | None:
-    """The one that waits for this code, of rows that whoever tries has opened.
+def find_opened(opened: Iterable[Coded], email: str, code: str, opener: str) -> Coded | None:
+    """The one that waits for this code, of rows for this address that whoever tries has opened.
 
     Every comparison is counted before it is made. Raises TooManyRequests.
     """
-    return next((row for row in opened if _count_try(row) and _is_good(row, code)), None)
+    tried = (row for row in opened if _count_try(row, email, opener))
+    return next((row for row in tried if _is_good(row, code)), None)
 
 
 def refuse(email: str, network: str, device: str | None) -> NoReturn:
@@ -147,15 +148,15 @@ def _is_good(row: Coded, code: str) -> bool:
     return tokens.matches_code(row.id, code, row.code_hash) and row.has_fresh_code
 
 
-def _count_try(row: Coded) -> bool:
+def _count_try(row: Coded, email: str, opener: str) -> bool:
     """Take one of the row's tries and of its opener's; False when it had none left."""
     kind = type(row)
     left = (kind.id == row.id) & (kind.tries_left > 0)
-    pool = _pool(kind, row.email)
+    pool = _pool(kind, email)
     with db.atomic():
         if not kind.update(tries_left=kind.tries_left - 1).where(left).execute():
             return False
-        is_first = spend(OPENER_TRIES, pool, row.opener)
+        is_first = spend(OPENER_TRIES, pool, opener)
         spend(OPENERS_FIRST_TRIES if is_first else OPENERS_FURTHER_TRIES, pool)
     return True
 

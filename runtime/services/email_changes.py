@@ -92,7 +92,7 @@ def verify(
     user, old_email = session.user, session.user.email
     limiter.hit(CODES_PER_NETWORK, network)
     opened = list(EmailChange.waiting(email).where(EmailChange.user == user))
-    change = codes.find_opened(opened, code)
+    change = codes.find_opened(opened, email, code, str(user.id))
     if change is None:
         codes.refuse(old_email, network, device)
     try:

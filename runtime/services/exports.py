@@ -75,6 +75,7 @@ class Export:
 
     @property
     def email_changes(self) -> Iterator[EmailChange]:
+        """To which address is told once it was proven: until then it may be anybody's."""
         return self._rows(self.user.email_changes, EmailChange.created_at)
 
     @property

@@ -114,24 +114,39 @@ def _set(user: User, kind: Kind, **columns) -> None:
 def erase(user: User) -> None:
     """Delete an account and all that is its: afterwards it is in no table.
 
-    That is its sessions, its journal, its chats with their runs and words, and what waits for a
-    code at its address, or at one that it had, whoever began it. Its address stays hidden in
-    keys of allowances and limits, which name nobody, so that leaving and coming back gives no new
-    tries.
+    That is its sessions, its journal, its changes of address, its chats with their runs and words.
+    What waits for a code at its address, or at one that it had, whoever began it, is void and
+    names nobody; it counts as before, so that no limit tells a stranger that somebody left, and
+    leaving and coming back gives no new tries.
     """
+    # Other accounts' changes apart: two that wait for each other's address would wait for each
+    # other here. Once more afterwards, for what was begun meanwhile.
+    for email in _emails_of(user):
+        EmailChange.hide(email)
     with db.atomic():
         # The row first, so that no session is started meanwhile; then in the order in which
         # others take them, so that nobody waits for each other.
         User.update(disabled_at=from_now()).where(User.id == user.id).execute()
         Session.delete().where(Session.user == user).execute()
-        emails = [user.email.lower(), *(row.old_email.lower() for row in user.email_changes)]
-        for kind in (SignUp, Recovery, EmailChange):
-            kind.delete().where(fn.LOWER(kind.email).in_(emails)).execute()
+        emails = _emails_of(user)
+        for email in emails:
+            SignUp.hide(email)
+            Recovery.hide(email)
         # Nobody records an event, or begins a chat, after this; whoever ended a session has.
         _lock(User.select(User.id).where(User.id == user.id))
         _erase_chats(user)
         User.delete().where(User.id == user.id).execute()
+    for email in emails:
+        EmailChange.hide(email)
     logs.event("user_erased", user_id=user.id)
+
+
+def _emails_of(user: User) -> set[str]:
+    """The address that an account has now, and those that it had, unless they are others' now."""
+    emails = {row.email.lower() for row in User.select(User.email).where(User.id == user.id)}
+    emails |= {row.old_email.lower() for row in user.email_changes}
+    others = User.select(User.email).where(fn.LOWER(User.email).in_(emails), User.id != user.id)
+    return emails - {row.email.lower() for row in others}
 
 
 def _erase_chats(user: User) -> None:

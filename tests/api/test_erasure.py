@@ -1,5 +1,6 @@
 """DELETE /users/me"""
 
+import re
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -11,9 +12,9 @@ from flask import Flask
 
 from runtime.api.downloads import BrokenOff
 from runtime.db import db
-from runtime.models import Allowance, Chat, Run
+from runtime.models import Allowance, Chat, Run, User
 from runtime.services import users
-from tests.conftest import PASSWORD, Person, at_once
+from tests.conftest import PASSWORD, Outbox, Person, at_once
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +173,127 @@ def test_of_deletions_at_once_all_end_well(app: Flask, alice: Person):
     assert 204 in statuses
     assert set(statuses) <= {204, 401}
     assert alice.get("/users/me").status_code == 401
+
+
+# What others have to do with its address
+
+
+def ask_for_email(person: Person, email: str):
+    return person.post("/users/me/email", {"email": email, "current_password": PASSWORD})
+
+
+def verify_email(person: Person, email: str, code: str):
+    return person.post("/users/me/email/verify", {"email": email, "token": code})
+
+
+def move(person: Person, email: str, outbox: Outbox) -> None:
+    assert ask_for_email(person, email).status_code == 202
+    assert verify_email(person, email, outbox.code(email)).status_code == 200
+
+
+def test_a_thief_who_leaves_takes_no_way_back_along(
+    app: Flask, alice: Person, bob: Person, outbox: Outbox
+):
+    """Alice's account was moved to an address that the thief's own had once, and on from there."""
+    move(bob, "free@example.org", outbox)
+    move(alice, bob.email, outbox)
+    move(alice, "third@example.org", outbox)
+    assert delete(bob).status_code == 204
+    [_last, first] = alice.get("/users/me/export").json["email_changes"]
+    assert (first["old_email"], first["email"]) == (alice.email, bob.email)
+
+    keys = [re.search(r"撤销码：(\S+)", text) for text in outbox.texts(alice.email)]
+    [token] = {key[1] for key in keys if key}
+    assert alice.post("/auth/email-restorations", {"token": token}).status_code == 204
+    with app.app_context():
+        assert str(User.find_by_email(alice.email).id) == alice.id
+
+
+def test_an_address_that_is_anothers_by_now_stays_as_it_is(
+    app: Flask, alice: Person, bob: Person, stranger: Person, outbox: Outbox
+):
+    move(alice, "free@example.org", outbox)
+    move(bob, alice.email, outbox)
+    stranger.post("/auth/recoveries", {"email": alice.email})
+    code = outbox.code(alice.email)
+    assert delete(alice).status_code == 204
+
+    body = {"email": alice.email, "token": code, "password": "another password"}
+    assert stranger.post("/auth/recoveries/verify", body).json["user"]["id"] == bob.id
+
+
+def test_two_who_wait_for_each_others_address_may_leave_at_once(no_limits, app: Flask, member):
+    for number in range(8):
+        one, other = member(f"one{number}"), member(f"other{number}")
+        ask_for_email(one, other.email)
+        ask_for_email(other, one.email)
+
+        answers = at_once(lambda p=one: delete(p), lambda p=other: delete(p))
+        assert [answer.status_code for answer in answers] == [204, 204]
+
+
+def guess_verification(person: Person, email: str):
+    return person.post("/auth/verifications/verify", {"email": email, "token": "000000"})
+
+
+def guess_recovery(person: Person, email: str):
+    body = {"email": email, "token": "000000", "password": "another password"}
+    return person.post("/auth/recoveries/verify", body)
+
+
+def sign_up_with(person: Person, email: str):
+    name = email.partition("@")[0]
+    body = {"username": f"not_{name}", "email": email, "password": PASSWORD}
+    return person.post("/auth/verifications", body)
+
+
+def resend(person: Person, email: str):
+    return person.post("/auth/verifications/resend", {"email": email})
+
+
+def recover(person: Person, email: str):
+    return person.post("/auth/recoveries", {"email": email})
+
+
+@pytest.mark.parametrize(
+    ("begin", "go_on"),
+    [
+        (sign_up_with, guess_verification),
+        (sign_up_with, resend),
+        (recover, guess_recovery),
+        (ask_for_email, lambda person, email: verify_email(person, email, "000000")),
+    ],
+    ids=["sign-ups", "resends", "recoveries", "changes of address"],
+)
+def test_no_limit_tells_a_stranger_that_somebody_left(
+    no_limits, app: Flask, alice: Person, bob: Person, charlie: Person, outbox, begin, go_on
+):
+    """Whoever began something for the address meets the same as when the account were there."""
+    told = {}
+    for address in (alice.email, bob.email, "nobody@example.org"):
+        for _ in range(2):
+            assert begin(charlie, address).status_code == 202
+    outbox.mails()
+    assert delete(alice).status_code == 204
+    for address in (alice.email, bob.email, "nobody@example.org"):
+        told[address] = [go_on(charlie, address).status_code for _ in range(12)]
+
+    assert told[alice.email] == told[bob.email] == told["nobody@example.org"]
+    assert alice.email not in everything(app)
+    exported = charlie.get("/users/me/export").json["email_changes"]
+    assert {change["email"] for change in exported} <= {None}
+
+
+def test_who_has_the_address_next_gets_no_code_for_what_strangers_began(
+    app: Flask, alice: Person, bob: Person, stranger: Person, outbox: Outbox
+):
+    sign_up_with(stranger, alice.email)
+    assert delete(alice).status_code == 204
+    before = len(outbox.texts(alice.email))
+    resend(stranger, alice.email)
+    resend(bob, alice.email)
+
+    assert len(outbox.texts(alice.email)) == before
 
 
 def sign_out(person: Person):

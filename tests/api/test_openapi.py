@@ -248,6 +248,7 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("ExportedUser", "signed_in_at"),
         ("ExportedSignUp", "redirect_to"),
         ("ExportedRecovery", "redirect_to"),
+        ("ExportedEmailChange", "email"),
         ("ExportedEmailChange", "redirect_to"),
         ("ExportedEmailChange", "changed_at"),
         ("ExportedSession", "ended_at"),
