@@ -103,14 +103,17 @@ def replace_password(
     return True
 
 
-def change_account(user: User, *, was: str | None = None, **columns) -> bool:
+def change_account(user: User, *, was: str | None = None, at: str | None = None, **columns) -> bool:
     """Set columns of an account, if any, and hold its row to the end of the caller's transaction.
 
-    Returns whether the account was there, not disabled, and had the password hash that it should.
+    Returns whether the account was there, not disabled, and had the password hash and the address
+    that it should.
     """
     is_open = (User.id == user.id) & User.disabled_at.is_null()
     if was is not None:
         is_open &= User.password_hash == was
+    if at is not None:
+        is_open &= User.email == at
     changes = columns or {"disabled_at": None}
     if not User.update(changes).where(is_open).execute():
         return False

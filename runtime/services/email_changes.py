@@ -61,8 +61,9 @@ def begin(
     )
     code = codes.renew(change)
     with db.atomic():
-        # Who sets another password meanwhile makes all codes worthless, this one too.
-        if not credentials.change_account(user, was=user.password_hash):
+        # Who sets another password meanwhile makes all codes worthless, this one too; and the
+        # notice goes to the address that the account has.
+        if not credentials.change_account(user, was=user.password_hash, at=change.old_email):
             raise WrongPassword
         change.save(force_insert=True)
         origin = {"network": network, "device": device, "session_id": session.id}

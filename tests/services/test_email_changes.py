@@ -32,13 +32,14 @@ class InterruptedPasswords(QuickPasswords):
         lambda: credentials.replace_password(User.get(), "of another password"),
         lambda: users.disable(User.get()),
         lambda: users.erase(User.get()),
+        lambda: credentials.change_account(User.get(), email="fresh@example.org"),
     ],
-    ids=["replaced", "disabled", "erased"],
+    ids=["replaced", "disabled", "erased", "moved"],
 )
-def test_no_code_is_good_that_was_asked_for_with_an_earlier_password(
+def test_no_code_is_good_that_was_asked_for_with_an_earlier_password_or_address(
     app: Flask, alice: Person, meanwhile: Callable
 ):
-    """It would outlive what made all codes worthless."""
+    """It would outlive what made all codes worthless, or its notice miss the owner's mailbox."""
     with app.app_context():
         session = Session.find_with_user(Session.get().id)
         app.extensions["passwords"] = InterruptedPasswords(meanwhile)
