@@ -72,7 +72,7 @@ def change_me(body: dict) -> User:
 def delete_me(body: dict) -> None:
     """删除自己的账号(需要认证)。
 
-    账号与属于它的一切都被抹去：会话、对话、安全事件，以及等待该邮箱验证的注册。无法撤销，可先导出。
+    账号与属于它的一切都被抹去：会话、对话与安全事件；等待该邮箱验证的一切随之作废。无法撤销，可先导出。
     所有 token 从下一个请求起即被拒绝；正在进行的运行随即停止，正在读取它的人会收到最后一个事件。
     """
     erasures.erase_own(current_session(), body["current_password"], **http.origin())

@@ -13,19 +13,23 @@ STOP_SECONDS = 2
 def erase_own(session: Session, password: str, network: str, device: str | None = None) -> None:
     """Erase the account of whoever asks, and gives its password once more.
 
-    Raises WrongPassword; TooManyRequests after too many tries, and when too many passwords are
-    being hashed.
+    A recovery, another password or a sign-out that comes meanwhile wins. Raises WrongPassword;
+    InvalidAccessToken when the session is over by now; TooManyRequests after too many tries, and
+    when too many passwords are being hashed.
     """
     demand_password(session, password, network, device)
-    erase(session.user)
+    _stop_runs(session.user)
+    users.erase(session.user, asked_in=session)
 
 
 def erase(user: User) -> None:
-    """Stop the runs of an account, in whichever process, and delete all that is its.
+    """Stop the runs of an account, in whichever process, and delete all that is its."""
+    _stop_runs(user)
+    users.erase(user)
 
-    Back when the model was told to stop, or after STOP_SECONDS at the most.
-    """
+
+def _stop_runs(user: User) -> None:
+    """Back when the models were told to stop, or after STOP_SECONDS at the most."""
     deadline = time.monotonic() + STOP_SECONDS
     while runs.stop_all(user) and time.monotonic() < deadline:
         time.sleep(0.05)
-    users.erase(user)

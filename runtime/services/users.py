@@ -4,7 +4,14 @@ from peewee import IntegrityError, ModelSelect, fn
 
 from .. import clock, logs
 from ..db import db, from_now
-from ..errors import EmailTaken, Forbidden, UsernameTaken, UserNotFound
+from ..errors import (
+    EmailTaken,
+    Forbidden,
+    InvalidAccessToken,
+    UsernameTaken,
+    UserNotFound,
+    WrongPassword,
+)
 from ..models import Chat, EmailChange, Recovery, Run, Session, SignUp, User
 from ..passwords import passwords
 from . import codes, credentials, events
@@ -111,19 +118,25 @@ def _set(user: User, kind: Kind, **columns) -> None:
     events.record(user, kind)
 
 
-def erase(user: User) -> None:
+def erase(user: User, asked_in: Session | None = None) -> None:
     """Delete an account and all that is its: afterwards it is in no table.
 
     That is its sessions, its journal, its changes of address, its chats with their runs and words.
     What waits for a code at its address, or at one that it had, whoever began it, is void and
     names nobody; it counts as before, so that no limit tells a stranger that somebody left, and
     leaving and coming back gives no new tries.
+
+    `asked_in` is the session that its owner asked in, with the password that the account had when
+    it was read: raises WrongPassword when it has another by now, InvalidAccessToken when the
+    session is over or the account gone.
     """
     # Other accounts' changes apart: two that wait for each other's address would wait for each
     # other here. Once more afterwards, for what was begun meanwhile.
     for email in _emails_of(user):
         EmailChange.hide(email)
     with db.atomic():
+        if asked_in:
+            _demand_still_good(asked_in)
         # The row first, so that no session is started meanwhile; then in the order in which
         # others take them, so that nobody waits for each other.
         User.update(disabled_at=from_now()).where(User.id == user.id).execute()
@@ -139,6 +152,17 @@ def erase(user: User) -> None:
     for email in emails:
         EmailChange.hide(email)
     logs.event("user_erased", user_id=user.id)
+
+
+def _demand_still_good(session: Session) -> None:
+    """Hold the account of a session, if it and the password are still what they were."""
+    user = session.user
+    is_same = credentials.change_account(user, was=user.password_hash)
+    now = Session.find_with_user(session.id)
+    if now is None or now.is_over:
+        raise InvalidAccessToken
+    if not is_same:
+        raise WrongPassword
 
 
 def _emails_of(user: User) -> set[str]:

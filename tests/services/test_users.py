@@ -16,9 +16,10 @@ from runtime.errors import (
     UsernameTaken,
     UserNotFound,
     WrongCredentials,
+    WrongPassword,
 )
 from runtime.models import MODELS, Allowance, Chat, Run, Session, User
-from runtime.services import events, exports, runs, sessions, users
+from runtime.services import credentials, events, exports, recoveries, runs, sessions, users
 from runtime.services.events import Kind
 from tests.conftest import PASSWORD, Person, at_once
 
@@ -263,6 +264,41 @@ def test_no_export_begins_of_an_account_that_was_erased_meanwhile(app: Flask, al
 
         with pytest.raises(InvalidAccessToken):
             exports.begin(session, network="192.0.2.1", device=None, language="en")
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "failure"),
+    [
+        (lambda user: credentials.replace_password(user, "another's"), InvalidAccessToken),
+        (lambda user: credentials.change_account(user, password_hash="another's"), WrongPassword),
+        (sessions.end_all, InvalidAccessToken),
+        (users.disable, InvalidAccessToken),
+        (users.erase, InvalidAccessToken),
+    ],
+    ids=["recovered", "changed in this session", "signed out", "disabled", "erased"],
+)
+def test_what_comes_between_password_and_erasure_wins(app: Flask, alice, meanwhile, failure):
+    """Up to two seconds, in which runs are told to stop: somebody else may know the password."""
+    with app.app_context():
+        session = Session.find_with_user(Session.get().id)
+        meanwhile(found(alice))
+        left = User.select().count()
+
+        with pytest.raises(failure):
+            users.erase(session.user, asked_in=session)
+        assert User.select().count() == left
+
+
+def test_an_erasure_forgets_an_address_that_the_account_got_meanwhile(app: Flask, alice: Person):
+    with app.app_context():
+        session = Session.find_with_user(Session.get().id)
+        credentials.change_account(found(alice), email="fresh@example.org")
+        recoveries.begin(
+            email="fresh@example.org", redirect_to=None, network="192.0.2.1", language="en"
+        )
+        users.erase(session.user, asked_in=session)
+
+        assert "fresh@example.org" not in everything()
 
 
 def end_session(user: User, meanwhile) -> None:
