@@ -328,7 +328,15 @@ class Coded(Model):
 
     @classmethod
     def opened(cls, email: str, network: str):
-        """Of the rows that wait for this address those that this network began."""
+        """Of the rows that wait for this address those that a try from this network is for.
+
+        That is the newest of those that the network began: a try at each would leave whoever asked
+        four times, and mistypes, none for the right code.
+        """
+        return cls._opened(email, network).limit(1)
+
+    @classmethod
+    def _opened(cls, email: str, network: str):
         return cls.waiting(email).where(cls.network.in_((network, tokens.hash_address(network))))
 
     @classmethod
@@ -383,6 +391,11 @@ class SignUp(Coded):
     def __repr__(self):
         return f"<SignUp {self.username} {self.email}>"
 
+    @classmethod
+    def opened(cls, email: str, network: str):
+        """All that the network began: each is for a username of its own."""
+        return cls._opened(email, network)
+
 
 class Recovery(Coded):
     """Somebody forgot their password, they say; an address without an account has some too."""
@@ -412,6 +425,11 @@ class EmailChange(Coded):
 
     def __repr__(self):
         return f"<EmailChange {self.old_email} {self.email}>"
+
+    @classmethod
+    def opened_by(cls, user: User, email: str):
+        """Of the changes that wait for this address the account's newest."""
+        return cls.waiting(email).where(cls.user == user).limit(1)
 
     @property
     def proven_email(self) -> str | None:

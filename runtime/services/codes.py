@@ -1,13 +1,13 @@
 """Mailed codes, whatever they are for: make one, count the tries at it, find what it completes.
 
-How often a code may be guessed is bounded by allowances, kept for each purpose and address,
-whether or not the address is known. Whoever opened something that waits for a code tries it from
-pools of their own, and an opener's first try from another than its further ones: strangers on
+How often a code may be guessed is bounded by allowances, kept for each purpose and address, whether
+or not the address is known. Whoever opened something that waits for a code tries it from pools of
+their network's own, and an opener's first try from another than its further ones: strangers on
 fewer than 40 networks may open as many as they like and guess as often as they like, the owner of
-the address still has a try, and the right code takes no more. (Further ones, after a typo, two
-such networks can use up, for up to 80 minutes a try.) Everybody else shares a small pool. In any
-24 hours that makes at most `40 + 8` first and `14 + 18` further comparisons with one code each,
-and `5 + 4` of others with two codes each: 98 chances in a million, below 1 in 10,000, from however
+the address still has a try, and the right code takes no more. (Further ones, after a typo, two such
+networks can use up, for up to 80 minutes a try.) Everybody else shares a small pool. In any 24
+hours that makes at most `40 + 8` first and `14 + 18` further comparisons with one code each, and
+`5 + 4` of others with two codes each: 98 chances in a million, below 1 in 10,000, from however
 many hosts.
 """
 
@@ -72,7 +72,8 @@ def find(kind: type[Coded], email: str, code: str, network: str) -> Coded | None
 def find_opened(opened: Iterable[Coded], email: str, code: str, opener: str) -> Coded | None:
     """The one that waits for this code, of rows for this address that whoever tries has opened.
 
-    Every comparison is counted before it is made. Raises TooManyRequests.
+    Every comparison is counted, for `opener`, a network, before it is made. Raises
+    TooManyRequests.
     """
     tried = (row for row in opened if _count_try(row, email, opener))
     return next((row for row in tried if _is_good(row, code)), None)

@@ -92,8 +92,9 @@ def verify(
     """
     user, old_email = session.user, session.user.email
     limiter.hit(CODES_PER_NETWORK, network)
-    opened = list(EmailChange.waiting(email).where(EmailChange.user == user))
-    change = codes.find_opened(opened, email, code, str(user.id))
+    opened = list(EmailChange.opened_by(user, email))
+    # Counted for the network: one can have any number of accounts.
+    change = codes.find_opened(opened, email, code, network)
     if change is None:
         codes.refuse(old_email, network, device)
     try:

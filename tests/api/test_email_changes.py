@@ -202,7 +202,7 @@ def test_guesses_of_many_accounts_at_one_address_are_bounded(
     no_limits, app, quick, member, outbox: Outbox
 ):
     """Each may open what waits for a code there: 40 first and 14 further tries for them all."""
-    people = [member(f"eve{number}") for number in range(16)]
+    people = [member(f"eve{number}", f"192.0.2.{number}") for number in range(16)]
     for person in people:
         ask(person)
     codes = re.findall(r"验证码：(\d{6})", "".join(outbox.texts(NEW)))
@@ -532,3 +532,26 @@ def test_an_erased_account_leaves_none_of_its_addresses(app, quick, alice, bob, 
 
         left = [str(list(kind.select().dicts())) for kind in (EmailChange, Recovery, SignUp)]
     assert not [email for email in (OLD, NEW) if email in "".join(left)]
+
+
+def test_who_asked_four_times_and_mistypes_has_tries_left(app, quick, alice, outbox: Outbox):
+    for _ in range(4):
+        assert ask(alice).status_code == 202
+        code = outbox.code(NEW)
+
+    assert [verify(alice, other_than(code)).status_code for _ in range(4)] == [401] * 4
+    assert verify(alice, code).status_code == 200
+
+
+def test_many_accounts_on_one_network_keep_nobody_from_an_address(
+    no_limits, app, member, alice, request, outbox: Outbox
+):
+    others = [member(f"ada{number}", ELSEWHERE) for number in range(45)]
+    request.getfixturevalue("quick")
+    for person in others:
+        assert ask(person).status_code == 202
+        for _ in range(2):
+            assert verify(person, "000000").status_code in (401, 429)
+
+    assert ask(alice).status_code == 202
+    assert verify(alice, outbox.code(NEW)).status_code == 200
