@@ -91,7 +91,7 @@ def change_password(
 def replace_password(
     user: User, password_hash: str, *, was: str | None = None, but: UUID | None = None
 ) -> bool:
-    """Set a password and end all sessions but one, in the transaction that the caller is in.
+    """Set a password and forget all sessions but one, in the transaction that the caller is in.
 
     Returns whether the account was there, not disabled, and had the hash that it should. Its row
     is held first, as by whoever starts a session: one for the password before is there to be
@@ -99,7 +99,7 @@ def replace_password(
     """
     if not change_account(user, was=was, password_hash=password_hash):
         return False
-    Session.end_live(user, but=but)
+    Session.forget(user, but=but)
     return True
 
 

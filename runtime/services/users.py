@@ -95,7 +95,7 @@ def disable(user: User) -> int:
     with db.atomic():
         # The row first: a sign-in that holds it has its session there when this goes on.
         _set(user, Kind.DISABLED, disabled_at=from_now())
-        ended = Session.end_live(user)
+        ended = Session.forget(user)
         codes.void_all(user)
     logs.event("user_disabled", user_id=user.id)
     return ended

@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 
 from runtime.models import User
-from runtime.services import purge, users
+from runtime.services import credentials, purge, users
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import quick_hash
 
@@ -142,6 +142,34 @@ def test_anybody_elses_token_is_worth_nothing(alice: Person, bob: Person, strang
     for token in (bob.tokens["refresh_token"], alice.tokens["access_token"], "nonsense", "", None):
         answer = sign_in(stranger, NEW_NETWORK, alice.email, refresh_token=token)
         assert answer.status_code == 429, token
+
+
+@pytest.mark.parametrize(
+    "shut",
+    [
+        lambda user: credentials.replace_password(user, user.password_hash),
+        lambda user: (users.disable(user), users.enable(user)),
+    ],
+    ids=["another password", "disabled"],
+)
+def test_it_is_worth_nothing_once_its_session_was_ended_for_its_owner(
+    app: Flask, alice: Person, stranger: Person, shut
+):
+    """Signed out or not: a thief's tokens use up no tries of a device that signs in afterwards."""
+    stolen = [alice.tokens["refresh_token"]]
+    stolen += [sign_in(alice, alice.network, alice.email).json["refresh_token"] for _ in range(3)]
+    alice.delete("/auth/sessions", {"refresh_token": stolen[-1]})
+    with app.app_context():
+        shut(User.get())
+    known = {"refresh_token": sign_in(alice, "198.18.0.1", alice.email).json["refresh_token"]}
+    flood(stranger, alice.email)
+    for token in stolen:
+        for host in range(12):
+            network = f"198.18.1.{host}"
+            guess = sign_in(stranger, network, alice.email, "a guess", refresh_token=token)
+            assert guess.status_code == 429
+
+    assert sign_in(stranger, NEW_NETWORK, alice.email, **known).status_code == 200
 
 
 def test_it_is_worth_nothing_once_the_account_is_disabled_or_erased(
