@@ -13,11 +13,11 @@ from contextlib import suppress
 from datetime import timedelta
 
 from flask import Flask, current_app
-from peewee import Expression
+from peewee import DatabaseError, Expression
 
 from .. import clock, logs, metrics
 from ..allowances import Rate, is_left, spend
-from ..db import Model, from_now
+from ..db import Model, db, from_now
 from ..errors import TooManyRequests
 from ..models import (
     SESSION_IDLE,
@@ -56,13 +56,22 @@ def _rules() -> dict[type[Model], Expression]:
 
 
 def purge() -> dict[str, int]:
-    """Delete all that has run out; returns how many rows of each table that were."""
-    deleted = {
-        model._meta.table_name: _delete_in_steps(model, rule) for model, rule in _rules().items()
-    }
-    for table, rows in deleted.items():
-        metrics.purged_rows.inc(table, by=rows)
+    """Delete all that has run out; returns how many rows of each table that were.
+
+    Raises the last error that there was, once every table had its turn.
+    """
+    deleted, failure = {}, None
+    for model, rule in _rules().items():
+        table = model._meta.table_name
+        try:
+            deleted[table] = _delete_in_steps(model, rule)
+        except DatabaseError as error:
+            failure = error
+        else:
+            metrics.purged_rows.inc(table, by=deleted[table])
     logs.event("purged", **deleted)
+    if failure:
+        raise failure
     return deleted
 
 
@@ -71,6 +80,8 @@ def _delete_in_steps(model: type[Model], rule: Expression) -> int:
     deleted = 0
     while True:
         some = model.select(key).where(rule).limit(STEP_ROWS)
+        # Whoever holds one of them may want another: a row in use goes the next time.
+        some = some.for_update(db.obj.for_update, skip_locked=db.obj.for_update)
         step = model.delete().where(key.in_(some)).execute()
         deleted += step
         if step < STEP_ROWS:
