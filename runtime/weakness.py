@@ -14,6 +14,9 @@ from .passwords import normalized
 # Asked for at the start, so that a package which is missing stops it.
 [_FOLDER] = importlib.util.find_spec("zxcvbn").submodule_search_locations
 
+# `19a87654321` is not the name `a12`, though without their digits both are `a`.
+TELLING_CHARS = 3
+
 
 def is_common(password: str) -> bool:
     """Whether a password is on the list, in whatever case."""
@@ -25,7 +28,8 @@ def is_like(password: str, *names: str) -> bool:
     """Whether a password is one of these names and nothing more.
 
     Case, all that is neither letter nor digit, and digits at either end make no difference: for
-    `ada_l` those are `ADA_L`, `adal`, `Ada.L!` and `1adal1815`.
+    `ada_l` those are `ADA_L`, `adal`, `Ada.L!` and `1adal1815`. What is left
+    without the digits counts if it has TELLING_CHARS.
     """
     likenesses = {likeness for name in names for likeness in _likenesses(name)}
     return not likenesses.isdisjoint(_likenesses(password))
@@ -34,7 +38,8 @@ def is_like(password: str, *names: str) -> bool:
 def _likenesses(text: str) -> set[str]:
     folded = normalized(text).casefold()
     bare = "".join(character for character in folded if character.isalnum())
-    return {folded, bare, re.sub(r"^\d+|\d+$", "", bare)} - {""}
+    stripped = re.sub(r"^\d+|\d+$", "", bare)
+    return {folded, bare, stripped if len(stripped) >= TELLING_CHARS else ""} - {""}
 
 
 @cache

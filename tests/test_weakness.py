@@ -31,6 +31,11 @@ def test_a_password_that_has_more_in_it_than_the_name_is_another(password: str):
     assert not is_like(password, "ada_l", "")
 
 
+@pytest.mark.parametrize(("password", "name"), [("19a87654321", "a12"), ("8x77y1", "x1y")])
+def test_a_letter_that_both_have_makes_no_name(password: str, name: str):
+    assert not is_like(password, name)
+
+
 @pytest.mark.parametrize("name", ["12345678", "é1", "josé", "x"])
 def test_a_name_is_like_itself(name: str):
     assert is_like(name, name)
