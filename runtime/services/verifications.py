@@ -117,13 +117,13 @@ def _complete(sign_up: SignUp, network: str, device: str | None) -> TokenPair:
                 password_hash=sign_up.password_hash,
                 email_confirmed_at=clock.now(),
             )
-            logs.event("user_created", user_id=user.id)
             pair = sessions.start(user, network, device, Kind.SIGNED_UP)
     except IntegrityError as error:
         SignUp.void(SignUp.id == sign_up.id)
         if User.find_by_email(sign_up.email):
             raise InvalidCode from error
         raise UsernameTakenMeanwhile from error
+    logs.event("user_created", user_id=user.id)
     SignUp.void(fn.LOWER(SignUp.email) == sign_up.email.lower())
     return pair
 
