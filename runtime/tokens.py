@@ -96,7 +96,8 @@ class Tokens:
     def hash_address(self, email: str) -> str:
         """A name for an address, or for whatever else is somebody's, that does not give it away.
 
-        Who knows no key cannot tell whose it is.
+        Who knows no key cannot tell whose it is. The oldest key makes it, so that a new one changes
+        no name; when that is dropped all do.
         """
         return self._digest(self._keys[-1], f"address:{email.lower()}")
 

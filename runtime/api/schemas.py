@@ -158,7 +158,7 @@ class NewPassword(Password):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.metadata["description"] = (
-            "不能是最常见的密码，也不能是自己的用户名或邮箱，加上数字或符号也不行；"
+            "不能是最常见的密码（不分大小写）；也不能是自己的用户名或邮箱，前后加上数字或符号也不行；"
             "`PASSWORD_MIN_LENGTH` 可要求更长。"
         )
 

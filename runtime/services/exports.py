@@ -65,7 +65,11 @@ class Export:
 
     @property
     def sign_ups(self) -> Iterator[SignUp]:
-        """Those that wait for the user's address, whoever began them."""
+        """Those that wait for the user's address, whoever began them.
+
+        With the name that they chose and the network that they came from: whoever uses somebody's
+        address has its owner told from where, as by the mail of a recovery and in the journal.
+        """
         return self._of_address(SignUp)
 
     @property

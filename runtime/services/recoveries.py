@@ -60,7 +60,7 @@ def verify(
 
     Every comparison is counted before it is made. Raises InvalidCode; TooManyRequests, and when
     too many passwords are being hashed; what `credentials.demand_strong` does. After the last two
-    the code is still good.
+    the code is still good; a try is spent all the same, unless nobody may have such a password.
     """
     credentials.demand_strong(password, email)
     recovery = codes.find(Recovery, email, code, network)
