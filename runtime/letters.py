@@ -223,17 +223,7 @@ def recovery_letter(language: str, code: MailedCode, minutes: int, network: str)
 
 def new_password_letter(language: str, device: str | None, network: str, at: datetime) -> Letter:
     """Tells an account's owner that it has a new password."""
-    words = _words(language)
-    return _letter(
-        language,
-        words["new_password_subject"],
-        [
-            words["new_password"],
-            *_origin(words, device, network, at),
-            words["was_you"],
-            words["was_not_you_recover"],
-        ],
-    )
+    return _told("new_password", "was_not_you_recover", language, device, network, at)
 
 
 def new_address_letter(language: str, code: MailedCode, minutes: int) -> Letter:
@@ -298,26 +288,26 @@ def email_restored_letter(language: str, email: str) -> Letter:
 
 def new_device_letter(language: str, device: str | None, network: str, at: datetime) -> Letter:
     """Tells an account's owner that it was signed in to, by a device not seen before."""
+    return _told("new_device", "was_not_you", language, device, network, at)
+
+
+def _told(
+    what: str, otherwise: str, language: str, device: str | None, network: str, at: datetime
+) -> Letter:
+    """What was done, who it was and when, and what to do if it was not its reader."""
     words = _words(language)
     return _letter(
         language,
-        words["new_device_subject"],
+        words[f"{what}_subject"],
         [
-            words["new_device"],
-            *_origin(words, device, network, at),
+            words[what],
+            words["device"].format(device=device or words["unknown_device"]),
+            words["network"].format(network=network),
+            words["time"].format(at=at),
             words["was_you"],
-            words["was_not_you"],
+            words[otherwise],
         ],
     )
-
-
-def _origin(words: dict, device: str | None, network: str, at: datetime) -> list[str]:
-    """Who it was, and when."""
-    return [
-        words["device"].format(device=device or words["unknown_device"]),
-        words["network"].format(network=network),
-        words["time"].format(at=at),
-    ]
 
 
 def _words(language: str) -> dict[str, str]:

@@ -69,7 +69,7 @@ def sign_in(
     """
     user = User.find_by_email(email)
     if not _may_as_known_device(user, refresh_token):
-        _count_sign_in(email.lower(), network, user)
+        _count_sign_in(email.lower(), network)
     release()
     is_right = passwords.verify(password, user and user.password_hash)
     if not is_right or user is None or user.is_disabled:
@@ -216,11 +216,11 @@ def has_signed_in_from(email: str, network: str) -> bool:
     return Session.select().join(User).where(its, Session.network == network).exists()
 
 
-def _count_sign_in(email: str, network: str, user: User | None) -> None:
+def _count_sign_in(email: str, network: str) -> None:
     """Count a try before the password is looked at. Raises TooManyRequests."""
     limiter.hit(SIGN_INS_PER_NETWORK, network)
     limiter.hit(SIGN_INS_PER_ADDRESS_AND_NETWORK, email, network)
-    if not _has_signed_in_from(user, network):
+    if not has_signed_in_from(email, network):
         limiter.hit(SIGN_INS_PER_ADDRESS, email)
 
 
@@ -234,6 +234,7 @@ def _may_as_known_device(user: User | None, refresh_token: str | None) -> bool:
         claims = tokens.read_refresh(refresh_token or "")
     except InvalidToken:
         return False
+    # Not NULL for nobody: that would be another query.
     owner = user.id if user else UUID(int=0)
     had = Session.select().where(Session.id == claims.session_id, Session.user == owner).exists()
     if not had or user.is_disabled:
@@ -244,12 +245,6 @@ def _may_as_known_device(user: User | None, refresh_token: str | None) -> bool:
     except TooManyRequests:
         return False
     return True
-
-
-def _has_signed_in_from(user: User | None, network: str) -> bool:
-    # Not NULL for nobody: that would be another query.
-    owner = user.id if user else UUID(int=0)
-    return Session.select().where(Session.user == owner, Session.network == network).exists()
 
 
 def _is_new_device(user: User, network: str, device: str | None) -> bool:
