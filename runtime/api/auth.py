@@ -27,6 +27,8 @@ from . import http
 from .blueprint import Blueprint
 from .guards import current_session, current_user, public
 from .schemas import (
+    CodeMailedSchema,
+    CodeSchema,
     CreateEmailRestorationSchema,
     CreateRecoverySchema,
     CreateSessionSchema,
@@ -35,14 +37,11 @@ from .schemas import (
     FindUserSchema,
     FoundUserSchema,
     PageSchema,
-    RecoverySchema,
     RefreshTokenSchema,
     ResendVerificationSchema,
     SessionSchema,
     SessionsSchema,
-    VerificationSchema,
     VerifyRecoverySchema,
-    VerifyVerificationSchema,
 )
 
 blp = Blueprint(
@@ -56,7 +55,7 @@ blp = Blueprint(
 @blp.route("/verifications", methods=["POST"])
 @public
 @blp.arguments(CreateVerificationSchema)
-@blp.response(202, VerificationSchema)
+@blp.response(202, CodeMailedSchema)
 @blp.fails(
     InvalidParameters,
     UsernameTaken,
@@ -92,7 +91,7 @@ def resend_verification(body: dict) -> None:
 
 @blp.route("/verifications/verify", methods=["POST"])
 @public
-@blp.arguments(VerifyVerificationSchema)
+@blp.arguments(CodeSchema)
 @blp.response(200, SessionSchema)
 @blp.fails(InvalidCode, InvalidParameters, UsernameTakenMeanwhile, TooManyRequests)
 def verify_verification(body: dict) -> TokenPair:
@@ -106,7 +105,7 @@ def verify_verification(body: dict) -> TokenPair:
 @blp.route("/recoveries", methods=["POST"])
 @public
 @blp.arguments(CreateRecoverySchema)
-@blp.response(202, RecoverySchema)
+@blp.response(202, CodeMailedSchema)
 @blp.fails(InvalidParameters, TooManyRequests)
 def create_recovery(body: dict) -> dict:
     """创建密码重设(忘记密码)。

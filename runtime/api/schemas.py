@@ -199,6 +199,18 @@ class WebURL(String):
             raise ma.ValidationError(self.mismatch)
 
 
+class RedirectTo(WebURL):
+    """Where the link in a mail leads."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            allow_none=True,
+            load_default=None,
+            metadata={"description": "邮件中链接的去处，其来源须在 REDIRECT_ALLOWLIST 中。"},
+            **kwargs,
+        )
+
+
 def _is_ipv6(text: str) -> bool:
     """More than a pattern can say; urlsplit() raises on one that is no address."""
     try:
@@ -268,15 +280,12 @@ class CreateVerificationSchema(Schema):
     username = Username(required=True)
     email = Email(required=True)
     password = NewPassword(required=True)
-    redirect_to = WebURL(
-        example="https://app.example.org/verify",
-        allow_none=True,
-        load_default=None,
-        metadata={"description": "邮件中链接的去处，其来源须在 REDIRECT_ALLOWLIST 中。"},
-    )
+    redirect_to = RedirectTo(example="https://app.example.org/verify")
 
 
-class VerificationSchema(AnswerSchema):
+class CodeMailedSchema(AnswerSchema):
+    """Whether or not there was anybody to mail one to."""
+
     email = Email(required=True)
 
 
@@ -284,26 +293,19 @@ class ResendVerificationSchema(Schema):
     email = Email(required=True)
 
 
-class VerifyVerificationSchema(Schema):
+class CodeSchema(Schema):
+    """A code, and the address that it was mailed to."""
+
     email = Email(required=True)
     token = String(required=True, pattern=r"[0-9]{6}", mismatch="not_a_code", example="493027")
 
 
 class CreateRecoverySchema(Schema):
     email = Email(required=True)
-    redirect_to = WebURL(
-        example="https://app.example.org/recover",
-        allow_none=True,
-        load_default=None,
-        metadata={"description": "邮件中链接的去处，其来源须在 REDIRECT_ALLOWLIST 中。"},
-    )
+    redirect_to = RedirectTo(example="https://app.example.org/recover")
 
 
-class RecoverySchema(AnswerSchema):
-    email = Email(required=True)
-
-
-class VerifyRecoverySchema(VerifyVerificationSchema):
+class VerifyRecoverySchema(CodeSchema):
     password = NewPassword(required=True)
 
 
@@ -411,20 +413,7 @@ class ChangePasswordSchema(Schema):
 class ChangeEmailSchema(Schema):
     email = Email(required=True)
     current_password = Password(required=True)
-    redirect_to = WebURL(
-        example="https://app.example.org/email",
-        allow_none=True,
-        load_default=None,
-        metadata={"description": "邮件中链接的去处，其来源须在 REDIRECT_ALLOWLIST 中。"},
-    )
-
-
-class EmailChangeSchema(AnswerSchema):
-    email = Email(required=True)
-
-
-class VerifyEmailChangeSchema(VerifyVerificationSchema):
-    """The same, of another purpose."""
+    redirect_to = RedirectTo(example="https://app.example.org/email")
 
 
 class UsernamePathSchema(Schema):
@@ -746,10 +735,6 @@ class ExportedSignUpSchema(ExportedCodedSchema):
     username = Username(required=True)
 
 
-class ExportedRecoverySchema(ExportedCodedSchema):
-    pass
-
-
 class ExportedEmailChangeSchema(ExportedCodedSchema):
     # Before it was proven it may be another's; one who left has a keyed hash there, others not.
     email = Email(required=True, allow_none=True, attribute="proven_email")
@@ -838,7 +823,7 @@ class ExportSchema(AnswerSchema):
     exported_at = Instant(required=True)
     user = ma.fields.Nested(ExportedUserSchema, required=True)
     sign_ups = Lazy(ExportedSignUpSchema)
-    recoveries = Lazy(ExportedRecoverySchema)
+    recoveries = Lazy(ExportedCodedSchema)
     email_changes = Lazy(ExportedEmailChangeSchema)
     sessions = Lazy(ExportedSessionSchema)
     events = Lazy(SecurityEventSchema)

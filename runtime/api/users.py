@@ -24,15 +24,15 @@ from .schemas import (
     ChangeEmailSchema,
     ChangePasswordSchema,
     ChangeUserSchema,
+    CodeMailedSchema,
+    CodeSchema,
     CurrentPasswordSchema,
-    EmailChangeSchema,
     ExportSchema,
     FoundUserSchema,
     PageSchema,
     SecurityEventsSchema,
     UsernamePathSchema,
     UserSchema,
-    VerifyEmailChangeSchema,
 )
 
 blp = Blueprint("Users", __name__, url_prefix="/api/v1/users", description="用户资料。")
@@ -104,7 +104,7 @@ def change_password(body: dict) -> None:
 
 @blp.route("/me/email", methods=["POST"])
 @blp.arguments(ChangeEmailSchema)
-@blp.response(202, EmailChangeSchema)
+@blp.response(202, CodeMailedSchema)
 @blp.fails(
     NotAuthenticated,
     InvalidAccessToken,
@@ -126,7 +126,7 @@ def create_email_change(body: dict) -> dict:
 
 
 @blp.route("/me/email/verify", methods=["POST"])
-@blp.arguments(VerifyEmailChangeSchema)
+@blp.arguments(CodeSchema)
 @blp.response(200, FoundUserSchema)
 @blp.fails(NotAuthenticated, InvalidAccessToken, InvalidCode, InvalidParameters, TooManyRequests)
 def verify_email_change(body: dict) -> User:
