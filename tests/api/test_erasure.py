@@ -322,7 +322,7 @@ def test_whatever_else_is_asked_at_the_same_moment_leaves_nothing(
         person.tokens = sign_in(person).json
         chat = person.chat("her own words").json["session_id"]
         statuses = statuses_at_once(app, person, [lambda p, _: delete(p), *MEANWHILE], chat)
-        if statuses[0] == 401:  # the session was ended first
+        if statuses[0] in (401, 422):  # the session was ended first, or the hash renewed
             person.tokens = sign_in(person).json
             statuses[0] = delete(person).status_code
 
