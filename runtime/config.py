@@ -291,7 +291,7 @@ SETTINGS = (
         90,
         "Days that the security events of an account are kept for its owner to read.",
     ),
-    Setting("PORT", _whole(1, 65535), 8000, "The port to listen on."),
+    Setting("PORT", _whole(1, 65535), 8000, "The port to listen on, on every address."),
     Setting("WEB_CONCURRENCY", _whole(1, 256), 1, "Worker processes."),
     Setting("WEB_THREADS", _whole(1, 1024), 64, "Threads of each worker."),
     Setting(

@@ -545,6 +545,8 @@ class Run(Model):
     output_tokens = IntegerField(null=True)
     error = CharField(null=True)
     stop_requested_at = InstantField(null=True)
+    # For whoever shows it: the sentence for `error`.
+    reason: str | None = None
 
     class Meta:
         table_name = "runs"

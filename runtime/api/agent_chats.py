@@ -138,9 +138,12 @@ def list_messages(query: dict, session_id: UUID) -> Page:
 
     第一页是最近的 `limit` 轮，`next_cursor` 指向更早的；每一页内按先后顺序，可以直接接在屏幕上已有
     的消息之前。一轮是用户的一条消息和随后的回答，不会被分到两页。没有完成的回答也在其中，`status`
-    说明其运行的状态。
+    说明其运行的状态，`error` 说明为何没有完成。
     """
-    return chats.messages(current_user(), session_id, query["limit"], query["cursor"])
+    found = chats.messages(current_user(), session_id, query["limit"], query["cursor"])
+    for message in found.rows:
+        _explained(message.run)
+    return found
 
 
 @blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/events", methods=["GET"])
@@ -163,8 +166,9 @@ def get_run(session_id: UUID, run_id: UUID) -> Run:
     """查询一次运行的状态与用量(需要认证)。
 
     `input_tokens` 与 `output_tokens` 是模型报告的用量；没有报告时为 null。
+    `error` 说明回答为何没有完成。
     """
-    return runs.get(current_user(), session_id, run_id)
+    return _explained(runs.get(current_user(), session_id, run_id))
 
 
 @blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/cancel", methods=["POST"])
@@ -176,7 +180,13 @@ def cancel_run(session_id: UUID, run_id: UUID) -> Run:
     与模型的连接关闭之后才返回，无论运行在哪个进程。已写出的文字保留在对话中，最后一个事件是
     RUN_ERROR，状态为 `stopped`。已经结束的运行保持原样。
     """
-    return runs.stop(current_user(), session_id, run_id)
+    return _explained(runs.stop(current_user(), session_id, run_id))
+
+
+def _explained(run: Run) -> Run:
+    """The run, with what ended it before its answer was complete in the reader's language."""
+    run.reason = run.error and runs.told(run.error, http.language())
+    return run
 
 
 def _stream(run: Run, after: int) -> EventStream:

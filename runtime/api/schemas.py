@@ -610,6 +610,9 @@ class ToolCallSchema(AnswerSchema):
     )
 
 
+_RUN_ERROR = "模型暂时无法连接，请稍后再试"
+
+
 class MessageSchema(AnswerSchema):
     id = String(required=True, example=_MESSAGE_ID)
     run_id = Id(required=True, attribute="run.id")
@@ -618,6 +621,7 @@ class MessageSchema(AnswerSchema):
     role = Word("user", "assistant", required=True)
     content = String(required=True, example="现在是 19:15。")
     tool_calls = ma.fields.List(ma.fields.Nested(ToolCallSchema), required=True)
+    error = String(required=True, allow_none=True, attribute="run.reason", example=_RUN_ERROR)
 
 
 class MessagesSchema(AnswerSchema):
@@ -629,6 +633,7 @@ class RunStateSchema(AnswerSchema):
     id = Id(required=True)
     session_id = Id(required=True, attribute="chat_id")
     status = Word(*RUN_STATUSES, required=True)
+    error = String(required=True, allow_none=True, attribute="reason", example=_RUN_ERROR)
     input_tokens = ma.fields.Integer(
         required=True, allow_none=True, metadata={"minimum": 0, "examples": [128]}
     )

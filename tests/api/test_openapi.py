@@ -232,6 +232,8 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("User", "bio"),
         ("FoundUser", "email_confirmed_at"),
         ("RunState", "finished_at"),
+        ("RunState", "error"),
+        ("Message", "error"),
         ("ChangeChat", "title"),
         ("Chats", "next_cursor"),
         ("Messages", "next_cursor"),

@@ -401,8 +401,11 @@ def test_a_run_that_failed_says_so(model: CompletionsServer, alice: Person):
 
     run = alice.get(f"/agent-chats/{reply['session_id']}/runs/{reply['events'][0]['run_id']}").json
 
-    assert run["status"] == "failed"
+    assert (run["status"], run["error"]) == ("failed", "模型返回了无法识别的内容")
     assert run["input_tokens"] is None
+    alice.language = "en"
+    messages = alice.get(f"/agent-chats/{reply['session_id']}/messages").json["messages"]
+    assert messages[-1]["error"] == "The model sent an answer that makes no sense."
 
 
 def test_readers_share_a_run(model: CompletionsServer, alice: Person):
