@@ -248,6 +248,19 @@ def test_a_reader_that_takes_nothing_is_let_go_of_and_slows_nobody(server: Serve
         wait_for(lambda: open_streams(server) == 0, seconds=3)
 
 
+def test_what_slow_readers_hold_together_is_bounded(tmp_path: Path):
+    more = "import runtime.sender; runtime.sender.UNSENT_BYTES = 500_000"
+    more += "; server.STALL_SECONDS = 60"
+    with serving(tmp_path, more, APPLICATION) as served, ExitStack() as clients:
+        for size in (700_000, 600_000, 500_000):
+            client = clients.enter_context(connect_narrowly(served, 2048))
+            client.sendall(get(f"/stream?pieces=2&pause=0.2&bytes={size}"))
+        # Those that hold most go first.
+        wait_for(lambda: open_streams(served) == 1, seconds=3)
+        time.sleep(1)
+        assert open_streams(served) == 1
+
+
 def test_a_reader_that_is_slow_is_not_let_go_of(server: Served):
     with connect_narrowly(server, 65536) as client:
         client.sendall(get("/stream?pieces=300&pause=0&bytes=5000"))
