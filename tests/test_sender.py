@@ -87,7 +87,7 @@ APPLICATION = """
             Pieces.open.remove(self)
 
         def __iter__(self):
-            raise NotImplementedError
+            raise AssertionError("a thread iterates over a stream that the loop should send")
 
     def application(environ, start_response):
         query = {k: float(v[0]) for k, v in parse_qs(environ["QUERY_STRING"]).items()}
@@ -416,7 +416,7 @@ class Numbers(Stream):
         self.is_closed = True
 
     def __iter__(self):
-        raise NotImplementedError
+        raise AssertionError("a thread iterates over a stream that the loop should send")
 
     def more(self) -> None:
         self.ready += 1
