@@ -50,9 +50,10 @@ SIGN_INS_BY_DEVICES = RateLimitItemPerMinute(30, 15, namespace="sign-ins-devices
 # For who is signed in and gives the password once more; cleared by the right one.
 PASSWORDS_PER_SESSION = RateLimitItemPerMinute(10, 15, namespace="passwords-session")
 EXPORTS_PER_USER = RateLimitItemPerDay(5, namespace="exports")
+RUNS_PER_USER = RateLimitItemPerMinute(60, namespace="runs")
+
 # How often a process that counts for itself forgets what is over.
 FORGET_SECONDS = 60
-RUNS_PER_USER = RateLimitItemPerMinute(60, namespace="runs")
 
 
 class _Memory(MemoryStorage):
