@@ -60,12 +60,16 @@ class Prepared:
 
     `build` makes the query from a placeholder for each of its values, which are given at every
     call as the driver takes them. Building takes peewee five times as long as the database needs
-    to answer, so the statements of every request are worth it.
+    to answer, so the statements of every request are worth it. Rows that `may_be_long` are
+    forgotten as soon as they are read.
     """
 
-    def __init__(self, build: Callable[..., peewee.Query], values: int = 1):
+    def __init__(
+        self, build: Callable[..., peewee.Query], values: int = 1, *, may_be_long: bool = False
+    ):
         self._build = build
         self._values = values
+        self._may_be_long = may_be_long
         self._sql: dict[str, str] = {}
 
     def rows(self, *values) -> list[tuple]:
@@ -79,7 +83,9 @@ class Prepared:
             if constants:
                 raise ValueError(f"constants would have no value at the call: {constants}")
             self._sql[param] = sql
-        return db.execute_sql(self._sql[param], values).fetchall()
+        if self._may_be_long:
+            return db.execute_sql(self._sql[param], values).fetchall()
+        return db.fetch_all(self._sql[param], values)
 
 
 def make_row(model: type[Model], values: Sequence) -> Model:
@@ -94,6 +100,10 @@ class SqliteDatabase(PooledSqliteDatabase):
     """Connections that any thread may use, one thread at a time."""
 
     connect = metrics.database_pool_wait.timed(PooledSqliteDatabase.connect)
+
+    def fetch_all(self, sql: str, values: Sequence) -> list[tuple]:
+        """Execute a statement, and read its rows to their end."""
+        return self.execute_sql(sql, values).fetchall()
 
     def _is_closed(self, conn):
         return False

@@ -7,7 +7,7 @@ against a server that is stopped, not gone.
 import math
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import peewee
 import psycopg
@@ -40,6 +40,7 @@ class Connection(psycopg.Connection):
     read_seconds: float | None = READ_SECONDS
     on_silence: Callable[[], None] | None = None
     used_at = -math.inf
+    kept_cursor: psycopg.Cursor | None = None
 
     def wait(self, gen, interval=0.1, timeout=None):
         try:
@@ -126,6 +127,21 @@ class PostgresDatabase(PooledPostgresqlDatabase):
             with self._pool_available:
                 if not self._connections:
                     self._pool_available.wait(STUCK_SECONDS / 10)
+
+    def fetch_all(self, sql: str, values: Sequence) -> list[tuple]:
+        """Execute a statement, and read its rows to their end.
+
+        With the one cursor that each connection keeps, and the last rows with it: to make one
+        takes a quarter of what a query by primary key does.
+        """
+        return self._execute_cursor(sql, values, is_kept=True).fetchall()
+
+    def cursor(self, named_cursor=None, is_kept: bool = False) -> psycopg.Cursor:
+        if not is_kept:
+            return super().cursor(named_cursor)
+        conn = self.connection()
+        conn.kept_cursor = conn.kept_cursor or conn.cursor()
+        return conn.kept_cursor
 
     def is_in_use(self) -> bool:
         """Whether a thread has one of the connections, as far as it is known."""

@@ -142,7 +142,9 @@ def _ended_runs(chat_id, limit, offset, *columns):
     return ended.order_by(Run.created_at.desc()).limit(limit).offset(offset)
 
 
-_ENDED_RUNS = Prepared(lambda *which: _ended_runs(*which, Run.id, Run.message, Run.input), values=3)
+_ENDED_RUNS = Prepared(
+    lambda *which: _ended_runs(*which, Run.id, Run.message, Run.input), values=3, may_be_long=True
+)
 # Beginnings and ends say nothing that the rest does not, and ends say all of it again.
 _THEIR_EVENTS = Prepared(
     lambda *which: (
@@ -151,6 +153,7 @@ _THEIR_EVENTS = Prepared(
         .order_by(RunEvent.run, RunEvent.number)
     ),
     values=3,
+    may_be_long=True,
 )
 
 

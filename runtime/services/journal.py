@@ -505,13 +505,13 @@ def _write_on_postgres(runs: str, events: str, endings: str) -> list[tuple]:
             ON CONFLICT DO NOTHING
         )
         SELECT id FROM alive"""
-    return db.execute_sql(statement, (runs, endings, events)).fetchall()
+    return db.fetch_all(statement, (runs, endings, events))
 
 
 def _write_on_sqlite(runs: str, events: str, endings: str) -> list[tuple]:
     """The same; the transaction that it stands in locks everything."""
     alive = "id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
-    found = db.execute_sql(f"SELECT id FROM runs WHERE {alive}", (runs,)).fetchall()
+    found = db.fetch_all(f"SELECT id FROM runs WHERE {alive}", (runs,))
     insert = f"""
         INSERT INTO run_events (run_id, number, data)
         SELECT value->>0, value->>1, value->>2 FROM json_each(?)
