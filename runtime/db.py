@@ -41,7 +41,8 @@ class InstantField(peewee.DateTimeField):
     def python_value(self, value: datetime | str | None) -> datetime | None:
         if isinstance(value, str):  # SQLite's
             value = datetime.fromisoformat(value)
-        return value and value.replace(tzinfo=UTC)
+        # As `replace(tzinfo=UTC)`, in a quarter of the time.
+        return value and datetime.combine(value.date(), value.time(), UTC)
 
 
 class Model(peewee.Model):
@@ -88,10 +89,12 @@ class Prepared:
         return db.fetch_all(self._sql[param], values)
 
 
-def make_row(model: type[Model], values: Sequence) -> Model:
-    """An instance of `model` from the values of its columns, in their order."""
+def make_row(model: type[Model], values: Sequence, fields: Sequence | None = None) -> Model:
+    """An instance of `model` from the values of its columns, in their order, or of those `fields`
+    alone.
+    """
     row = model(__no_default__=True)
-    for field, value in zip(model._meta.sorted_fields, values, strict=True):
+    for field, value in zip(fields or model._meta.sorted_fields, values, strict=True):
         row.__data__[field.name] = field.python_value(value)
     return row
 

@@ -120,7 +120,8 @@ class Session(Model):
         table_name = "sessions"
 
     def __repr__(self):
-        return f"<Session {self.user_id} {'over' if self.is_over else 'live'}>"
+        # One that was found live has no instants.
+        return f"<Session {self.user_id} {'over' if self.created_at and self.is_over else 'live'}>"
 
     @classmethod
     def begin(cls, user: User, network: str, device: str | None = None) -> "Session":
@@ -140,33 +141,47 @@ class Session(Model):
     @classmethod
     def find_with_user(cls, session_id: UUID) -> "Session | None":
         rows = _SESSION_WITH_USER.rows(session_id.hex)
-        session, user = _session_and_user(rows)
+        if not rows:
+            return None
+        *values, read_at = rows[0]
+        columns = len(cls._meta.sorted_fields)
+        session = make_row(cls, values[:columns])
+        session.user = make_row(User, values[columns:])
+        session.read_at = cls.refreshed_at.python_value(read_at)
+        return session
+
+    @classmethod
+    def find_live_with_user(cls, session_id: UUID) -> "Session | None":
+        """The session with its user, if it is not over: every request asks for this.
+
+        Of itself it has the id, the user, `generation` and `is_proven`, and no other column.
+        """
+        session, user = _live_session(_LIVE_SESSION.rows(session_id.hex))
         if session:
             session.user = user
         return session
 
     @classmethod
-    def find_asking_for(cls, session_id: UUID, username: str) -> "Session | None":
-        """The session, and in `asked_for` the user who has that name, in one trip."""
-        rows = _SESSION_ASKING_FOR.rows(username.lower(), session_id.hex)
-        session, user = _session_and_user(rows)
-        if session:
+    def find_live_asking_for(cls, session_id: UUID, username: str) -> "Session | None":
+        """Likewise, but with the user who has that name, in `asked_for`: two in one trip."""
+        rows = _LIVE_SESSION_ASKING_FOR.rows(username.lower(), session_id.hex)
+        session, user = _live_session(rows)
+        if session and user.id:
             session.asked_for = user
         return session
 
     @classmethod
-    def is_live(cls, user: User):
-        """The condition that a session is this user's and not over, by the database's clock."""
+    def is_live(cls):
+        """The condition that a session is not over, by the database's clock."""
         return (
-            (cls.user == user)
-            & cls.ended_at.is_null()
+            cls.ended_at.is_null()
             & (cls.refreshed_at > from_now(days=-SESSION_IDLE.days))
             & (cls.created_at > from_now(days=-SESSION_LIFE.days))
         )
 
     @classmethod
     def count_live(cls, user: User) -> int:
-        return cls.select().where(cls.is_live(user)).count()
+        return cls.select().where(cls.user == user, cls.is_live()).count()
 
     @classmethod
     def end_live(cls, user: User, but: UUID | None = None) -> int:
@@ -237,15 +252,15 @@ class Session(Model):
         return may and generation == self.generation - 1
 
 
-def _session_and_user(rows: list[tuple]) -> tuple[Session | None, User | None]:
-    """What the first row has of both; its last column is when it was read."""
+_LIVE_COLUMNS = (Session.id, Session.user, Session.generation, Session.is_proven)
+
+
+def _live_session(rows: list[tuple]) -> tuple[Session | None, User | None]:
+    """What the first row has of a session and of a user, who has no id if there is none."""
     if not rows:
         return None, None
-    *values, read_at = rows[0]
-    columns = len(Session._meta.sorted_fields)
-    session, user = make_row(Session, values[:columns]), make_row(User, values[columns:])
-    session.read_at = Session.refreshed_at.python_value(read_at)
-    return session, user if user.id else None
+    own = len(_LIVE_COLUMNS)
+    return make_row(Session, rows[0][:own], _LIVE_COLUMNS), make_row(User, rows[0][own:])
 
 
 _SESSION_WITH_USER = Prepared(
@@ -253,11 +268,18 @@ _SESSION_WITH_USER = Prepared(
         Session.select(Session, User, from_now()).join(User).where(Session.id == session_id)
     )
 )
-_SESSION_ASKING_FOR = Prepared(
+_LIVE_SESSION = Prepared(
+    lambda session_id: (
+        Session.select(*_LIVE_COLUMNS, User)
+        .join(User)
+        .where(Session.id == session_id, Session.is_live())
+    )
+)
+_LIVE_SESSION_ASKING_FOR = Prepared(
     lambda username, session_id: (
-        Session.select(Session, User, from_now())
+        Session.select(*_LIVE_COLUMNS, User)
         .join(User, JOIN.LEFT_OUTER, on=(fn.LOWER(User.username) == username))
-        .where(Session.id == session_id)
+        .where(Session.id == session_id, Session.is_live())
     ),
     values=2,
 )
@@ -273,9 +295,7 @@ _ROTATED_SESSION = Prepared(
         .where(
             Session.id == session_id,
             Session.generation == generation,
-            Session.ended_at.is_null(),
-            Session.refreshed_at > from_now(days=-SESSION_IDLE.days),
-            Session.created_at > from_now(days=-SESSION_LIFE.days),
+            Session.is_live(),
         )
         .returning(Session, User.select(User.email).where(User.id == Session.user))
     ),

@@ -10,8 +10,8 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from flask import current_app
@@ -27,8 +27,7 @@ class InvalidToken(Exception):
     """Not one of ours, altered, or run out."""
 
 
-@dataclass(frozen=True)
-class Claims:
+class Claims(NamedTuple):
     """What a token says: whose it is, its session, and how often that had been refreshed."""
 
     user_id: UUID

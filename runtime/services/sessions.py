@@ -105,18 +105,19 @@ def start(
 def authenticate(access_token: str, ask_for: str | None = None) -> Session:
     """The session, with its user, that an access token was made for.
 
-    With a username in `ask_for` it comes with that user instead, in `asked_for`. Raises
-    InvalidAccessToken when the token means nothing, has run out, or its session is over.
+    Of itself it has what `Session.find_live_with_user` says. With a username in `ask_for` it comes
+    with that user instead, in `asked_for`. Raises InvalidAccessToken when the token means nothing,
+    has run out, or its session is over.
     """
     try:
         claims = tokens.read_access(access_token, clock.now())
     except InvalidToken as error:
         raise InvalidAccessToken from error
     if ask_for:
-        session = Session.find_asking_for(claims.session_id, ask_for)
+        session = Session.find_live_asking_for(claims.session_id, ask_for)
     else:
-        session = Session.find_with_user(claims.session_id)
-    if session is None or session.is_over:
+        session = Session.find_live_with_user(claims.session_id)
+    if session is None:
         raise InvalidAccessToken
     if claims.generation == session.generation and not session.is_proven:
         _prove(session)
@@ -152,7 +153,7 @@ def refresh(refresh_token: str, network: str | None = None, device: str | None =
 
 def find_live(current: Session, *, cursor: str | None, limit: int) -> Page:
     """A page of the live sessions of a session's user, the newest first; `is_current` tells it."""
-    live = Session.select().where(Session.is_live(current.user))
+    live = Session.select().where(Session.user == current.user, Session.is_live())
     found = page(live, Session.created_at, cursor=cursor, limit=limit)
     for session in found.rows:
         session.is_current = session.id == current.id
@@ -191,7 +192,7 @@ def end_one(
     user: User, session_id: UUID, network: str | None = None, device: str | None = None
 ) -> None:
     """End a session by its id. Raises SessionNotFound unless it is this user's, and live."""
-    live = Session.is_live(user) & (Session.id == session_id)
+    live = (Session.id == session_id) & (Session.user == user) & Session.is_live()
     if not _end_where(live, user.id, session_id, Kind.SESSION_ENDED, network, device):
         raise SessionNotFound
 

@@ -31,6 +31,14 @@ class InterruptedPasswords(Passwords):
         return True
 
 
+def test_the_session_of_a_request_is_shown_like_any_other(app: Flask, alice: Person):
+    with app.app_context():
+        session = Session.get()
+        found = Session.find_live_with_user(session.id)
+        assert found.user == session.user
+        assert repr(found) == repr(session) == f"<Session {session.user_id} live>"
+
+
 def test_a_password_that_changed_meanwhile_is_not_overwritten(app: Flask, alice: Person):
     def meanwhile(what: str) -> None:
         if what == "hash":
