@@ -29,6 +29,7 @@ class Blueprint(flask_smorest.Blueprint):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self._undocumented: list[tuple] = []
         self.before_request(guards.authenticate)
 
     def fails(self, *failures: type[Failure]) -> Callable:
@@ -80,15 +81,32 @@ class Blueprint(flask_smorest.Blueprint):
 
     def add_url_rule(self, rule, endpoint=None, view_func=None, *args, **kwargs):
         """Register a route; its name is its operation's too."""
-        path = re.sub("<uuid:[a-z_]+>", ID, self.url_prefix + rule.replace("<username>", "ada"))
-        responses = {
-            status: _response(status, codes, path, _fault(view_func))
-            for status, codes in _codes(view_func).items()
-        }
-        if stream := getattr(view_func, "stream", None):
-            responses[200] = stream
-        document = self.doc(operationId=view_func.__name__, responses=responses)
-        super().add_url_rule(rule, endpoint, document(view_func), *args, **kwargs)
+        filled_in = rule.replace("<username>", "ada")
+        view_func.example_path = re.sub("<uuid:[a-z_]+>", ID, self.url_prefix + filled_in)
+        super().add_url_rule(rule, endpoint, view_func, *args, **kwargs)
+
+    def _store_endpoint_docs(self, endpoint, view_func, *args, **kwargs):
+        # Not at the start, when nobody has asked for the document: much is copied on its way there.
+        self._undocumented.append((endpoint, view_func, args, kwargs))
+
+    def register_views_in_doc(self, *args, **kwargs):
+        """Document what has been registered."""
+        for endpoint, view_func, options, named in self._undocumented:
+            document = self.doc(operationId=view_func.__name__, responses=_responses(view_func))
+            super()._store_endpoint_docs(endpoint, document(view_func), *options, **named)
+        self._undocumented.clear()
+        super().register_views_in_doc(*args, **kwargs)
+
+
+def _responses(function: Callable) -> dict[int, dict]:
+    """An OpenAPI responses object; that of success is already there, unless it is a stream."""
+    responses = {
+        status: _response(status, codes, function.example_path, _fault(function))
+        for status, codes in _codes(function).items()
+    }
+    if stream := getattr(function, "stream", None):
+        responses[200] = stream
+    return responses
 
 
 def _codes(function: Callable) -> dict[int, list[str]]:
