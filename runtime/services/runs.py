@@ -21,7 +21,6 @@ from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase, fn
 from .. import agent, clock, i18n, logs, metrics
 from ..agent import Bounds, Event, Message, RunError, Stopped, Tool
 from ..agent.providers.embedded import EmbeddedProvider
-from ..agent.providers.openai import OpenAIProvider
 from ..config import ConfigError
 from ..db import Prepared, db, from_now, release
 from ..errors import (
@@ -488,6 +487,9 @@ class _Context:
 def _provider(config: dict):
     if not (config["OPENAI_BASE_URL"] or config["OPENAI_API_KEY"]):
         return EmbeddedProvider()
+    # With urllib3 it takes a twelfth of a start, and is of no use without a model.
+    from ..agent.providers.openai import OpenAIProvider
+
     try:
         return OpenAIProvider(
             config["OPENAI_BASE_URL"] or OPENAI_BASE_URL,
