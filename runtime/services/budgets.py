@@ -76,14 +76,12 @@ class Budget:
         today = (Spending.user == user_id) & (Spending.day >= Spending.today())
         return max(0, self.daily - (Spending.select(Spending.tokens).where(today).scalar() or 0))
 
-    def pay(self, user_id: UUID, input_tokens: int) -> Payment | None:
-        """Pay for a call with so much input, and as much output as there may be.
+    def pay(self, user_id: UUID, input_tokens: int) -> Payment:
+        """Pay for a call with so much input, and as much output as there may be, where `daily` is.
 
-        None when there is no bound; raises ProviderError when nothing is left for an output, and
-        when there is no such user any more.
+        Raises ProviderError when nothing is left for an output, and when there is no such user any
+        more.
         """
-        if not self.daily:
-            return None
         output_tokens = self.max_output
         while output_tokens > 0:
             day = self._spend(user_id, input_tokens + output_tokens)
@@ -168,6 +166,8 @@ class Metered:
 
     def _pay(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Payment | None:
         try:
+            if not self._budget.daily:
+                return None
             return self._budget.pay(self._user_id, most_input(messages, tools))
         finally:
             release()
