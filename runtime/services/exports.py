@@ -5,7 +5,6 @@ in pages, and only as somebody takes it: neither its length nor a slow reader co
 connection to the database.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -106,7 +105,7 @@ class Export:
             yield ExportedRun(record.run, record.messages, told)
 
     def _event(self, entry: Entry) -> dict:
-        return {"id": entry.number, **json.loads(runs.rendered(entry, self._language))}
+        return {"id": entry.number, **runs.event_of(entry, self._language)}
 
     def _of_address(self, kind: type[Coded]) -> Iterator[Coded]:
         of_address = fn.LOWER(kind.email) == self.user.email.lower()

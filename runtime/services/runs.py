@@ -162,7 +162,7 @@ def answer(
             if execution:  # Whoever waits need not wait for another thread.
                 execution.run()
             log.wait_for_end()
-    events = [json.loads(rendered(entry, language)) for entry in join(log.entries)]
+    events = [event_of(entry, language) for entry in join(log.entries)]
     return Answer(run.chat_id, events[-1].get("output", ""), events)
 
 
@@ -184,15 +184,20 @@ def follow(user: User, run: Run) -> tuple[Log, Callable[[], None]]:
     return log, leave
 
 
-def rendered(entry: Entry, language: str) -> str:
+def event_of(entry: Entry, language: str) -> dict:
     """The event as it is sent: its error in the reader's language, the usage told elsewhere."""
-    if not entry.is_ending:
-        return entry.text
     event = json.loads(entry.text)
     event.pop("usage", None)
     if "error" in event:
         event["error"] = told(event["error"], language)
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return event
+
+
+def rendered(entry: Entry, language: str) -> str:
+    """The same, as JSON."""
+    if not entry.is_ending:
+        return entry.text
+    return json.dumps(event_of(entry, language), ensure_ascii=False, separators=(",", ":"))
 
 
 def told(error: str, language: str) -> str:
