@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from peewee import OperationalError
 
+from runtime.agent import ErrorCode, RunError
 from runtime.models import Run, RunEvent
 from runtime.services import chats
 from runtime.services.chats import made_of
@@ -63,6 +64,27 @@ def test_json_stays_the_default(alice: Person):
     for accept in ("*/*", "application/json", "application/json, text/event-stream", "text/html"):
         asked = alice.post("/agent-chats", {"message": "hi"}, headers={"Accept": accept})
         assert asked.mimetype == "application/json"
+
+
+def test_an_answer_in_one_piece_does_not_wait_for_words_to_travel_together(app, alice: Person):
+    """Streams of many runs wake less often than words come; whoever wants the end reads none."""
+    journal = app.extensions["agent"].journal
+    alone = min(seconds_of(alice, "hi") for _ in range(5))
+    others = [journal.begin(uuid4()) for _ in range(100)]
+    try:
+        beside_them = min(seconds_of(alice, "hi") for _ in range(3))
+    finally:
+        for log in others:
+            journal.append(log, RunError(str(log.run_id), ErrorCode.INTERNAL))
+        wait_until(lambda: not journal.running)
+    assert beside_them < 10 * alone
+
+
+def seconds_of(person: Person, message: str) -> float:
+    """How long an answer in one piece takes."""
+    began = time.monotonic()
+    assert person.chat(message).status_code == 200
+    return time.monotonic() - began
 
 
 def test_a_stream_is_had_again_where_it_says(alice: Person):
