@@ -8,6 +8,7 @@ import sys
 
 from runtime import metrics, worker
 from runtime.config import ConfigError, load
+from runtime.shares import Shares
 
 
 def connections_for(threads: int) -> int:
@@ -35,10 +36,14 @@ def when_ready(server):
 
 
 def pre_fork(server, starting):
-    """Give the worker the first number that none of the others has; its metrics stand there."""
+    """Give the worker the first number that none of the others has.
+
+    Its metrics stand there, and how many connections it has.
+    """
     taken = {each.place for each in server.WORKERS.values()}
     starting.place = next(place for place in itertools.count() if place not in taken)
     metrics.take_place(starting.place)
+    shares.put(starting.place, 0)
 
 
 def post_worker_init(begun):
@@ -51,6 +56,7 @@ def post_worker_init(begun):
 def child_exit(server, gone):
     """Forget what a worker held. gunicorn calls it in the master, however the worker ended."""
     metrics.leave_place(gone.place)
+    shares.leave(gone.place)
 
 
 def worker_exit(server, stopping):
@@ -86,6 +92,7 @@ if settings["METRICS_TOKEN"]:
 
 worker_class = worker.Worker
 workers = settings["WEB_CONCURRENCY"]
+worker_class.shares = shares = Shares()
 threads = settings["WEB_THREADS"]
 worker_connections = connections_for(threads)
 

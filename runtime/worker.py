@@ -30,6 +30,7 @@ from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 
 from . import metrics
 from .sender import Sender, Sending, Stream
+from .shares import PLACES, Shares
 
 log = logging.getLogger("runtime")
 
@@ -58,6 +59,10 @@ HELD_BYTES = 32 * 1024 * 1024
 # What the kernel may hold of an answer that nobody reads: any answer but a stream fits in, so a
 # slow reader keeps this much memory and no thread. Linux caps it at net.core.wmem_max.
 SEND_BUFFER_BYTES = 1024 * 1024
+
+# A worker leaves a new connection for so long to one that has fewer: many times what that one
+# needs to wake. While that one is stuck, each new connection waits as long, and no longer.
+ASIDE_SECONDS = 0.001
 
 # A platform kills the process 30 s after SIGTERM. Within these, requests first, mail last.
 STOP_SECONDS = 25
@@ -227,10 +232,18 @@ class MethodQueue(PollableMethodQueue):
 
 
 class Worker(ThreadWorker):
-    """gunicorn's threaded worker with requests received, and streams sent, on the loop."""
+    """gunicorn's threaded worker with requests received, and streams sent, on the loop.
+
+    `shares` has the connections of all workers, and `place` says which of them are its own.
+    """
+
+    shares = Shares()
+    place = PLACES
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.is_aside = False
+        self.aside_until = 0.0
         self.method_queue = MethodQueue()
         self.closing_conns = deque()
         self.sender: Sender | None = None
@@ -250,15 +263,40 @@ class Worker(ThreadWorker):
         self.sender = Sender(self.poller, self.method_queue.defer, STALL_SECONDS)
         super().run()
 
+    @property
+    def nr_conns(self) -> int:
+        """How many connections there are, and runs while stopping; gunicorn counts them."""
+        return self._nr_conns
+
+    @nr_conns.setter
+    def nr_conns(self, count: int) -> None:
+        self._nr_conns = count
+        if self.alive:
+            self.shares.put(self.place, count)
+
     def wait_for_and_dispatch_events(self, timeout):
         """Look at every socket that is ready, unless what another one had to say has closed it."""
+        timeout = min(timeout, ASIDE_SECONDS) if self.is_aside else timeout
+        is_back = self.is_aside and self._accepting
         for key, _events in self.poller.select(timeout):
             if self.poller.get_map().get(key.fd) is key:
                 key.data(key.fileobj)
+        if is_back:  # What was left to another is taken by now, by that one or here.
+            self.is_aside = False
 
     # Coming in: everything here runs on the loop and never waits.
 
-    def accept(self, listener) -> bool:
+    def accept(self, listener):
+        """Let one connection in; one that another worker should have only if that leaves it."""
+        if self.shares.others_have_fewer(self.place) and not self.is_aside:
+            self.is_aside = True
+            self.aside_until = time.monotonic() + ASIDE_SECONDS
+            self.set_accept_enabled(False)
+        else:
+            self.is_aside = False
+            self.let_in(listener)
+
+    def let_in(self, listener) -> bool:
         """Let one connection in; whether there was one. With no room, the oldest idle one goes."""
         try:
             sock, client = listener.accept()
@@ -281,11 +319,15 @@ class Worker(ThreadWorker):
         gunicorn leaves it open until its last request is done, and whoever comes meanwhile
         waits for nothing.
         """
+        if enabled and self.is_aside and time.monotonic() < self.aside_until:
+            return
         super().set_accept_enabled(enabled)
         if self.alive or enabled:
             return
+        self.is_aside = False
+        self.shares.leave(self.place)
         for listener in self.sockets:
-            while listener.sock and self.accept(listener):
+            while listener.sock and self.let_in(listener):
                 pass
             listener.close()
 

@@ -16,9 +16,9 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import pytest
 
@@ -659,6 +659,72 @@ def memory_of(pid: int, kind: str) -> int:
     """In kB; of pages that n processes share, "Pss" counts an nth."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
+
+
+def test_workers_have_as_many_connections_as_each_other(tmp_path):
+    """Whoever looked first would take most of them, and one interpreter would do all the work."""
+    with Service(tmp_path, {}, WEB_CONCURRENCY="2") as service:
+        wait_for(lambda: len(service.workers()) == 2)
+        workers = service.workers()
+        assert mean(difference(service.port, workers) for _ in range(20)) <= 3
+
+
+def test_workers_that_took_over_share_connections_too(tmp_path):
+    with Service(tmp_path, {}, WEB_CONCURRENCY="2") as service:
+        wait_for(lambda: len(service.workers()) == 2)
+        first = service.workers()
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(service.workers()) == 2 and not {*first} & {*service.workers()})
+        workers = service.workers()
+        assert mean(difference(service.port, workers) for _ in range(20)) <= 3
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "dies"])
+def test_a_worker_with_fewer_connections_that_takes_none_keeps_nobody_waiting(tmp_path, how):
+    with Service(tmp_path, {}, WEB_CONCURRENCY="2") as service, ExitStack() as clients:
+        wait_for(lambda: len(service.workers()) == 2)
+        for _ in range(9):
+            clients.enter_context(answered_connection(service.port))
+        stuck = min(service.workers(), key=sockets_of)
+        os.kill(stuck, how)
+        if how == signal.SIGSTOP:
+            clients.callback(os.kill, stuck, signal.SIGCONT)
+        # The other one's threads are all at work, and its loop comes late.
+        busy = [clients.enter_context(answered_connection(service.port)) for _ in range(8)]
+        for each in busy:
+            each.sendall(get("/api/v1/openapi.json") * 20)
+        times = [
+            seconds_of(lambda: clients.enter_context(answered_connection(service.port)))
+            for _ in range(20)
+        ]
+    assert max(times) < 1
+
+
+def difference(port: int, workers: list[int]) -> int:
+    """How many more of 32 new connections one worker has than the other."""
+    before = [sockets_of(pid) for pid in workers]
+    with ExitStack() as clients:
+        for _ in range(32):
+            clients.enter_context(answered_connection(port))
+        taken = [sockets_of(pid) - had for pid, had in zip(workers, before, strict=True)]
+    wait_for(lambda: sum(map(sockets_of, workers)) <= sum(before))
+    return abs(taken[0] - taken[1])
+
+
+def answered_connection(port: int) -> socket.socket:
+    """One that has its answer, and stays open."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+    sock.sendall(get("/api/v1/health"))
+    assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+    return sock
+
+
+def sockets_of(pid: int) -> int:
+    found = 0
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found += os.readlink(fd).startswith("socket:")
+    return found
 
 
 def test_a_setting_that_makes_no_sense_stops_the_start_with_one_line(tmp_path):

@@ -1,0 +1,33 @@
+"""How many connections each of gunicorn's workers has, in memory that all of them see.
+
+Whoever looks first takes a new connection, and of sixteen one worker may get fourteen: its
+interpreter is busy then, and another one's idle.
+"""
+
+import mmap
+
+# Workers that are added while it runs have one too, and those that take over from others.
+PLACES = 256
+NONE = 2**31 - 1
+
+
+class Shares:
+    """A number for each place; each worker writes its own. To be made before the fork."""
+
+    def __init__(self):
+        self._counts = memoryview(mmap.mmap(-1, 4 * PLACES)).cast("i")
+        for place in range(PLACES):
+            self.leave(place)
+
+    def put(self, place: int, connections: int) -> None:
+        """Say how many the worker at `place` has; one beyond the last place says nothing."""
+        if place < PLACES:
+            self._counts[place] = connections
+
+    def leave(self, place: int) -> None:
+        """The worker at `place` takes no more."""
+        self.put(place, NONE)
+
+    def others_have_fewer(self, place: int) -> bool:
+        """Whether another worker has fewer than the one at `place`."""
+        return place < PLACES and min(self._counts) < self._counts[place]
