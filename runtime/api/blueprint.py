@@ -41,9 +41,20 @@ class Blueprint(flask_smorest.Blueprint):
 
         return decorate
 
-    def arguments(self, schema: type[ma.Schema], *, location: str = "json") -> Callable:
-        """What the route takes, read with one schema that is made once."""
-        return super().arguments(schema(), location=location)
+    def arguments(
+        self, schema: type[ma.Schema], *, location: str = "json", is_read: bool = True
+    ) -> Callable:
+        """What the route takes, read with one schema that is made once.
+
+        Unless it `is_read` this is for the document alone, and the route reads it, if need be.
+        """
+        read = super().arguments(schema(), location=location)
+
+        def document(function):
+            function._apidoc = read(function)._apidoc
+            return function
+
+        return read if is_read else document
 
     def response(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import current_app, g, request
 from flask_smorest import Blueprint
 
-from ..errors import NotAuthenticated, UserNotFound
+from ..errors import NotAuthenticated
 from ..models import Session, User
 from ..services import sessions
 
@@ -47,13 +47,8 @@ def authenticate() -> None:
     g.session = sessions.authenticate(authorization.token, _username_asked_for())
 
 
-def user_asked_for() -> User:
-    """The user whose name is in the path, read together with the session of who asks.
-
-    Raises UserNotFound.
-    """
-    if g.session.asked_for is None:
-        raise UserNotFound
+def find_user_asked_for() -> User | None:
+    """The user whose name is in the path, read together with the session of who asks."""
     return g.session.asked_for
 
 

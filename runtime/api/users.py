@@ -19,7 +19,7 @@ from ..services import credentials, email_changes, erasures, exports, users
 from ..services.exports import Export
 from . import http
 from .blueprint import Blueprint
-from .guards import current_session, current_user, user_asked_for
+from .guards import current_session, current_user, find_user_asked_for
 from .schemas import (
     ChangeEmailSchema,
     ChangePasswordSchema,
@@ -172,12 +172,16 @@ def export_me() -> Export:
 
 
 @blp.route("/<username>", methods=["GET"])
-@blp.arguments(UsernamePathSchema, location="path")
+@blp.arguments(UsernamePathSchema, location="path", is_read=False)
 @blp.response(200, UserSchema)
 @blp.fails(NotAuthenticated, InvalidAccessToken, UserNotFound, InvalidParameters)
-def get_user(path: dict, username: str) -> User:
+def get_user(username: str) -> User:
     """按用户名查询用户(需要认证)。
 
     不区分大小写。
     """
-    return user_asked_for()
+    user = find_user_asked_for()
+    if user is None:  # A name that somebody has needs no other look.
+        blp.ARGUMENTS_PARSER.parse(UsernamePathSchema, location="path")
+        raise UserNotFound
+    return user
