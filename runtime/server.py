@@ -8,7 +8,6 @@ import sys
 
 from runtime import metrics, worker
 from runtime.config import ConfigError, load
-from runtime.shares import Shares
 
 
 def connections_for(threads: int) -> int:
@@ -43,7 +42,7 @@ def pre_fork(server, starting):
     taken = {each.place for each in server.WORKERS.values()}
     starting.place = next(place for place in itertools.count() if place not in taken)
     metrics.take_place(starting.place)
-    shares.put(starting.place, 0)
+    starting.shares.put(starting.place, 0)
 
 
 def post_worker_init(begun):
@@ -56,7 +55,7 @@ def post_worker_init(begun):
 def child_exit(server, gone):
     """Forget what a worker held. gunicorn calls it in the master, however the worker ended."""
     metrics.leave_place(gone.place)
-    shares.leave(gone.place)
+    gone.shares.leave(gone.place)
 
 
 def worker_exit(server, stopping):
@@ -92,7 +91,6 @@ if settings["METRICS_TOKEN"]:
 
 worker_class = worker.Worker
 workers = settings["WEB_CONCURRENCY"]
-worker_class.shares = shares = Shares()
 threads = settings["WEB_THREADS"]
 worker_connections = connections_for(threads)
 

@@ -6,8 +6,8 @@ interpreter is busy then, and another one's idle.
 
 import mmap
 
-# Workers that are added while it runs have one too, and those that take over from others.
-PLACES = 256
+# WEB_CONCURRENCY may be half of that: those that take over after a HUP have places besides.
+PLACES = 512
 NONE = 2**31 - 1
 
 

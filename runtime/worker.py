@@ -234,7 +234,8 @@ class MethodQueue(PollableMethodQueue):
 class Worker(ThreadWorker):
     """gunicorn's threaded worker with requests received, and streams sent, on the loop.
 
-    `shares` has the connections of all workers, and `place` says which of them are its own.
+    `shares` has the connections of all workers, the master's and theirs alike, and `place` says
+    which of them are its own.
     """
 
     shares = Shares()
