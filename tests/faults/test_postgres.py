@@ -354,6 +354,17 @@ def test_a_connection_that_the_server_closed_is_not_used(postgres: Postgres):
             assert pool.execute_sql("SELECT pg_backend_pid()").fetchone()[0] != pid
 
 
+def test_rows_that_are_read_bit_by_bit_outlast_those_that_are_read_at_once(postgres: Postgres):
+    """A connection keeps a cursor for the latter, and its last rows with it."""
+    with database(postgres.url) as pool, pool.connection_context():
+        with pytest.raises(peewee.DatabaseError):
+            pool.fetch_all("SELECT 1 / %s", (0,))
+        found = pool.execute_sql("SELECT * FROM generate_series(1, 3)")
+        assert found.fetchone() == (1,)
+        assert pool.fetch_all("SELECT %s", (4,)) == [(4,)]
+        assert found.fetchall() == [(2,), (3,)]
+
+
 def test_a_server_without_room_for_another_connection_is_not_away(postgres: Postgres):
     with psycopg.connect(postgres.url, autocommit=True) as admin:
         admin.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 3")
