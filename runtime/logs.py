@@ -9,6 +9,8 @@ import logging
 import os
 import select
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,15 +20,40 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 _logger = logging.getLogger("runtime")
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_STARTED_AT = time.time()
+# As logging has it where it was told not to look, with `logging.logThreads` and its like.
+_UNSAID = vars(logging.LogRecord(_logger.name, logging.INFO, "", 0, "", (), None)) | dict.fromkeys(
+    ("processName", "threadName", "taskName")
+)
 
 
 def event(name: str, *, level: int = logging.INFO, **fields: object) -> None:
     """Log one event; its fields must hold no password, code or token, nor a part of one."""
     if _logger.isEnabledFor(level):
-        # Not `_logger.log`, which walks the stack for a file and a line that no line here has.
-        record = _logger.makeRecord(_logger.name, level, "", 0, name, (), None)
-        record.fields = fields
-        _logger.handle(record)
+        _logger.handle(_Event(level, name, fields))
+
+
+class _Event(logging.LogRecord):
+    """A record that tells what happened, and neither a thread's name nor the line of code.
+
+    To find those out takes logging longer than all the rest of a line. A factory of records that
+    somebody has set is not asked.
+    """
+
+    def __init__(self, level: int, name: str, fields: dict):
+        now = time.time()
+        vars(self).update(
+            _UNSAID,
+            levelno=level,
+            levelname=logging.getLevelName(level),
+            msg=name,
+            created=now,
+            msecs=now % 1 * 1000,
+            relativeCreated=(now - _STARTED_AT) * 1000,
+            process=os.getpid(),
+            thread=threading.get_ident(),
+            fields=fields,
+        )
 
 
 def _line(record: logging.LogRecord) -> dict:

@@ -2,9 +2,14 @@
 
 import json
 import logging
+import os
 import select
 import sys
+import threading
 
+import pytest
+
+from runtime import logs
 from runtime.logs import JsonFormatter
 
 
@@ -17,3 +22,19 @@ def test_a_line_with_an_exception_fits_into_a_pipe_in_one_piece():
 
     assert len(line.encode()) <= select.PIPE_BUF
     assert json.loads(line)["exception"].endswith("the end")
+
+
+def test_an_event_is_a_record_for_any_handler(caplog: pytest.LogCaptureFixture):
+    """An error tracker's, say, which asks for more than ours does."""
+    caplog.set_level(logging.INFO, "runtime")
+    logs.event("session_started", level=logging.WARNING, user_id=7)
+    [event] = caplog.records
+    other = logging.getLogger("runtime").makeRecord("runtime", logging.WARNING, "", 0, "", (), None)
+
+    assert set(vars(event)) >= set(vars(other))
+    form = logging.Formatter("%(process)d %(thread)d %(name)s %(message)s %(threadName)s")
+    whose = f"{os.getpid()} {threading.get_ident()}"
+    assert form.format(event) == f"{whose} runtime session_started None"
+    assert event.fields == {"user_id": 7}
+    assert 0 <= other.created - event.created < 10
+    assert 0 <= event.msecs < 1000 and 0 <= other.relativeCreated - event.relativeCreated < 10_000
