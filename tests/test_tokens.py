@@ -18,6 +18,9 @@ def _signed(salt: str, fields: str = FIELDS) -> str:
     return Signer("the key", salt=salt, digest_method=hashlib.sha256).sign(fields).decode()
 
 
+GOOD = (TOKENS.make_refresh(CLAIMS), TOKENS.make_access(CLAIMS, NOW))
+
+
 def test_a_token_says_what_it_was_made_of():
     assert TOKENS.read_access(TOKENS.make_access(CLAIMS, NOW), NOW) == CLAIMS
     assert TOKENS.read_refresh(TOKENS.make_refresh(CLAIMS)) == CLAIMS
@@ -31,10 +34,12 @@ def test_an_access_token_is_good_for_an_hour_also_when_the_clock_was_set_back(se
 
 
 def test_an_access_token_runs_out():
+    token = TOKENS.make_access(CLAIMS, NOW)
     later = NOW + timedelta(seconds=ACCESS_SECONDS + LEEWAY_SECONDS + 1)
 
+    TOKENS.read_access(token, NOW)  # and is kept
     with pytest.raises(InvalidToken):
-        TOKENS.read_access(TOKENS.make_access(CLAIMS, NOW), later)
+        TOKENS.read_access(token, later)
 
 
 def test_a_refresh_token_is_the_same_whenever_it_is_made():
@@ -67,6 +72,8 @@ def test_one_kind_of_token_does_not_pass_for_the_other():
         _signed("another-purpose"),
         _signed("refresh-token", "WyJiNzQiLDNd"),
         _signed("access-token", "x.y.z"),
+        *(f"{good}{more}" for good in GOOD for more in ("!", "=", " ", "!" * 8000)),
+        *(f"{good[:-5]}!{good[-5:]}" for good in GOOD),
     ],
 )
 def test_what_is_not_ours_is_refused(token: str):
