@@ -210,14 +210,15 @@ class Session(Model):
     def rotate(cls, session_id: UUID, generation: int) -> "Session | None":
         """Move a live session from this generation to the next; None when there is none.
 
-        One guarded statement, so that of many at once one finds it. Of its user only the id and
-        the address are read.
+        One guarded statement, so that of many at once one finds it. What is read is what its
+        tokens are made of, and its user's address.
         """
         rows = _ROTATED_SESSION.rows(session_id.hex, generation)
         if not rows:
             return None
-        session = make_row(cls, rows[0][:-1])
-        session.user = User(id=session.user_id, email=rows[0][-1])
+        *values, email = rows[0]
+        session = make_row(cls, values, _ROTATED_COLUMNS)
+        session.user = make_row(User, (session.user_id, email), (User.id, User.email))
         return session
 
     @property
@@ -253,6 +254,7 @@ class Session(Model):
 
 
 _LIVE_COLUMNS = (Session.id, Session.user, Session.generation, Session.is_proven)
+_ROTATED_COLUMNS = (Session.id, Session.user, Session.generation, Session.refreshed_at)
 
 
 def _live_session(rows: list[tuple]) -> tuple[Session | None, User | None]:
@@ -297,7 +299,7 @@ _ROTATED_SESSION = Prepared(
             Session.generation == generation,
             Session.is_live(),
         )
-        .returning(Session, User.select(User.email).where(User.id == Session.user))
+        .returning(*_ROTATED_COLUMNS, User.select(User.email).where(User.id == Session.user))
     ),
     values=2,
 )
