@@ -77,16 +77,17 @@ class Prepared:
         """What the driver has for an answer, all of it: a RETURNING not read to its end would
         keep SQLite's write lock.
         """
-        param = db.obj.param
+        database = db.obj
+        param = database.param
         if param not in self._sql:
-            query = self._build(*[peewee.SQL(param)] * self._values).bind(db.obj)
+            query = self._build(*[peewee.SQL(param)] * self._values).bind(database)
             sql, constants = query.sql()
             if constants:
                 raise ValueError(f"constants would have no value at the call: {constants}")
             self._sql[param] = sql
         if self._may_be_long:
-            return db.execute_sql(self._sql[param], values).fetchall()
-        return db.fetch_all(self._sql[param], values)
+            return database.execute_sql(self._sql[param], values).fetchall()
+        return database.fetch_all(self._sql[param], values)
 
 
 def make_row(model: type[Model], values: Sequence, fields: Sequence | None = None) -> Model:
@@ -156,8 +157,9 @@ def init_app(app) -> None:
 
 def release(_error: BaseException | None = None) -> None:
     """Give the thread's connection back to the pool, if it has one."""
-    if not db.is_closed():
-        db.close()
+    database = db.obj
+    if not database.is_closed():
+        database.close()
 
 
 def discard() -> None:

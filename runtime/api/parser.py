@@ -65,13 +65,7 @@ class Parser(FlaskParser):
 def decode(body: bytes) -> dict:
     """The JSON object in `body`. Raises ValueError with the code of a sentence."""
     try:
-        value = json.loads(
-            body.decode(),
-            object_pairs_hook=_unique,
-            parse_int=_whole,
-            parse_float=_finite,
-            parse_constant=_no_constant,
-        )
+        value = _decoder.decode(body.decode())
     except _InvalidJSON:
         raise
     except (ValueError, RecursionError) as error:
@@ -126,6 +120,14 @@ def _finite(digits: str) -> float:
 
 def _no_constant(name: str):
     raise _InvalidJSON("not_json")
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_int=_whole,
+    parse_float=_finite,
+    parse_constant=_no_constant,
+)
 
 
 def _demand_sane(value: object) -> None:
