@@ -36,8 +36,8 @@ TIERS = [
     ["services.chats"],
     ["services.verifications", "services.recoveries", "services.email_changes", "services.runs"],
     ["services.exports", "services.erasures"],
-    ["api.schemas", "api.http", "api.guards", "api.streams", "api.translation"],
-    ["api.parser", "api.problems", "api.downloads"],
+    ["api.schemas", "api.http", "api.streams", "api.translation"],
+    ["api.parser", "api.problems", "api.downloads", "api.guards"],
     ["api.blueprint", "api.openapi"],
     [
         "api.auth",

@@ -5,12 +5,13 @@ A route of a guarded blueprint is refused without one unless it is declared publ
 
 from collections.abc import Callable
 
-from flask import current_app, g, request
+from flask import current_app
 from flask_smorest import Blueprint
 
 from ..errors import NotAuthenticated
 from ..models import Session, User
 from ..services import sessions
+from .http import Request, current_request
 
 SCHEME = {
     "bearer": {
@@ -29,30 +30,31 @@ def public(function: Callable) -> Callable:
 
 def current_user() -> User:
     """The user who asks, on a route that is not public."""
-    return g.session.user
+    return current_request().session.user
 
 
 def current_session() -> Session:
     """The session of who asks, with its user, on a route that is not public."""
-    return g.session
+    return current_request().session
 
 
 def authenticate() -> None:
     """Raises NotAuthenticated without a token, InvalidAccessToken with a wrong one."""
-    if getattr(current_app.view_functions[request.endpoint], "is_public", False):
+    asked = current_request()
+    if getattr(current_app.view_functions[asked.endpoint], "is_public", False):
         return
-    authorization = request.authorization
+    authorization = asked.authorization
     if authorization is None or authorization.type != "bearer" or authorization.token is None:
         raise NotAuthenticated
-    g.session = sessions.authenticate(authorization.token, _username_asked_for())
+    asked.session = sessions.authenticate(authorization.token, _username_asked_for(asked))
 
 
 def find_user_asked_for() -> User | None:
     """The user whose name is in the path, read together with the session of who asks."""
-    return g.session.asked_for
+    return current_request().session.asked_for
 
 
-def _username_asked_for() -> str | None:
+def _username_asked_for(asked: Request) -> str | None:
     """The name in the path, unless no user can have it: then the route says what is wrong."""
-    username = request.view_args.get("username", "")
+    username = asked.view_args.get("username", "")
     return username if username.isascii() and username.isprintable() else None

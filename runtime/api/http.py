@@ -6,13 +6,17 @@ import random
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, request
+from flask import Request as FlaskRequest
+from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.routing import Rule
+from werkzeug.routing import MapAdapter
 
 from .. import devices, i18n, logs, metrics
+from ..models import Session
 
 MAX_BODY_BYTES = 1024 * 1024
 PREFLIGHT_SECONDS = 7200
@@ -30,10 +34,24 @@ class _NoCookies(SessionInterface):
         return self._session
 
 
-class Application(Flask):
-    """Flask without what is not used here: sessions in cookies, and coroutines."""
+class Request(FlaskRequest):
+    """A request, when it began, and the session of who asks, with its user, if it is known."""
 
+    began_at: float
+    session: Session | None = None
+
+
+class Application(Flask):
+    """Flask without what is not used here: sessions in cookies, hosts and coroutines."""
+
+    request_class = Request
     session_interface = _NoCookies()
+
+    def create_url_adapter(self, asked: Request | None) -> MapAdapter | None:
+        """Without a look at the host, on which no route depends: any is as good as another."""
+        if asked is None:
+            return None
+        return self.url_map.bind("", path_info=asked.path, default_method=asked.method)
 
     def ensure_sync(self, func: Callable) -> Callable:
         """The function itself: Flask would look ten times a request for a coroutine."""
@@ -46,7 +64,6 @@ def init_app(app: Flask) -> None:
     # A path is what it is: no redirect, which would be HTML, to one that looks alike.
     app.url_map.merge_slashes = False
     app.before_request(_begin)
-    app.before_request(_answer_options)
     # Flask calls the last one first.
     app.after_request(_finish)
     if app.config["CORS_ORIGINS"]:
@@ -71,8 +88,18 @@ def network() -> str:
 
     A home has a /56 as a rule, 256 of the networks that a machine in it can choose from.
     """
+    return _network_of(request.remote_addr or "")
+
+
+def origin() -> dict[str, str | None]:
+    """Who asks, as a journal has it: the `network`, and the `device` if it says what it is."""
+    return {"network": network(), "device": devices.name_of(request.headers.get("User-Agent", ""))}
+
+
+@lru_cache(1024)
+def _network_of(peer: str) -> str:
     try:
-        address = ipaddress.ip_address(_without_port(request.remote_addr or ""))
+        address = ipaddress.ip_address(_without_port(peer))
     except ValueError:
         return "unknown"
     if address.version == 4:
@@ -82,11 +109,6 @@ def network() -> str:
     return str(ipaddress.ip_network((address, 56), strict=False))
 
 
-def origin() -> dict[str, str | None]:
-    """Who asks, as a journal has it: the `network`, and the `device` if it says what it is."""
-    return {"network": network(), "device": devices.name_of(request.headers.get("User-Agent", ""))}
-
-
 def _without_port(address: str) -> str:
     """Some proxies put the port behind the address: `192.0.2.1:5678`, `[2001:db8::1]:5678`."""
     if address.startswith("["):
@@ -94,38 +116,48 @@ def _without_port(address: str) -> str:
     return address.partition(":")[0] if address.count(":") == 1 else address
 
 
-def _begin() -> None:
-    g.began_at = time.monotonic()
-    given = request.headers.get("X-Request-ID", "")
+def current_request() -> Request:
+    """The request itself, for what every request passes: each look through Flask's `request` costs
+    as much as a small function.
+    """
+    return request_ctx.request
+
+
+def _begin() -> Response | None:
+    asked = current_request()
+    asked.began_at = time.monotonic()
+    given = asked.headers.get("X-Request-ID", "")
     is_sane = _SANE_REQUEST_ID.fullmatch(given)
     logs.request_id.set(given if is_sane else f"{random.getrandbits(128):032x}")
+    return _answer_options() if asked.method == "OPTIONS" and asked.url_rule else None
 
 
 def _finish(response: Response) -> Response:
     """Add the headers that every answer has, and log the request."""
-    headers, status = response.headers, response.status_code
-    headers["X-Request-ID"] = logs.request_id.get()
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers.setdefault("Cache-Control", "no-store")
-    if status == 204:
+    headers = response.headers
+    # Nobody else sets these two: to look for them first takes longer than to add them.
+    headers.add("X-Request-ID", logs.request_id.get())
+    headers.add("X-Content-Type-Options", "nosniff")
+    if "Cache-Control" not in headers:
+        headers.add("Cache-Control", "no-store")
+    if response.status_code == 204:
         del headers["Content-Type"]
-    _log(request.method, request.url_rule, status, response.content_length)
+    _log(current_request(), response)
     return response
 
 
-def _log(method: str, rule: Rule | None, status: int, size: int | None) -> None:
-    seconds = time.monotonic() - g.began_at
-    session = g.get("session")
-    route = rule.rule if rule else None
-    metrics.observe_request(method, route, status, seconds)
+def _log(asked: Request, response: Response) -> None:
+    seconds = time.monotonic() - asked.began_at
+    route = asked.url_rule.rule if asked.url_rule else None
+    metrics.observe_request(asked.method, route, response.status_code, seconds)
     logs.event(
         "request",
-        method=method,
+        method=asked.method,
         route=route,
-        status=status,
+        status=response.status_code,
         ms=round(seconds * 1000, 1),
-        bytes=size,
-        user_id=session and str(session.user_id),
+        bytes=response.content_length,
+        user_id=asked.session and str(asked.session.user_id),
     )
 
 
@@ -142,10 +174,8 @@ def _cors_origins() -> list[str]:
     return current_app.config["CORS_ORIGINS"]
 
 
-def _answer_options() -> Response | None:
+def _answer_options() -> Response:
     """Say what a path takes, to a browser that asks before a request from another origin too."""
-    if request.method != "OPTIONS" or request.url_rule is None:
-        return None
     response = current_app.make_default_options_response()
     response.status_code = 204
     if not _allowed_origin():

@@ -118,6 +118,16 @@ def test_no_answer_is_cached(alice: Person, path: str):
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.parametrize("path", ["/users/me", "/health", "/no", "/docs/docs.js", "/agent-chats"])
+def test_no_header_stands_there_twice(alice: Person, path: str):
+    streamed = {"headers": {"Accept": "text/event-stream"}, "json": {"message": "hello"}}
+    for method, more in (("GET", {}), ("POST", streamed), ("OPTIONS", {})):
+        answer = alice.request(method, path, **more)
+        names = [name.lower() for name, _ in answer.headers]
+        assert {"x-request-id", "x-content-type-options", "cache-control"} <= set(names)
+        assert len(names) == len(set(names))
+
+
 def test_an_answer_without_content_has_no_media_type(alice: Person):
     answer = alice.delete("/auth/sessions", {"refresh_token": "x"})
 
