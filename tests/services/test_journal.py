@@ -11,8 +11,10 @@ from flask import Flask
 from runtime import clock
 from runtime.agent import RunFinished, RunStarted
 from runtime.agent.events import ToolCallArgs
+from runtime.db import db
 from runtime.models import Chat, Run, RunEvent, User
-from runtime.services.journal import LEASE_SECONDS, Journal, Log
+from runtime.postgres import PostgresDatabase
+from runtime.services.journal import LEASE_SECONDS, WRITE_ON_POSTGRES, Journal, Log
 from tests.servers import wait_until
 
 
@@ -66,3 +68,28 @@ def test_a_system_without_threads_delays_what_is_written_and_loses_nothing(
 
     assert wait_for_end(log, 5)
     assert Run.get_by_id(run.id).finished_at
+
+
+def test_a_write_looks_at_no_run_that_it_is_not_about(run: Run):
+    """However many have ended since the last vacuum, once Postgres knows how many there are."""
+    if not isinstance(db.obj, PostgresDatabase):
+        pytest.skip("the statement is Postgres'")
+    now = clock.now()
+    ended = [(run.chat_id, "hello", now, now)] * 2000
+    fields = [Run.chat, Run.message, Run.lease_until, Run.finished_at]
+    Run.insert_many(ended, fields=fields).execute()
+    db.execute_sql("ANALYZE runs")
+    runs, endings = f'["{run.id}"]', f'[["{run.id}", null, 1, 1]]'
+    events = f'[["{run.id}", 1, "{{}}"]]'
+    asked = f"EXPLAIN (FORMAT JSON) {WRITE_ON_POSTGRES}"
+    [[[plan]]] = db.execute_sql(asked, (runs, endings, events)).fetchall()
+
+    scans = [node for node in nodes(plan["Plan"]) if "Scan" in node["Node Type"]]
+    of_runs = [node for node in scans if node.get("Relation Name") == "runs"]
+    assert of_runs and {node.get("Index Name") for node in of_runs} == {"runs_pkey"}
+
+
+def nodes(plan: dict) -> Iterator[dict]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
