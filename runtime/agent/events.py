@@ -59,7 +59,7 @@ class Event:
     run_id: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The event as it goes over the wire and into a journal; never a null in it."""
+        """The event as it goes over the wire and into a journal: its type first, never a null."""
         values = [(name, getattr(self, name)) for name in _wire_fields(type(self))]
         return {
             "type": self.type,

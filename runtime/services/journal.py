@@ -53,6 +53,8 @@ DELTAS = {"TEXT_MESSAGE_CONTENT": "message_id", "TOOL_CALL_ARGS": "tool_call_id"
 ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+# Every event has its type first.
+_DELTAS_BEGIN = tuple(f'{{"type":"{kind}"' for kind in DELTAS)
 
 
 class Entry(NamedTuple):
@@ -552,9 +554,10 @@ def join(entries: Iterable[Entry]) -> list[Entry]:
     """The entries with consecutive deltas of one message or one tool call joined into one."""
 
     def owner(entry: Entry) -> tuple:
+        if not entry.text.startswith(_DELTAS_BEGIN):
+            return (entry.number,)
         event = json.loads(entry.text)
-        of = DELTAS.get(event["type"])
-        return (event["type"], event[of]) if of else (entry.number,)
+        return event["type"], event[DELTAS[event["type"]]]
 
     groups = (list(group) for _, group in groupby(entries, owner))
     return [_joined(group) if len(group) > 1 else group[0] for group in groups]

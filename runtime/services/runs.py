@@ -457,7 +457,8 @@ class Places:
     def leave(self, who: UUID) -> None:
         with self._lock:
             self._taken[who] -= 1
-            self._taken += Counter()  # forgets whoever has none left
+            if self._taken[who] <= 0:
+                del self._taken[who]
 
     @contextmanager
     def kept(self, who: UUID) -> Iterator[Callable[[], None]]:
