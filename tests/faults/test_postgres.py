@@ -253,6 +253,23 @@ def test_more_threads_than_connections_wait_their_turn(postgres: Postgres):
         assert len(backends(postgres)) == POSTGRES_CONNECTIONS
 
 
+def test_a_thread_takes_the_connection_that_it_had_last(postgres: Postgres):
+    together = threading.Barrier(4)
+    with database(postgres.url) as pool:
+
+        def work(_number: int) -> int:
+            taken = set()
+            for _ in range(50):
+                with pool.connection_context():
+                    together.wait()  # each has one
+                    taken.add(pool.connection())
+                together.wait()  # all are given back
+            return len(taken)
+
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(work, range(4))) == [1] * 4
+
+
 def test_no_connection_is_held_while_passwords_are_hashed_or_a_model_thinks(
     settings: dict[str, str], people: Callable[[int], list[SignedIn]], tmp_path: Path
 ):
