@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from flask import current_app
-from itsdangerous import BadData, Signer
+from itsdangerous import BadData, BadSignature, Signer
 from itsdangerous.encoding import base64_decode, base64_encode
 from itsdangerous.signer import HMACAlgorithm
 from werkzeug.local import LocalProxy
@@ -87,7 +87,7 @@ class Tokens:
     def read_restoration(self, token: str) -> UUID:
         """Raises InvalidToken when the token is not ours."""
         try:
-            return UUID(self._restoration.unsign(token).decode())
+            return UUID(_unsign(self._restoration, token))
         except (BadData, ValueError) as error:
             raise InvalidToken("not one of ours") from error
 
@@ -124,19 +124,25 @@ def _sign(signer: Signer, claims: Claims, *more: int) -> str:
 
 
 def _read(signer: Signer, token: str) -> tuple:
-    """The claims, and what follows them as text.
+    """The claims, and what follows them as text."""
+    try:
+        user_id, session_id, generation, *more = _unsign(signer, token).split(".")
+        return Claims(UUID(user_id), UUID(session_id), int(generation)), *more
+    except (BadData, ValueError) as error:
+        raise InvalidToken("not one of ours, or of an earlier release") from error
+
+
+def _unsign(signer: Signer, token: str) -> str:
+    """What was signed. Raises BadData.
 
     Of a signature there is one way to write it: base64's decoder skips what it does not know, and
     a token would be good, and kept, in any number of forms and of any length.
     """
-    try:
-        user_id, session_id, generation, *more = signer.unsign(token).decode().split(".")
-        signature = token.rpartition(".")[2].encode()
-        if base64_encode(base64_decode(signature)) != signature:
-            raise InvalidToken("written otherwise than we do")
-        return Claims(UUID(user_id), UUID(session_id), int(generation)), *more
-    except (BadData, ValueError) as error:
-        raise InvalidToken("not one of ours, or of an earlier release") from error
+    value = signer.unsign(token).decode()
+    signature = token.rpartition(".")[2].encode()
+    if base64_encode(base64_decode(signature)) != signature:
+        raise BadSignature("written otherwise than we do")
+    return value
 
 
 def init_app(app) -> None:

@@ -133,3 +133,12 @@ def test_codes_have_six_digits_and_are_all_over_the_place():
     assert len(set(codes)) > 4900
     for place in range(6):
         assert {code[place] for code in codes} == set("0123456789")
+
+
+def test_a_restoration_token_is_written_in_one_way():
+    change_id = uuid4()
+    token = TOKENS.make_restoration(change_id)
+
+    assert TOKENS.read_restoration(token) == change_id
+    with pytest.raises(InvalidToken):
+        TOKENS.read_restoration(f"{token}!")
