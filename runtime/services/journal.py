@@ -482,9 +482,10 @@ def _values(groups: list[_Group]) -> list[str]:
     return [_encode(each) for each in (runs, events, endings)]
 
 
-# Each run is found by its id, since no index has `num_nulls`: left the choice, Postgres walks the
-# one of those that have not ended, where one that has stays until the next vacuum. The second look,
-# at what is locked, tells its planner that there are few.
+# Each run is found by its id, and locked only if it has not ended. Asked for `finished_at IS NULL`
+# Postgres would walk the index of such runs, where one that has ended stays until the next vacuum;
+# `num_nulls` says the same, and is in no index. That `alive` asks once more tells the planner that
+# there are few.
 WRITE_ON_POSTGRES = """
     WITH given AS (
         SELECT value::uuid AS id FROM json_array_elements_text(%s) ORDER BY id

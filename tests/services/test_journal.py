@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
+import psycopg
 import pytest
 from flask import Flask
 
@@ -87,6 +88,16 @@ def test_a_write_looks_at_no_run_that_it_is_not_about(run: Run):
     scans = [node for node in nodes(plan["Plan"]) if "Scan" in node["Node Type"]]
     of_runs = [node for node in scans if node.get("Relation Name") == "runs"]
     assert of_runs and {node.get("Index Name") for node in of_runs} == {"runs_pkey"}
+
+
+def test_a_write_does_not_wait_for_who_holds_a_run_that_has_ended(run: Run):
+    """An account's erasure, say, which takes those in an order of its own."""
+    if not isinstance(db.obj, PostgresDatabase):
+        pytest.skip("the statement is Postgres'")
+    Run.update(finished_at=clock.now()).execute()
+    with psycopg.connect(db.obj.database) as other:
+        other.execute("SELECT FROM runs WHERE id = %s FOR UPDATE", (run.id,))
+        assert db.fetch_all(WRITE_ON_POSTGRES, (f'["{run.id}"]', "[]", "[]")) == []
 
 
 def nodes(plan: dict) -> Iterator[dict]:
