@@ -18,7 +18,7 @@ import pytest
 
 from app import create_app
 from runtime import migrate
-from runtime.db import POSTGRES_CONNECTIONS, connect, db, is_outage
+from runtime.db import POSTGRES_CONNECTIONS, Prepared, connect, db, is_outage
 from runtime.postgres import FRESH_SECONDS, READ_SECONDS, STUCK_SECONDS, PostgresDatabase
 from tests.agent.completions_server import CompletionsServer, Pause, finish, stream, text
 from tests.faults.conftest import SignedIn, flask
@@ -380,6 +380,18 @@ def test_rows_that_are_read_bit_by_bit_outlast_those_that_are_read_at_once(postg
         assert found.fetchone() == (1,)
         assert pool.fetch_all("SELECT %s", (4,)) == [(4,)]
         assert found.fetchall() == [(2,), (3,)]
+
+
+def test_rows_that_may_be_long_are_kept_by_no_connection(postgres: Postgres):
+    def some() -> peewee.Select:
+        return peewee.Select(columns=[peewee.SQL("generate_series(1, 3)")])
+
+    with database(postgres.url) as pool, pool.connection_context():
+        db.initialize(pool)
+        assert len(Prepared(some, values=0, may_be_long=True).rows()) == 3
+        assert pool.connection().kept_cursor is None
+        assert len(Prepared(some, values=0).rows()) == 3
+        assert pool.connection().kept_cursor.rowcount == 3
 
 
 def test_a_server_without_room_for_another_connection_is_not_away(postgres: Postgres):
