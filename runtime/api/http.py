@@ -20,6 +20,8 @@ from ..models import Session
 
 MAX_BODY_BYTES = 1024 * 1024
 PREFLIGHT_SECONDS = 7200
+# Longer than any address with a port: what a proxy took from its client is kept no longer.
+MAX_ADDRESS = 64
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -64,6 +66,7 @@ def init_app(app: Flask) -> None:
     # A path is what it is: no redirect, which would be HTML, to one that looks alike.
     app.url_map.merge_slashes = False
     app.before_request(_begin)
+    app.before_request(_answer_options)
     # Flask calls the last one first.
     app.after_request(_finish)
     if app.config["CORS_ORIGINS"]:
@@ -88,7 +91,7 @@ def network() -> str:
 
     A home has a /56 as a rule, 256 of the networks that a machine in it can choose from.
     """
-    return _network_of(request.remote_addr or "")
+    return _network_of((request.remote_addr or "")[:MAX_ADDRESS])
 
 
 def origin() -> dict[str, str | None]:
@@ -123,13 +126,12 @@ def current_request() -> Request:
     return request_ctx.request
 
 
-def _begin() -> Response | None:
+def _begin() -> None:
     asked = current_request()
     asked.began_at = time.monotonic()
     given = asked.headers.get("X-Request-ID", "")
     is_sane = _SANE_REQUEST_ID.fullmatch(given)
     logs.request_id.set(given if is_sane else f"{random.getrandbits(128):032x}")
-    return _answer_options() if asked.method == "OPTIONS" and asked.url_rule else None
 
 
 def _finish(response: Response) -> Response:
@@ -174,8 +176,11 @@ def _cors_origins() -> list[str]:
     return current_app.config["CORS_ORIGINS"]
 
 
-def _answer_options() -> Response:
+def _answer_options() -> Response | None:
     """Say what a path takes, to a browser that asks before a request from another origin too."""
+    asked = current_request()
+    if asked.method != "OPTIONS" or asked.url_rule is None:
+        return None
     response = current_app.make_default_options_response()
     response.status_code = 204
     if not _allowed_origin():
