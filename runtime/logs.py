@@ -21,8 +21,8 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _logger = logging.getLogger("runtime")
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _STARTED_AT = time.time()
-# As logging has it where it was told not to look, with `logging.logThreads` and its like.
-_UNSAID = vars(logging.LogRecord(_logger.name, logging.INFO, "", 0, "", (), None)) | dict.fromkeys(
+# What every record has; the names are None, as where logging is told not to look for them.
+_BLANK = vars(logging.LogRecord(_logger.name, logging.INFO, "", 0, "", (), None)) | dict.fromkeys(
     ("processName", "threadName", "taskName")
 )
 
@@ -43,7 +43,7 @@ class _Event(logging.LogRecord):
     def __init__(self, level: int, name: str, fields: dict):
         now = time.time()
         vars(self).update(
-            _UNSAID,
+            _BLANK,
             levelno=level,
             levelname=logging.getLevelName(level),
             msg=name,
