@@ -87,7 +87,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "http_406": ("无法提供所要求的格式", "The requested format is not available."),
     "http_408": ("请求超时", "The request took too long to arrive."),
     "http_413": ("请求内容过大", "The request is too large."),
+    "http_414": ("请求地址过长", "The address is too long."),
+    "http_417": ("无法满足请求头 Expect 的要求", "What the Expect header asks for cannot be met."),
+    "http_431": ("请求头过大", "The request's headers are too large."),
     "http_500": ("服务器内部错误，请稍后再试", "Something went wrong on our side."),
+    "http_501": ("不支持的传输编码", "This transfer encoding is not supported."),
     # What is wrong with one parameter.
     "required": ("此项必填", "This is required."),
     "not_null": ("此项不能为 null", "This may not be null."),
@@ -106,6 +110,8 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "This must be 1 to 255 visible ASCII characters.",
     ),
     "not_a_list": ("应为数组", "This must be an array."),
+    "too_many": ("最多 {} 项", "This may have at most {} items."),
+    "too_many_values": ("请求内容过于复杂", "The body has too many objects and arrays."),
     "not_a_tool_name": (
         "只能包含 1 至 64 个字母、数字、下划线和连字符",
         "This must be 1 to 64 letters, digits, underscores and hyphens.",

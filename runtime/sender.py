@@ -1,9 +1,11 @@
-"""Answers that come as they happen, sent from a loop without a thread for any of them.
+"""Answers sent from a loop, without a thread for any reader however slow.
 
 An application returns a `Stream`, which tells what there is and when there is more. A server that
-has a loop gives it to its `Sender`; any other may iterate over it as over every answer.
+has a loop gives it to its `Sender`; any other may iterate over it as over every answer. Of any
+other answer a thread puts into an `Outbox` what there is, and the sender sends the `Rest`.
 """
 
+import errno
 import logging
 import selectors
 import socket
@@ -16,7 +18,7 @@ from functools import partial
 
 log = logging.getLogger("runtime")
 
-# What the kernel may hold of a stream that nobody reads; the rest waits where it is kept anyway.
+# What the kernel may hold of an answer that nobody reads.
 SEND_BUFFER_BYTES = 64 * 1024
 
 # So many streams have their turn before the loop looks at everybody else again: a millisecond or
@@ -26,7 +28,7 @@ STREAMS_A_TURN = 64
 # How often at most the loop looks for streams that stall, or have said nothing for a while.
 LOOK_SECONDS = 0.5
 
-# All that streams may hold of a worker's memory; beyond it the one that holds most is let go of.
+# All that answers may hold of a worker's memory; beyond it the one that holds most is let go of.
 UNSENT_BYTES = 32 * 1024 * 1024
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -75,16 +77,85 @@ class Stream(ABC):
         """All of it, on the thread of whoever iterates."""
 
 
-class Sending:
-    """A stream on its way over a socket: what was read and not taken yet is `unsent`."""
+class Rest(Stream):
+    """An answer of which everything is there: nothing follows what is unsent."""
 
-    def __init__(self, sock: socket.socket, stream: Stream, is_chunked: bool):
+    heartbeat, heartbeat_seconds = b"", 0
+    has_more, is_over, is_elsewhere = False, True, False
+
+    def read(self) -> bytes:
+        return b""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """There is never more."""
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+
+class Outbox:
+    """Stands in for a connection's socket while a thread answers: sends, and waits for nothing.
+
+    `unsent` is what the client did not take at once.
+    """
+
+    def __init__(self, sock: socket.socket):
+        self._sock = sock
+        self.unsent = bytearray()
+
+    def sendall(self, data: bytes) -> None:
+        """Send this. Raises ConnectionResetError when the client is gone, or too much waits."""
+        if not self.unsent:
+            # The usual answer is taken whole, and copied nowhere.
+            taken = self._send(data)
+            if taken < len(data):
+                self.unsent += memoryview(data)[taken:]
+            return
+        self.unsent += data
+        del self.unsent[: self._send(self.unsent)]
+        if len(self.unsent) > UNSENT_BYTES:
+            raise ConnectionResetError(errno.ECONNRESET, "the answer is not read")
+
+    def take(self) -> bytearray:
+        """What is unsent, for somebody else to send."""
+        taken, self.unsent = self.unsent, bytearray()
+        return taken
+
+    def _send(self, data: bytes | bytearray) -> int:
+        try:
+            return self._sock.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
+
+
+class Sending:
+    """A stream on its way over a socket: what was read and not taken yet is `unsent`.
+
+    What the client says while its answer is a stream is not heard: that is its last one. While it
+    is a `Rest`, what it says is the next request, and stays where it is.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        stream: Stream,
+        *,
+        is_chunked: bool = False,
+        unsent: bytearray | None = None,
+    ):
         self.sock = sock
         self.stream = stream
-        self.unsent = bytearray()
+        self.unsent = bytearray() if unsent is None else unsent
+        self.counted = 0  # of what is unsent, in the sender's total
         self.has_ended = False  # nothing will follow what is unsent
         self.has_news = False
-        self.events = selectors.EVENT_READ
+        self.is_last = not isinstance(stream, Rest)
+        self.events = selectors.EVENT_READ if self.is_last else selectors.EVENT_WRITE
         self.moved_at = time.monotonic()
         self._is_chunked = is_chunked
 
@@ -92,8 +163,8 @@ class Sending:
         """Send as much as is there and is taken at once. Raises OSError when the client is gone."""
         if not self.unsent and not self.has_ended:
             self.put(self.stream.read())
-            if self.stream.is_over:
-                self.end()
+        if self.stream.is_over and not self.has_ended:
+            self.end()
         if self.unsent:
             with suppress(BlockingIOError):
                 del self.unsent[: self.sock.send(self.unsent)]
@@ -113,7 +184,7 @@ class Sending:
 
 
 class Sender:
-    """Sends streams as they come, and waits for no client.
+    """Sends answers as they come, and waits for no client.
 
     It lives on a loop, and calls what it has registered with `selector` with one argument that is
     of no use. `defer` calls a function on that loop, from any thread. A client that takes nothing
@@ -129,13 +200,16 @@ class Sender:
         self._selector = selector
         self._defer = defer
         self._stall_seconds = stall_seconds
-        self._done: dict[Sending, Callable[[], None]] = {}
+        self._done: dict[Sending, Callable[[bool], None]] = {}
+        self._unsent_bytes = 0
         self._news: deque[Sending] = deque()
         self._is_deferred = False
         self._looked_at = time.monotonic()
 
-    def begin(self, sending: Sending, done: Callable[[], None]) -> None:
-        """Send a stream, its head being sent; `done` is called once the socket may be closed."""
+    def begin(self, sending: Sending, done: Callable[[bool], None]) -> None:
+        """Send an answer whose head was sent, or is unsent. In the end `done` is called, with
+        whether all of it was taken.
+        """
         sock = sending.sock
         sock.setblocking(False)
         with suppress(OSError):
@@ -146,7 +220,7 @@ class Sender:
         self._advance(sending)
 
     def drop_oldest(self) -> None:
-        """Let go of the stream that has had its socket for longest, if there is one."""
+        """Let go of the answer that has had its socket for longest, if there is one."""
         for sending in self._done:
             return self._drop(sending)
 
@@ -160,6 +234,8 @@ class Sender:
             return
         self._looked_at = now
         for sending in list(self._done):
+            if sending not in self._done:  # let go of meanwhile, for what it held
+                continue
             idle_seconds = now - sending.moved_at
             if sending.unsent and idle_seconds >= self._stall_seconds:
                 self._drop(sending)
@@ -169,8 +245,6 @@ class Sender:
             elif not sending.unsent and idle_seconds >= sending.stream.heartbeat_seconds:
                 sending.put(sending.stream.heartbeat)
                 self._advance(sending)
-        while sum(len(sending.unsent) for sending in self._done) > UNSENT_BYTES:
-            self._drop(max(self._done, key=lambda sending: len(sending.unsent)))
 
     def _on_news(self, sending: Sending) -> None:
         """There is more to send; on any thread, and once for however much it is."""
@@ -196,14 +270,7 @@ class Sender:
 
     def _on_ready(self, sending: Sending, sock: socket.socket) -> None:
         """The socket takes more, or its client has something to say, if only that it is gone."""
-        try:
-            # Whatever it says, the answer is the last one of its connection.
-            is_gone = not sock.recv(65536)
-        except BlockingIOError:
-            is_gone = False
-        except OSError:
-            is_gone = True
-        if is_gone:
+        if sending.is_last and _is_gone(sock):
             self._drop(sending)
         else:
             self._advance(sending)
@@ -220,22 +287,41 @@ class Sender:
             log.exception("stream_failed")
             self._drop(sending)
             return
+        self._count(sending)
         if sending.unsent:
-            self._watch(sending, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            heard = selectors.EVENT_READ if sending.is_last else 0
+            self._watch(sending, heard | selectors.EVENT_WRITE)
         elif sending.has_ended:
-            self._drop(sending)
+            self._drop(sending, is_sent=True)
         else:
             self._watch(sending, selectors.EVENT_READ)
             if sending.stream.has_more:
                 self._on_news(sending)
+        while self._unsent_bytes > UNSENT_BYTES:
+            self._drop(max(self._done, key=lambda each: each.counted))
+
+    def _count(self, sending: Sending) -> None:
+        self._unsent_bytes += len(sending.unsent) - sending.counted
+        sending.counted = len(sending.unsent)
 
     def _watch(self, sending: Sending, events: int) -> None:
         if events != sending.events:
             sending.events = events
             self._selector.modify(sending.sock, events, partial(self._on_ready, sending))
 
-    def _drop(self, sending: Sending) -> None:
+    def _drop(self, sending: Sending, is_sent: bool = False) -> None:
         done = self._done.pop(sending)
+        self._unsent_bytes -= sending.counted
         self._selector.unregister(sending.sock)
         sending.stream.close()
-        done()
+        done(is_sent)
+
+
+def _is_gone(sock: socket.socket) -> bool:
+    """Whether the client has closed its end; what else it says is thrown away."""
+    try:
+        return not sock.recv(65536)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

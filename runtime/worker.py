@@ -1,25 +1,23 @@
-"""gunicorn's threaded worker, with requests received on its loop instead of in its threads.
+"""gunicorn's threaded worker, with requests received and answers sent on its loop, not in threads.
 
 gunicorn's own gives every connection a thread, reads the request there for as long as the client
 pleases, and closes connections on the loop that accepts all others: 64 clients that say nothing
 stop it. `Worker` receives requests on the loop, which waits for any number of
 clients at once, and gives one a thread when it has arrived whole. No thread reads from a socket,
-nothing on the loop waits for one client, and whatever is held is held for a bounded time. An
-answer that is a stream is sent by the loop too.
+nothing on the loop waits for one client, and whatever is held is held for a bounded time. What a
+client does not take of an answer at once is sent by the loop too.
 
 TLS and HTTP/2 are the router's in front.
 """
 
-import enum
 import errno
-import json
-import logging
+import io
 import re
 import selectors
 import socket
 import struct
+import threading
 import time
-import uuid
 from collections import deque
 from contextlib import suppress
 from functools import partial
@@ -28,11 +26,10 @@ from gunicorn import http, util
 from gunicorn.http import errors
 from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 
-from . import metrics
-from .sender import Sender, Sending, Stream
+from .inbox import SMALL_BODY_BYTES, Arrival, Inbox
+from .refusals import refuse, status_of
+from .sender import Outbox, Rest, Sender, Sending, Stream
 from .shares import PLACES, Shares
-
-log = logging.getLogger("runtime")
 
 # A request, head and body, must be here so long after its first byte, or after its connection
 # was opened: 1 MiB at 35 kB/s. A router gives up after as long itself (Heroku's H12: 30 s).
@@ -46,19 +43,13 @@ STALL_SECONDS = 20
 # the refusal reaches it (RFC 9112 §9.6). nginx waits as long for the next byte.
 LINGER_SECONDS = 5
 
-# More than any browser or proxy sends as a head: node stops at 16 KiB, nginx at 32.
-HEAD_BYTES = 32 * 1024
-
-# What the application takes as a body. A longer one is handed over without being received, for
-# the application to answer 413.
+# The longest body of any route, where the application does not say which takes how much. A longer
+# one is handed over without being received, for the application to answer 413.
 BODY_BYTES = 1024 * 1024
 
-# All that unfinished requests may hold of a worker's memory; beyond it the oldest is closed.
+# All that requests may hold of a worker's memory, from their first byte until they are answered;
+# beyond it the longest that is not being answered yet is refused. Small ones never are.
 HELD_BYTES = 32 * 1024 * 1024
-
-# What the kernel may hold of an answer that nobody reads: any answer but a stream fits in, so a
-# slow reader keeps this much memory and no thread. Linux caps it at net.core.wmem_max.
-SEND_BUFFER_BYTES = 1024 * 1024
 
 # A worker leaves a new connection for so long to one that has fewer: many times what that one
 # needs to wake. While that one is stuck, each new connection waits as long, and no longer.
@@ -73,126 +64,36 @@ INTERRUPT_SECONDS = 5
 # After Ctrl-C they have this long.
 QUIT_SECONDS = 1
 
-REFUSALS = {
-    400: ("Bad Request", "请求格式错误"),
-    408: ("Request Timeout", "请求超时"),
-    414: ("URI Too Long", "请求地址过长"),
-    417: ("Expectation Failed", "无法满足请求头 Expect 的要求"),
-    431: ("Request Header Fields Too Large", "请求头过大"),
-    500: ("Internal Server Error", "服务器内部错误，请稍后再试"),
-    501: ("Not Implemented", "不支持的传输编码"),
+# What accept() says when a client has left before it was let in; Linux passes on errors of the
+# network that the new connection has already met (accept(2)).
+NO_CONNECTION = {
+    errno.EAGAIN,
+    errno.ECONNABORTED,
+    errno.EINTR,
+    errno.EPROTO,
+    errno.EPERM,
+    errno.ENETDOWN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EOPNOTSUPP,
 }
 
-# The first that fits. ParseException is the parent of the rest, the two InvalidResponse… are the
-# application's fault though they descend from the client's.
-STATUS_OF = (
-    ((errors.InvalidResponseHeader, errors.InvalidResponseHeaderName), 500),
-    (errors.ConfigurationProblem, 500),
-    (errors.LimitRequestLine, 414),
-    (errors.ExpectationFailed, 417),
-    (errors.LimitRequestHeaders, 431),
-    (errors.UnsupportedTransferCoding, 501),
-    (errors.ParseException, 400),
-    (Exception, 500),
-)
-
-HEAD_END = re.compile(rb"\r\n\r\n|(?<!\r)\n")
-FRAMING = re.compile(
-    rb"\r\n(content-length|transfer-encoding):[ \t]*([^\r]*?)[ \t]*(?=\r\n)", re.IGNORECASE
-)
-EXPECTS = re.compile(rb" HTTP/1\.1\r\n(?s:.*\r\n)?expect:[ \t]*100-continue", re.IGNORECASE)
-CHUNK_SIZE = re.compile(rb"[0-9a-f]{1,8}(?=[;\r \t])", re.IGNORECASE)
-
-
-class Arrival(enum.Enum):
-    """How much of a request is here."""
-
-    UNFINISHED = enum.auto()
-    WHOLE = enum.auto()
-    ENOUGH = enum.auto()  # to refuse it; its client may still be sending
-    TOO_LONG = enum.auto()  # a head without an end
-    GONE = enum.auto()
-
-
-class Inbox:
-    """One request's bytes as they come in, and whether they are all there.
-
-    This only finds the end. gunicorn's parser judges the request, and has the last word: where
-    the two disagree, it finds a body that is cut off, never one that keeps it waiting.
-    """
-
-    def __init__(self, data: bytes = b""):
-        self.data = bytearray(data)
-        self.seen = 0  # looked through up to here: a byte that drips in costs no second look
-        self.in_body = False
-        self.chunked = False
-        self.length = 0
-        self.wants_continue = False
-
-    def arrival(self) -> Arrival:
-        """Look at what came in since the last call. Never GONE, which is the socket's to say."""
-        if not self.in_body:
-            end = HEAD_END.search(self.data, max(0, self.seen - 3))
-            self.seen = end.end() if end else len(self.data)
-            if not end:
-                return Arrival.UNFINISHED if self.seen <= HEAD_BYTES else Arrival.TOO_LONG
-            if end[0] == b"\n":  # the parser refuses a bare LF as soon as it sees one
-                return Arrival.ENOUGH
-            self._read_head(bytes(self.data[: self.seen]))
-        if self.chunked:
-            return self._chunks()
-        if self.length > BODY_BYTES:
-            return Arrival.ENOUGH
-        return Arrival.WHOLE if len(self.data) >= self.seen + self.length else Arrival.UNFINISHED
-
-    def _read_head(self, head: bytes) -> None:
-        self.in_body = True
-        self.wants_continue = EXPECTS.search(head) is not None
-        fields = [(name.lower(), value.lower()) for name, value in FRAMING.findall(head)]
-        if fields == [(b"transfer-encoding", b"chunked")]:
-            self.chunked = True
-        elif len(fields) == 1 and fields[0][1].isdigit() and len(fields[0][1]) < 20:
-            self.length = int(fields[0][1])
-        elif fields:  # nonsense, or contradictory, and refused by the parser
-            self.length = BODY_BYTES + 1
-
-    def _chunks(self) -> Arrival:
-        while len(self.data) <= 2 * BODY_BYTES:
-            line_end = self.data.find(b"\r\n", self.seen, self.seen + HEAD_BYTES)
-            if line_end < 0:
-                is_long = len(self.data) - self.seen > HEAD_BYTES
-                return Arrival.ENOUGH if is_long else Arrival.UNFINISHED
-            size = CHUNK_SIZE.match(self.data, self.seen)
-            if not size:
-                return Arrival.ENOUGH
-            if int(size[0], 16) == 0:
-                return self._trailers(line_end)
-            after = line_end + 2 + int(size[0], 16) + 2
-            if after > len(self.data):
-                return Arrival.UNFINISHED
-            self.seen = after
-        return Arrival.ENOUGH
-
-    def _trailers(self, start: int) -> Arrival:
-        if self.data.find(b"\r\n\r\n", start, start + HEAD_BYTES) >= 0:
-            return Arrival.WHOLE
-        return Arrival.UNFINISHED if len(self.data) < start + HEAD_BYTES else Arrival.ENOUGH
+REQUEST_LINE = re.compile(rb"(?:\r\n)?([A-Z]+) ([^ \r\n]+) HTTP/")
 
 
 class Connection(TConn):
-    """A client's connection, its request received without a thread."""
+    """A client's connection, its request received and its answer sent without a thread."""
 
-    def __init__(self, cfg, sock, client, server):
+    def __init__(self, cfg, sock, client, server, limit_of):
         super().__init__(cfg, sock, client, server)
         self.data_ready = True  # `handle` need not wait for the first byte
-        self.inbox = Inbox()
-        self.whole = False
+        self.limit_of = limit_of
+        self.inbox = Inbox(limit_of)
+        self.outbox = Outbox(sock)
         self.sending: Sending | None = None
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        # Not `settimeout`: since Python 3.5 that is a limit for all of sendall(), however
-        # steadily the client reads. This one is for a send() that gets nothing through.
-        stall = struct.pack("ll", STALL_SECONDS, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, stall)
+        self.whole = False
+        self.held = 0  # of what its request holds, in the worker's total
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; also after we have closed
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_SECONDS * 1000)
 
@@ -205,21 +106,26 @@ class Connection(TConn):
         except OSError:
             return Arrival.GONE
         if not data:  # a body that ends early is still answered, with what is wrong with it
-            return Arrival.ENOUGH if self.inbox.in_body else Arrival.GONE
-        self.inbox.data += data
-        arrival = self.inbox.arrival()
+            self.inbox.end()
+            return Arrival.ENOUGH if self.inbox.has_body else Arrival.GONE
+        arrival = self.inbox.take(data)
         if arrival is Arrival.UNFINISHED and self.inbox.wants_continue:
             self.inbox.wants_continue = False
             with suppress(OSError):
                 self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         return arrival
 
+    def begin_next(self) -> Arrival:
+        """Forget the request that was answered, and look at what came behind it."""
+        rest = self.inbox.rest
+        self.inbox = Inbox(self.limit_of)
+        return self.inbox.take(rest)
+
     def init(self):
-        """Give the request to the parser, which has nothing else to read from."""
+        """Give the head to the parser, which has nothing else to read from."""
         if self.parser is None:
             self.parser = http.get_parser(self.cfg, (), self.client)
-        self.parser.unreader.unread(bytes(self.inbox.data))
-        self.inbox = Inbox()
+        self.parser.unreader.unread(self.inbox.head)
 
 
 class MethodQueue(PollableMethodQueue):
@@ -232,7 +138,7 @@ class MethodQueue(PollableMethodQueue):
 
 
 class Worker(ThreadWorker):
-    """gunicorn's threaded worker with requests received, and streams sent, on the loop.
+    """gunicorn's threaded worker with requests received, and answers sent, on the loop.
 
     `shares` has the connections of all workers, the master's and theirs alike, and `place` says
     which of them are its own.
@@ -248,6 +154,8 @@ class Worker(ThreadWorker):
         self.method_queue = MethodQueue()
         self.closing_conns = deque()
         self.sender: Sender | None = None
+        self.held = 0
+        self.answering = threading.local()  # which connection, for a refusal in a thread
         self.has_runs = False
         self.interrupts_at = None
 
@@ -301,13 +209,17 @@ class Worker(ThreadWorker):
         """Let one connection in; whether there was one. With no room, the oldest idle one goes."""
         try:
             sock, client = listener.accept()
-            conn = Connection(self.cfg, sock, client, listener.getsockname())
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 self.make_room()
-            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+            elif error.errno not in NO_CONNECTION:
                 raise
             return False
+        try:
+            conn = Connection(self.cfg, sock, client, listener.getsockname(), self.body_limit)
+        except OSError:  # Reset by now, or its kernel does not take an option: its own matter.
+            sock.close()
+            return True
         self.nr_conns += 1
         if self.nr_conns >= self.worker_connections:
             self.make_room()
@@ -349,39 +261,101 @@ class Worker(ThreadWorker):
 
     def on_pending_socket_readable(self, conn, client):
         arrival = conn.receive()
-        if arrival is not Arrival.UNFINISHED:
-            self.poller.unregister(client)
-            self.pending_conns.remove(conn)
+        if arrival is Arrival.UNFINISHED:
+            self.hold(conn)
+            self.keep_within_bounds()
+        else:
+            self.stop_waiting_for(conn)
             self.proceed(conn, arrival)
-        elif sum(len(each.inbox.data) for each in self.pending_conns) > HELD_BYTES:
-            self.discard_oldest(self.pending_conns)
+
+    def stop_waiting_for(self, conn):
+        self.pending_conns.remove(conn)
+        self.poller.unregister(conn.sock)
 
     def proceed(self, conn, arrival: Arrival):
+        self.hold(conn)
         if arrival is Arrival.UNFINISHED:
             self.await_request(conn)
+            self.keep_within_bounds()
         elif arrival is Arrival.GONE:
             self.discard(conn)
         elif arrival is Arrival.TOO_LONG:
-            status = 431 if b"\r\n" in conn.inbox.data else 414
-            refuse(conn.sock, status, conn.client, "a head without an end")
-            self.linger(conn)
-        else:
+            status = 431 if b"\r\n" in conn.inbox.known else 414
+            self.turn_away(conn, status, "a head without an end")
+        elif self.keep_within_bounds(conn):
             conn.whole = arrival is Arrival.WHOLE
             self.enqueue_req(conn)
 
+    def body_limit(self, head: bytes) -> int:
+        """How long a body of this request may be."""
+        ask = getattr(self.application, "max_body_bytes", None)
+        line = REQUEST_LINE.match(head)
+        if ask is None or line is None:
+            return BODY_BYTES
+        method, target = line[1].decode(), line[2].decode("latin-1")
+        try:
+            path = util.unquote_to_wsgi_str(util.split_request_uri(target).path)
+        except ValueError:  # the parser refuses it
+            return SMALL_BODY_BYTES
+        return ask(method, path.encode("latin-1").decode(errors="replace"))
+
+    def hold(self, conn):
+        """Count what the connection's request holds."""
+        self.held += conn.inbox.size - conn.held
+        conn.held = conn.inbox.size
+
+    def let_go(self, conn):
+        """Count nothing more of it: it is answered."""
+        self.held -= conn.held
+        conn.held = 0
+
+    def keep_within_bounds(self, newcomer=None) -> bool:
+        """Refuse the longest requests until all hold HELD_BYTES; whether the newcomer may stay.
+
+        A request that has a thread, or waits for one, stays. So does every small one.
+        """
+        while self.held > HELD_BYTES:
+            waiting = (*self.pending_conns, newcomer) if newcomer else self.pending_conns
+            longest = max(waiting, key=lambda conn: conn.held, default=None)
+            if longest is None or longest.held <= SMALL_BODY_BYTES:
+                break
+            if longest is not newcomer:
+                self.stop_waiting_for(longest)
+            self.turn_away(longest, 503, "no memory for it")
+            if longest is newcomer:
+                return False
+        return True
+
+    def turn_away(self, conn, status: int, cause: str):
+        """Refuse a request that no thread has seen."""
+        refuse(conn.sock, status, conn.client, cause, conn.inbox.known)
+        self.let_go(conn)
+        conn.inbox = Inbox(conn.limit_of)
+        self.linger(conn)
+
     # Being answered: in a thread.
+
+    def handle(self, conn):
+        self.answering.conn = conn
+        return super().handle(conn)
 
     def handle_request(self, req, conn):
         if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
             raise errors.InvalidHeader("HOST", req=req)  # RFC 9112 §3.2
+        if conn.inbox.fault:
+            raise conn.inbox.fault
+        if any(k == "TRANSFER-ENCODING" and v.lower() != "chunked" for k, v in req.headers):
+            raise errors.UnsupportedTransferCoding("not undone here")
         req._expected_100_continue = False  # the loop has asked for the body, if it wants it
         req.conn = conn
         if not conn.whole:
             req.force_close()
+        if conn.inbox.has_body:
+            req.body, conn.inbox.body = io.BytesIO(conn.inbox.body), bytearray()
         try:
             return super().handle_request(req, conn)
-        except (BlockingIOError, TimeoutError) as error:  # STALL_SECONDS are over
-            raise ConnectionResetError(errno.ECONNRESET, "the answer is not read") from error
+        finally:
+            req.body = io.BytesIO()  # a connection that is kept has its last request still
 
     def answer(self, environ, start_response):
         """Ask the application. If it gives a stream, send the head, and leave the rest to the loop.
@@ -389,58 +363,80 @@ class Worker(ThreadWorker):
         The connection ends with it: after minutes of an answer nobody misses it, and whatever its
         client says meanwhile need not be kept.
         """
+        response = start_response.__self__
+        conn = response.req.conn
+        response.sock = conn.outbox
         body = self.application(environ, start_response)
         if not isinstance(body, Stream):
             return body
         if environ["REQUEST_METHOD"] == "HEAD":
             body.close()
             return ()
-        response = start_response.__self__
         try:
             response.force_close()
             response.send_headers()
         except BaseException:
             body.close()
             raise
-        response.req.conn.sending = Sending(response.sock, body, response.chunked)
+        unsent = conn.outbox.take()
+        conn.sending = Sending(conn.sock, body, is_chunked=response.chunked, unsent=unsent)
         response.chunked = False  # or gunicorn would send the last chunk now
         return ()
 
     def _keepalive_after(self, conn, keepalive):
-        """Skip what the application has not read of a body: it is all here.
-
-        gunicorn would close after 64 KiB of it, having promised to keep the connection.
-        """
-        try:
-            return keepalive and conn.parser.finish_body()
-        except errors.ParseException:
-            return False
+        """Whether to keep the connection. Its request is here whole: nothing need be drained."""
+        return keepalive
 
     def handle_error(self, req, client, addr, exc):
         """Answer what never reached the application, or failed outside it.
 
         gunicorn's log line for it would quote the request, and with it what may be a password.
         """
-        status = next(status for kind, status in STATUS_OF if isinstance(exc, kind))
+        status = status_of(exc)
         req = req or getattr(exc, "req", None)
         cause = exc if status == 500 else type(exc).__name__
-        refuse(client, status, addr, cause, getattr(req, "path", None) or "/")
+        head = self.answering.conn.inbox.head
+        refuse(client, status, addr, cause, head, getattr(req, "path", None) or "/")
 
     # Going out: on the loop again.
 
     def finish_request(self, conn, fs):
-        """Send the stream that is the answer, or keep the connection, or close it."""
-        if conn.sending:
+        """Send what the client did not take at once, then `go_on`."""
+        self.let_go(conn)
+        unsent = conn.outbox.take()
+        if conn.sock.fileno() < 0:  # closed, since the answer broke off
+            self.discard(conn)
+        elif conn.sending:
             conn.parser = None  # and the request with it
-            self.sender.begin(conn.sending, partial(self.leave, conn))
-        elif fs.cancelled() or fs.exception() or not fs.result():
+            self.sender.begin(conn.sending, partial(self.end, conn))
+        elif unsent:
+            sending = Sending(conn.sock, Rest(), unsent=unsent)
+            self.sender.begin(sending, partial(self.go_on_if, conn, fs))
+        else:
+            self.go_on(conn, fs)
+
+    def go_on_if(self, conn, fs, is_sent: bool):
+        """Go on when the answer was taken."""
+        if is_sent:
+            self.go_on(conn, fs)
+        else:
+            self.abort(conn)
+
+    def go_on(self, conn, fs):
+        """Answer the next request, or wait for one, or close the connection."""
+        if fs.cancelled() or fs.exception() or not fs.result():
             self.leave(conn)
-        elif following := conn.parser.unreader.take_buffered():  # pipelined
-            conn.sock.setblocking(False)
-            conn.inbox = Inbox(following)
-            self.proceed(conn, conn.inbox.arrival())
+            return
+        conn.sock.setblocking(False)
+        arrival = conn.begin_next()
+        if conn.inbox.size:  # pipelined
+            self.proceed(conn, arrival)
         else:
             super().finish_request(conn, fs)
+
+    def end(self, conn, _is_sent: bool):
+        """Close a connection after a stream: what was sent may still be on its way."""
+        self.leave(conn)
 
     def leave(self, conn):
         """Close a connection whose last answer was sent."""
@@ -448,6 +444,13 @@ class Worker(ThreadWorker):
             self.discard(conn)
         else:
             self.linger(conn)
+
+    def abort(self, conn):
+        """Reset a connection, so that the kernel keeps nothing of an answer that is not read."""
+        with suppress(OSError):
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.nr_conns -= 1
+        util.close(conn.sock)
 
     def linger(self, conn):
         """Say that nothing more will come, and read on into nowhere for a while.
@@ -481,8 +484,9 @@ class Worker(ThreadWorker):
         while self.closing_conns and self.closing_conns[0].timeout <= now:
             self.discard_oldest(self.closing_conns)
         while self.pending_conns and self.pending_conns[0].timeout <= now:
-            if self.pending_conns[0].inbox.data:
-                refuse(self.pending_conns[0].sock, 408, self.pending_conns[0].client, "late")
+            late = self.pending_conns[0]
+            if late.inbox.size:
+                refuse(late.sock, 408, late.client, "late", late.inbox.known)
             self.discard_oldest(self.pending_conns)
         self.sender.look_after(is_stopping=not self.alive)
         self.look_after_runs()
@@ -499,6 +503,7 @@ class Worker(ThreadWorker):
         self.discard(conn)
 
     def discard(self, conn):
+        self.let_go(conn)
         self.nr_conns -= 1
         close_at_once(conn.sock)
 
@@ -551,33 +556,3 @@ def close_at_once(sock: socket.socket, timeout: float = 0, max_drain: int = 1024
 
 
 util.close_graceful = close_at_once
-
-
-def refuse(
-    sock: socket.socket, status: int, addr: tuple, cause: str | Exception, path: str = "/"
-) -> None:
-    """Answer with problem+json (RFC 9457) and no application, and say so in the log.
-
-    The language is the default's: there is no head to ask for another. An exception as the cause
-    is a fault of ours, told with its traceback; any other would quote the request.
-    """
-    metrics.requests_refused.inc(status)
-    title, detail = REFUSALS[status]
-    problem = {"type": "about:blank", "title": title, "status": status}
-    body = json.dumps(problem | {"detail": detail, "instance": path}, ensure_ascii=False).encode()
-    request_id = uuid.uuid4().hex
-    head = (
-        f"HTTP/1.1 {status} {title}\r\nDate: {util.http_date()}\r\nConnection: close\r\n"
-        f"Content-Type: application/problem+json\r\nContent-Language: zh\r\n"
-        f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n"
-    )
-    with suppress(OSError):
-        util.write_nonblock(sock, head.encode() + body)
-    fault = cause if isinstance(cause, Exception) else None
-    fields = {"request_id": request_id, "status": status, "peer": addr and addr[0]}
-    log.log(
-        logging.ERROR if fault else logging.INFO,
-        "request_refused",
-        exc_info=fault,
-        extra={"fields": fields | {"cause": type(fault).__name__ if fault else cause}},
-    )

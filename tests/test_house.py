@@ -17,9 +17,10 @@ RUNTIME = ROOT / "runtime"
 # Each may import what stands before it, and nothing else of ours. Of several on one line none
 # imports another.
 TIERS = [
-    ["config", "errors", "i18n", "clock", "devices", "tables", "shares"],
-    ["logs"],
+    ["config", "errors", "i18n", "clock", "devices", "shares", "wire", "inbox"],
+    ["logs", "tables"],
     ["metrics", "sender"],
+    ["refusals"],
     ["worker", "letters", "passwords", "tokens"],
     ["lookout", "weakness"],
     ["postgres", "redis_store"],

@@ -438,7 +438,7 @@ def streams(deferred: list) -> Iterator[list[tuple[Numbers, socket.socket]]]:
         for _ in range(3 * STREAMS_A_TURN):
             ours, theirs = map(sockets.enter_context, socket.socketpair())
             made.append((Numbers(), theirs))
-            sender.begin(Sending(ours, made[-1][0], is_chunked=False), lambda: None)
+            sender.begin(Sending(ours, made[-1][0], is_chunked=False), lambda _is_sent: None)
         yield made
 
 

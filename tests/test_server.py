@@ -23,7 +23,8 @@ from statistics import mean, median
 import pytest
 
 from runtime.config import SETTINGS
-from runtime.worker import BODY_BYTES, HEAD_BYTES, Arrival, Inbox
+from runtime.inbox import HEAD_BYTES, Arrival, Inbox
+from runtime.worker import BODY_BYTES
 from tests.servers import Service
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,7 +107,6 @@ LOWERED = """
     server.LINGER_SECONDS = 2
     server.STOP_SECONDS = 8
     server.DRAIN_SECONDS = 2
-    server.SEND_BUFFER_BYTES = 65536
     server.HELD_BYTES = 4 * 1024 * 1024
     {more}
     from runtime.server import *
@@ -271,11 +271,22 @@ def crowd(server: Served) -> Iterator:
         yield gather
 
 
+# What every answer has besides.
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
 def assert_is_a_problem(answer: Answer, status: int, instance: str = "/") -> None:
     problem = json.loads(answer.body)
     assert answer.status == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["connection"] == "close"
+    assert answer.headers.items() >= HEADERS.items()
+    assert answer.headers["vary"] == "Accept-Language"
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
     assert problem.keys() == {"type", "title", "status", "detail", "instance"}
     assert (problem["status"], problem["instance"]) == (status, instance)
@@ -488,6 +499,36 @@ def test_what_the_application_raises_is_a_problem_that_tells_nothing(server):
     assert b"hunter2" not in answer.body
 
 
+ENGLISH = ("Accept-Language: en-GB, zh;q=0.5", "X-Request-ID: r-1")
+
+
+@pytest.mark.parametrize(
+    ("status", "request_bytes"),
+    [
+        (400, get("/", *ENGLISH, "B d: y")),
+        (408, get("/", *ENGLISH)[:-2]),
+        (408, get("/", *ENGLISH, "Content-Length: 2") + b"x"),
+        (413, get("/", *ENGLISH, "Transfer-Encoding: chunked") + b"200001\r\n"),
+        (414, get("/" + "x" * 9000, *ENGLISH)),
+        (417, get("/", *ENGLISH, "Expect: the unexpected")),
+        (431, get("/", *ENGLISH, "A: " + "x" * 9000)),
+        (431, get("/", *ENGLISH, "A: " + "x" * 40_000)),
+        (500, get("/raise", *ENGLISH)),
+        (501, get("/", *ENGLISH, "Transfer-Encoding: br")),
+    ],
+)
+def test_a_refusal_is_in_the_language_of_who_asks(server, status, request_bytes):
+    answer = server.ask(request_bytes)
+    assert answer.status == status
+    assert (answer.headers["content-language"], answer.headers["x-request-id"]) == ("en", "r-1")
+    assert json.loads(answer.body)["detail"].isascii()
+
+
+def test_a_refusal_repeats_little_of_a_path(server):
+    answer = server.ask(get("/" + "%e5" * 2000, "Transfer-Encoding: chunked") + b"{}\r\n")
+    assert_is_a_problem(answer, 400, instance="/" + "%e5" * 99 + "...")
+
+
 def test_a_refused_request_is_not_quoted_in_the_log(server):
     server.ask(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization Bearer s3cret\r\n\r\n")
     chunks = get("/echo", "Transfer-Encoding: chunked") + b'{"password": "s3cret"}\r\n\r\n'
@@ -571,6 +612,152 @@ def test_what_a_proxy_forwards_is_left_to_the_application(server):
     assert server.ask(get("/scheme", *forged)).body == b"http"
 
 
+# Bodies in chunks, as strange clients send them.
+
+CHUNKED = get("/echo", "Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"".join(b"1\r\n%c\r\n" % byte for byte in b"hello") + b"0\r\n\r\n",
+        b"0000000000000000000005\r\nhello\r\n000\r\n\r\n",
+        b'5;a;b=c;d="e;\\"f"\r\nhello\r\n0;last\r\n\r\n',
+        b"5 ; a = b\r\nhello\r\n0\r\n\r\n",
+        b"2\r\nhe\r\n3\r\nllo\r\n0\r\nDigest: x\r\nX-Y: \r\n\r\n",
+    ],
+    ids=["one", "bytes", "zeros", "extensions", "spaces", "trailers"],
+)
+@pytest.mark.parametrize("step", [1, 3, 10_000])
+def test_chunks_are_read_however_they_are_cut(server, chunks, step):
+    data = CHUNKED + chunks + get("/after", "Connection: close")
+    with server.connect() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(data), step):
+            client.sendall(data[start : start + step])
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert received.count(b"HTTP/1.1 200") == 2
+    assert b"\r\n\r\nhello" in received
+    assert received.endswith(b"\r\n\r\nok")
+
+
+def test_chunks_of_a_mebibyte_are_read(server):
+    body = os.urandom(BODY_BYTES)
+    pieces = [body[start : start + 1000] for start in range(0, len(body), 1000)]
+    chunks = b"".join(b"%X\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+    assert server.ask(CHUNKED + chunks).body == body
+
+
+@pytest.mark.parametrize(
+    ("status", "chunks"),
+    [
+        pytest.param(400, b"5\nhello\r\n0\r\n\r\n", id="bare LF after a size"),
+        pytest.param(400, b"5\r\nhello\n0\r\n\r\n", id="bare LF after a chunk"),
+        pytest.param(400, b"5\r\nhello\r\n0\r\nA: b\n\r\n", id="bare LF in a trailer"),
+        pytest.param(400, b"5\r\nhello\r\n0\n\n", id="bare LFs at the end"),
+        pytest.param(400, b"5;\x00\r\nhello\r\n", id="NUL in an extension"),
+        pytest.param(400, b"5;a\rb\r\nhello\r\n", id="CR in an extension"),
+        pytest.param(400, b"5 \r\nhello\r\n", id="space after a size"),
+        pytest.param(400, b" 5\r\nhello\r\n", id="space before a size"),
+        pytest.param(400, b"0x5\r\nhello\r\n", id="0x"),
+        pytest.param(400, b"5_0\r\nhello\r\n", id="underscore"),
+        pytest.param(400, b"\r\nhello\r\n", id="no size"),
+        pytest.param(400, b"0\r\nno colon\r\n\r\n", id="a trailer that is none"),
+        pytest.param(400, b"0\r\nA: \x01\r\n\r\n", id="control character in a trailer"),
+        pytest.param(413, b"100001\r\n", id="a mebibyte and a byte"),
+        pytest.param(413, b"F" * 8000 + b"\r\n", id="a size of 8000 digits"),
+        pytest.param(413, b"1\r\nA\r\n" * 60_000, id="60,000 chunks"),
+        pytest.param(413, (b"1;" + b"a" * 8000 + b"\r\nA\r\n") * 40, id="long extensions"),
+        pytest.param(413, b"0\r\n" + b"A: b\r\n" * 50_000, id="50,000 trailers"),
+    ],
+)
+def test_chunks_that_are_wrong_or_too_many_are_refused(server, status, chunks):
+    with server.connect() as client:
+        client.sendall(CHUNKED + chunks)
+        assert_is_a_problem(read(client), status, instance="/echo")
+
+
+def test_the_length_that_a_route_takes_is_asked_once_and_only_for_a_long_body():
+    asked = []
+    inbox = Inbox(lambda head: asked.append(head) or 20_000)
+    for data in (CHUNKED, b"4000\r\n" + b"x" * 0x4000 + b"\r\n"):
+        assert inbox.take(data) is Arrival.UNFINISHED
+    assert asked == []
+    for _ in range(3):
+        assert inbox.take(b"400\r\n" + b"x" * 0x400 + b"\r\n") is Arrival.UNFINISHED
+    assert inbox.take(b"400\r\n") is Arrival.ENOUGH
+    assert asked == [CHUNKED]
+
+
+# Answers that a client does not take at once.
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "is_kept"),
+    [
+        (get("/big?bytes=3000000"), True),
+        (get("/big?bytes=3000000", "Connection: close"), False),
+        (b"GET /big?bytes=3000000 HTTP/1.0\r\n\r\n", False),
+        (b"GET /big?bytes=3000000 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True),
+        (get("/file?bytes=3000000"), True),
+    ],
+    ids=["1.1", "close", "1.0", "1.0 keep-alive", "file"],
+)
+def test_a_large_answer_arrives_whole_and_its_connection_goes_on(server, request_bytes, is_kept):
+    with connect_narrowly(server, 65536) as client:
+        client.sendall(request_bytes)
+        time.sleep(0.3)
+        answer = read(client)
+        assert (answer.status, len(answer.body)) == (200, 3_000_000)
+        assert (answer.headers["connection"] == "keep-alive") is is_kept
+        if is_kept:
+            client.sendall(post("/echo", b"next"))
+            assert read(client).body == b"next"
+        else:
+            assert client.recv(1) == b""
+
+
+def test_requests_behind_a_large_answer_wait_for_their_turn(server):
+    with connect_narrowly(server, 65536) as client:
+        client.sendall(get("/big?bytes=3000000") * 2 + post("/echo", b"a"))
+        time.sleep(0.3)
+        client.sendall(post("/echo", b"b") + get("/", "Connection: close"))
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert received.count(b"HTTP/1.1 200") == 5
+    assert received.count(b"x") >= 6_000_000
+    assert received.index(b"\r\n\r\na") < received.index(b"\r\n\r\nb")
+    assert received.endswith(b"\r\n\r\nok")
+
+
+def test_a_client_that_ends_its_side_still_gets_a_large_answer(server):
+    with connect_narrowly(server, 65536) as client:
+        client.sendall(get("/big?bytes=3000000"))
+        client.shutdown(socket.SHUT_WR)
+        time.sleep(0.3)
+        assert len(read(client).body) == 3_000_000
+        assert client.recv(1) == b""
+
+
+def test_head_of_a_large_answer_is_its_head_alone(server):
+    with server.connect() as client:
+        client.sendall(get("/big?bytes=3000000").replace(b"GET", b"HEAD"))
+        head = client.recv(65536)
+        assert head.endswith(b"\r\n\r\n")
+        assert b"content-length: 3000000" in head.lower()
+        client.sendall(get())
+        assert read(client).status == 200
+
+
+def test_a_stop_waits_for_an_answer_that_is_being_read(tmp_path):
+    with serving(tmp_path) as served, connect_narrowly(served, 65536) as client:
+        client.sendall(get("/big?bytes=3000000"))
+        wait_for(lambda: client.recv(1, socket.MSG_PEEK))
+        served.process.terminate()
+        wait_for(lambda: "Handling signal: term" in served.log)
+        assert len(read(client).body) == 3_000_000
+
+
 # Where a request ends.
 
 MESSAGES = [
@@ -584,16 +771,18 @@ MESSAGES = [
 ]
 
 
+def one_mebibyte(_head: bytes) -> int:
+    """How much every route takes here."""
+    return BODY_BYTES
+
+
 @pytest.mark.parametrize("message", MESSAGES, ids=range(len(MESSAGES)))
 def test_a_request_is_whole_at_its_last_byte_and_not_before(message):
-    inbox = Inbox()
-    arrivals = []
-    for byte in message:
-        inbox.data.append(byte)
-        arrivals.append(inbox.arrival())
+    inbox = Inbox(one_mebibyte)
+    arrivals = [inbox.take(bytes([byte])) for byte in message]
     assert set(arrivals[:-1]) == {Arrival.UNFINISHED}
     assert arrivals[-1] is Arrival.WHOLE
-    assert Inbox(message).arrival() is Arrival.WHOLE
+    assert Inbox(one_mebibyte).take(message) is Arrival.WHOLE
 
 
 @pytest.mark.parametrize(
@@ -610,7 +799,7 @@ def test_a_request_is_whole_at_its_last_byte_and_not_before(message):
     ids=["length", "number", "two lengths", "length and chunks", "chunk", "size line", "trailer"],
 )
 def test_nobody_waits_for_what_is_refused_anyway(endless):
-    assert Inbox(endless).arrival() is Arrival.ENOUGH
+    assert Inbox(one_mebibyte).take(endless) is Arrival.ENOUGH
 
 
 # Start and stop.
