@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
+from . import wire
+
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 _logger = logging.getLogger("runtime")
-_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _STARTED_AT = time.time()
 # What every record has; the names are None, as where logging is told not to look for them.
 _BLANK = vars(logging.LogRecord(_logger.name, logging.INFO, "", 0, "", (), None)) | dict.fromkeys(
@@ -54,6 +56,10 @@ class _Event(logging.LogRecord):
             thread=threading.get_ident(),
             fields=fields,
         )
+
+
+def _encode(line: dict) -> str:
+    return wire.escape(_json(line))
 
 
 def _line(record: logging.LogRecord) -> dict:

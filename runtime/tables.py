@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from . import wire
+
 
 def table(rows: Sequence[dict], names: Sequence[str]) -> str:
     """The rows under a head of these names, each column as wide as it must be."""
@@ -31,7 +33,7 @@ def text(value: object) -> str:
 
 def as_json(value: object) -> str:
     """A value for a program to read; instants are ISO 8601 in UTC with `Z`."""
-    return json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
+    return wire.escape(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
 
 
 def _plain(value: object) -> str:

@@ -1,9 +1,6 @@
 """What every answer carries, and what is known of every request: id, network, language."""
 
 import ipaddress
-import json
-import random
-import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,16 +12,13 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 
-from .. import devices, i18n, logs, metrics
+from .. import devices, i18n, logs, metrics, wire
 from ..models import Session
 
 MAX_BODY_BYTES = 1024 * 1024
 PREFLIGHT_SECONDS = 7200
 # Longer than any address with a port: what a proxy took from its client is kept no longer.
 MAX_ADDRESS = 64
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class _NoCookies(SessionInterface):
@@ -78,7 +72,7 @@ def init_app(app: Flask) -> None:
 
 def encode(value: object) -> bytes:
     """JSON as every answer has it: compact, in UTF-8, with an end of line."""
-    return f"{_encode(value)}\n".encode(errors="replace")
+    return f"{wire.encode(value)}\n".encode(errors="replace")
 
 
 def language() -> str:
@@ -129,21 +123,22 @@ def current_request() -> Request:
 def _begin() -> None:
     asked = current_request()
     asked.began_at = time.monotonic()
-    given = asked.headers.get("X-Request-ID", "")
-    is_sane = _SANE_REQUEST_ID.fullmatch(given)
-    logs.request_id.set(given if is_sane else f"{random.getrandbits(128):032x}")
+    logs.request_id.set(wire.request_id(asked.headers.get("X-Request-ID", "")))
 
 
 def _finish(response: Response) -> Response:
     """Add the headers that every answer has, and log the request."""
     headers = response.headers
-    # Nobody else sets these two: to look for them first takes longer than to add them.
-    headers.add("X-Request-ID", logs.request_id.get())
-    headers.add("X-Content-Type-Options", "nosniff")
-    if "Cache-Control" not in headers:
-        headers.add("Cache-Control", "no-store")
     if response.status_code == 204:
         del headers["Content-Type"]
+    # Nobody else sets these: to look for them first takes longer than to add them.
+    headers.add("X-Request-ID", logs.request_id.get())
+    for name, value in wire.HEADERS.items():
+        headers.add(name, value)
+    is_page = response.mimetype == "text/html"
+    headers.add("Content-Security-Policy", wire.PAGE_POLICY if is_page else wire.DATA_POLICY)
+    if "Cache-Control" not in headers:
+        headers.add("Cache-Control", wire.NO_STORE)
     _log(current_request(), response)
     return response
 

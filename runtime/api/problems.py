@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.http import HTTP_STATUS_CODES
 
-from .. import errors, i18n, logs
+from .. import errors, i18n, logs, wire
 from ..db import discard, is_outage, outage_reason, unavailable
 from ..errors import Failure, Fault, InvalidParameters
 from . import http
@@ -67,7 +67,7 @@ def _members(status: int, detail: str, path: str) -> dict:
         "status": status,
         "detail": detail,
         # A URI reference (RFC 9457 §3.1.5), which the path as it was decoded may not be.
-        "instance": quote(path, safe="/!$&'()*+,;=:@", errors="replace"),
+        "instance": wire.brief(quote(path, safe="/!$&'()*+,;=:@", errors="replace")),
     }
 
 
@@ -104,7 +104,7 @@ def _challenge(failure: Failure) -> str:
 
 def _fault(fault: Fault, language: str) -> dict:
     place = "pointer" if fault.is_in_body else "parameter"
-    return {place: fault.where, "detail": i18n.message(fault.message, language)}
+    return {place: wire.brief(fault.where), "detail": i18n.message(fault.message, language)}
 
 
 def _render_http_exception(error: HTTPException) -> Response:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from flask import Response, request
 
+from .. import wire
 from ..sender import Stream
 from ..services.journal import Entry, Log
 
@@ -102,5 +103,8 @@ def respond(stream: EventStream) -> Response:
 
 
 def frame(number: int, data: str) -> str:
-    """One event, with the number to resume after; `data` has no line breaks, as JSON has none."""
-    return f"id: {number}\ndata: {data}\n\n"
+    """One event, with the number to resume after; `data` is JSON, on one line for every reader.
+
+    Journals of earlier releases have U+2028 and its like as they are.
+    """
+    return f"id: {number}\ndata: {wire.escape(data)}\n\n"

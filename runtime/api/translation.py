@@ -8,6 +8,7 @@ import json
 from collections.abc import Container, Iterable, Mapping
 from uuid import uuid5
 
+from .. import wire
 from ..agent import Call, ErrorCode, clean, cut, steps_of
 from ..models import Brought, Run
 from ..services import runs
@@ -33,8 +34,6 @@ FIELDS = {
     "TOOL_CALL_END": {"tool_call_id": "toolCallId"},
 }
 COUNTS = {"input_tokens": "inputTokens", "output_tokens": "outputTokens"}
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Translation:
@@ -132,7 +131,7 @@ class Translation:
 
 
 def _frame(event: dict) -> str:
-    return f"data: {_encode(event)}\n\n"
+    return f"data: {wire.encode(event)}\n\n"
 
 
 def _renamed(event: dict) -> dict:

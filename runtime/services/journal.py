@@ -24,7 +24,7 @@ from uuid import UUID
 
 from peewee import SqliteDatabase, chunked
 
-from .. import agent, logs, metrics
+from .. import agent, logs, metrics, wire
 from ..agent import ErrorCode, Event, RunError, RunFinished, RunStarted, Stop, Usage
 from ..db import Prepared, db, discard, from_now, is_outage, release
 from ..models import Run, RunEvent
@@ -52,7 +52,6 @@ ROWS_A_STATEMENT = 1000
 DELTAS = {"TEXT_MESSAGE_CONTENT": "message_id", "TOOL_CALL_ARGS": "tool_call_id"}
 ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Every event has its type first.
 _DELTAS_BEGIN = tuple(f'{{"type":"{kind}"' for kind in DELTAS)
 
@@ -75,7 +74,7 @@ class Entry(NamedTuple):
         event = json.loads(self.text)
         seen = len(self.pieces) - (self.number - number)
         event["delta"] = event["delta"][sum(self.pieces[:seen]) :]
-        return Entry(self.number, _encode(event), self.pieces[seen:])
+        return Entry(self.number, wire.encode(event), self.pieces[seen:])
 
 
 class Log:
@@ -479,7 +478,7 @@ def _values(groups: list[_Group]) -> list[str]:
         for group in groups
         if (ending := group.ending)
     ]
-    return [_encode(each) for each in (runs, events, endings)]
+    return [wire.encode(each) for each in (runs, events, endings)]
 
 
 # Each run is found by its id, and locked only if it has not ended. Asked for `finished_at IS NULL`
@@ -572,16 +571,16 @@ def _joined(entries: list[Entry]) -> Entry:
         for entry, delta in zip(entries, deltas, strict=True)
         for length in entry.pieces or (len(delta),)
     ]
-    return Entry(entries[-1].number, _encode(event), tuple(pieces))
+    return Entry(entries[-1].number, wire.encode(event), tuple(pieces))
 
 
 def _entry(number: int, event: Event) -> Entry:
-    wire = event.to_dict()
+    told = event.to_dict()
     if isinstance(event, RunError):
-        wire["error"] = event.code.value
+        told["error"] = event.code.value
     if isinstance(event, RunFinished | RunError) and event.usage != Usage():
-        wire["usage"] = {k: v for k, v in asdict(event.usage).items() if v is not None}
-    return Entry(number, _encode(wire))
+        told["usage"] = {k: v for k, v in asdict(event.usage).items() if v is not None}
+    return Entry(number, wire.encode(told))
 
 
 def _last_text(entries: list[Entry]) -> str | None:

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from flask import Flask, current_app
 from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase, fn
 
-from .. import agent, clock, i18n, logs, metrics
+from .. import agent, clock, i18n, logs, metrics, wire
 from ..agent import Bounds, Event, Message, RunError, Stopped, Tool
 from ..agent.providers.embedded import EmbeddedProvider
 from ..config import ConfigError
@@ -197,7 +197,7 @@ def rendered(entry: Entry, language: str) -> str:
     """The same, as JSON."""
     if not entry.is_ending:
         return entry.text
-    return json.dumps(event_of(entry, language), ensure_ascii=False, separators=(",", ":"))
+    return wire.encode(event_of(entry, language))
 
 
 def told(error: str, language: str) -> str:

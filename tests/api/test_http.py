@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from flask import Flask
 
 from runtime.api import http
-from tests.conftest import Log, Person
+from runtime.models import RunEvent
+from tests.conftest import Log, Person, events_in
 
 PAGE = "https://app.example.org"
 SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -110,12 +112,80 @@ def test_the_log_says_who_asked_for_what_and_how_it_went(alice: Person, log: Log
 # What no cache keeps, and no browser guesses
 
 
-@pytest.mark.parametrize("path", ["/users/me", "/health", "/infra/health", "/no", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/users/me", "/health", "/infra/health", "/no"])
 def test_no_answer_is_cached(alice: Person, path: str):
     answer = alice.get(path)
 
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/users/me", "/no", "/openapi.json", "/docs/docs.js", "/docs/no"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "DELETE", "BREW"])
+def test_an_answer_is_data_that_runs_nothing_and_names_no_referrer(
+    stranger: Person, path: str, method: str
+):
+    answer = stranger.request(method, path)
+
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    policy = "default-src 'none'; frame-ancestors 'none'"
+    assert answer.headers["Content-Security-Policy"] == policy
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/docs.html"])
+def test_a_page_runs_its_own_scripts_wherever_it_is_asked_for(stranger: Person, path: str):
+    answer = stranger.get(path)
+
+    policy = answer.headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= set(policy)
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+
+
+# JSON on one line for every reader
+
+
+LINE_ENDS = "a\u0085b\u2028c\u2029d"
+ESCAPED = rb"a\u0085b\u2028c\u2029d"
+
+
+def test_no_answer_has_what_some_readers_take_for_the_end_of_a_line(alice: Person):
+    alice.patch("/users/me", {"bio": LINE_ENDS})
+
+    answer = alice.get("/users/me")
+
+    assert answer.json["bio"] == LINE_ENDS
+    assert ESCAPED in answer.data
+    assert len(answer.text.splitlines()) == 1
+
+
+def test_no_event_has_what_some_readers_take_for_the_end_of_a_line(app: Flask, alice: Person):
+    """Nor one that an earlier release has written."""
+    streamed = alice.stream(f"my name is {LINE_ENDS}").data
+    chat = alice.get("/agent-chats").json["chats"][0]["session_id"]
+    (message, *_) = alice.get(f"/agent-chats/{chat}/messages").json["messages"]
+    with app.app_context():
+        row = RunEvent.select().where(RunEvent.data.contains("TEXT_MESSAGE_CONTENT")).get()
+        assert not set(LINE_ENDS) & set(row.data) - set("abcd")
+        data = json.dumps({**json.loads(row.data), "delta": LINE_ENDS}, ensure_ascii=False)
+        RunEvent.update(data=data).where(
+            RunEvent.run == row.run_id, RunEvent.number == row.number
+        ).execute()
+
+    path = f"/agent-chats/{chat}/runs/{message['run_id']}/events"
+    resumed = alice.get(path, headers={"Accept": "text/event-stream"})
+
+    assert ESCAPED in resumed.data
+    assert events_in(resumed)
+    for stream in (streamed, resumed.data):
+        text = stream.decode()
+        assert text.splitlines() == text.split("\n")[:-1]
+
+
+def test_a_problem_has_no_other_line_ends_either(alice: Person):
+    answer = alice.get("/auth/users?" + quote(LINE_ENDS))
+
+    assert LINE_ENDS in [fault["parameter"] for fault in answer.json["errors"]]
+    assert ESCAPED in answer.data
 
 
 @pytest.mark.parametrize("path", ["/users/me", "/health", "/no", "/docs/docs.js", "/agent-chats"])
