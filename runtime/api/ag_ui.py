@@ -37,7 +37,7 @@ blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 
 
 
 @blp.route("/agent-chats/ag-ui", methods=["POST"])
-@blp.arguments(RunAgentInputSchema)
+@blp.arguments(RunAgentInputSchema, max_bytes=http.MAX_CHAT_BYTES)
 @blp.response(200, may_stream=True, example=translation.EXAMPLE)
 @blp.fails(
     NotAuthenticated,

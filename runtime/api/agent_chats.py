@@ -41,7 +41,7 @@ blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 A
 
 
 @blp.route("/agent-chats", methods=["POST"])
-@blp.arguments(CreateRunSchema)
+@blp.arguments(CreateRunSchema, max_bytes=http.MAX_CHAT_BYTES)
 @blp.arguments(CreateRunHeadersSchema, location="headers")
 @blp.response(200, RunSchema, may_stream=True)
 @blp.fails(

@@ -42,19 +42,28 @@ class Blueprint(flask_smorest.Blueprint):
         return decorate
 
     def arguments(
-        self, schema: type[ma.Schema], *, location: str = "json", is_read: bool = True
+        self,
+        schema: type[ma.Schema],
+        *,
+        location: str = "json",
+        is_read: bool = True,
+        max_bytes: int = http.MAX_BODY_BYTES,
     ) -> Callable:
-        """What the route takes, read with one schema that is made once.
+        """What the route takes, read with one schema that is made once, and how long it may be.
 
         Unless it `is_read` this is for the document alone, and the route reads it, if need be.
         """
         read = super().arguments(schema(), location=location)
 
-        def document(function):
+        def decorate(function):
+            if location == "json":
+                function.max_body_bytes = max_bytes
+            if is_read:
+                return read(function)
             function._apidoc = read(function)._apidoc
             return function
 
-        return read if is_read else document
+        return decorate
 
     def response(
         self,

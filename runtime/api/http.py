@@ -9,13 +9,17 @@ from flask import Flask, Response, current_app, request
 from flask import Request as FlaskRequest
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
+from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 
 from .. import devices, i18n, logs, metrics, wire
 from ..models import Session
 
-MAX_BODY_BYTES = 1024 * 1024
+# What a route takes unless it says that it takes more: anybody may send so much.
+MAX_BODY_BYTES = 16 * 1024
+# What a chat takes: a message, and of a front end that keeps the conversation all of it.
+MAX_CHAT_BYTES = 1024 * 1024
 PREFLIGHT_SECONDS = 7200
 # Longer than any address with a port: what a proxy took from its client is kept no longer.
 MAX_ADDRESS = 64
@@ -36,6 +40,11 @@ class Request(FlaskRequest):
     began_at: float
     session: Session | None = None
 
+    @property
+    def max_content_length(self) -> int:
+        """How long the body may be: what the route says."""
+        return _max_body_bytes(current_app, self.endpoint)
+
 
 class Application(Flask):
     """Flask without what is not used here: sessions in cookies, hosts and coroutines."""
@@ -49,6 +58,14 @@ class Application(Flask):
             return None
         return self.url_map.bind("", path_info=asked.path, default_method=asked.method)
 
+    def max_body_bytes(self, method: str, path: str) -> int:
+        """How long the body of such a request may be; the server asks before it receives it."""
+        try:
+            endpoint, _arguments = self.url_map.bind("").match(path, method)
+        except HTTPException:  # There is no such route.
+            return MAX_BODY_BYTES
+        return _max_body_bytes(self, endpoint)
+
     def ensure_sync(self, func: Callable) -> Callable:
         """The function itself: Flask would look ten times a request for a coroutine."""
         return func
@@ -56,7 +73,6 @@ class Application(Flask):
 
 def init_app(app: Flask) -> None:
     """Hook the app up; proxies are believed as far as TRUSTED_PROXIES says."""
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     # A path is what it is: no redirect, which would be HTML, to one that looks alike.
     app.url_map.merge_slashes = False
     app.before_request(_begin)
@@ -73,6 +89,10 @@ def init_app(app: Flask) -> None:
 def encode(value: object) -> bytes:
     """JSON as every answer has it: compact, in UTF-8, with an end of line."""
     return f"{wire.encode(value)}\n".encode(errors="replace")
+
+
+def _max_body_bytes(app: Flask, endpoint: str | None) -> int:
+    return getattr(app.view_functions.get(endpoint), "max_body_bytes", MAX_BODY_BYTES)
 
 
 def language() -> str:

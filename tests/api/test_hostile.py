@@ -7,6 +7,8 @@ secret that was sent is in the log.
 import gzip
 import json
 import socket
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +29,10 @@ CODE = "735902"
 TOKEN = "WyJrZWVwIHRoaXMgdG8geW91cnNlbGYiXQ.aQ.c2lnbmVk"
 SECRETS = (PASSWORD, CODE, TOKEN)
 MEBIBYTE = 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024
+MAX_CHAT_BYTES = MEBIBYTE
+# Of what a caller sent, at most so much is repeated.
+ECHO_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -96,11 +102,11 @@ NO_ADDRESS = (
     "x" * 65 + "@example.org",
     "ada@" + "x" * 64 + ".org",
     "ada@" + "x." * 150 + "org",
-    "a" * 100_000,
-    "ada@" + "a." * 50_000,
+    "a" * 10_000,
+    "ada@" + "a." * 5_000,
 )
 NO_USERNAME = (
-    *("", "ab", "x" * 31, "x" * 100_000, "mallory\n", "\nmallory", "mal lory", "mal-lory"),
+    *("", "ab", "x" * 31, "x" * 10_000, "mallory\n", "\nmallory", "mal lory", "mal-lory"),
     *(
         "mallory\x00",
         "ｍａｌｌｏｒｙ",
@@ -113,7 +119,7 @@ NO_USERNAME = (
 )
 NO_CODE = (
     *("", "12345", "1234567", "123456\n", " 123456", "１２３４５６", "١٢٣٤٥٦", "12345a", "-12345"),
-    *("1_2345", "0x1234", "12345\x00", "1" * 100_000),
+    *("1_2345", "0x1234", "12345\x00", "1" * 10_000),
 )
 NO_URL = (
     *("", "x", "//example.org", "javascript:alert(1)", "ftp://example.org", "http:/example.org"),
@@ -134,14 +140,14 @@ WRONG = {
     "email": NO_ADDRESS,
     "username": NO_USERNAME,
     "token": NO_CODE,
-    "password": ("", "12345", "x" * 129, "x" * 100_000),
-    "current_password": ("", "12345", "x" * 129, "x" * 100_000),
+    "password": ("", "12345", "x" * 129, "x" * 10_000),
+    "current_password": ("", "12345", "x" * 129, "x" * 10_000),
     "refresh_token": (),
-    "scope": ("", "x", "ALL", "all ", "all\n", "x" * 100_000),
-    "message": ("", "x" * 8001, "x" * 100_000, "a\x00b"),
+    "scope": ("", "x", "ALL", "all ", "all\n", "x" * 10_000),
+    "message": ("", "x" * 8001, "x" * 10_000, "a\x00b"),
     "redirect_to": (*NO_URL, "https://not-on-the-list.example/"),
     "avatar_url": NO_URL,
-    "bio": ("x" * 201, "x" * 100_000, "a\x00b"),
+    "bio": ("x" * 201, "x" * 10_000, "a\x00b"),
     "session_id": (
         *("", "x", "3f1c1a52-6c1e-4b43-9f0e-0a3c5a0c2f1", "{3f1c1a52-6c1e-4b43-9f0e-0a3c5a0c2f11}"),
         *("urn:uuid:3f1c1a52-6c1e-4b43-9f0e-0a3c5a0c2f11", "3f1c1a526c1e4b439f0e0a3c5a0c2f11"),
@@ -156,7 +162,8 @@ OPTIONAL = {
     "POST /agent-chats": ("session_id",),
 }
 
-DEEP = 100_000
+# Beyond any parser's recursion, within what every route takes.
+DEEP = 2_000
 NOT_JSON = (
     *(b"", b" ", b"{", b"}", b"x", b"'{}'", b"{'a': 1}", b"{} {}", b"{},", b"{}\x00", b"// {}"),
     *(
@@ -180,7 +187,7 @@ NOT_JSON = (
         for n in (b"9" * 5000, b"-" + b"9" * 5000, b"1" * 19, b"1e" + b"9" * 99)
     ),
     *(b'{"email": %s}' % n for n in (b"0x10", b"01", b"+1", b".5", b"1.", b"1_000", b"1e")),
-    b'{"email": 1' + b"0" * 500_000 + b".5}",
+    b'{"email": 1' + b"0" * 15_000 + b".5}",
     # Names twice, at the top and below.
     b'{"email": "a@example.org", "email": "b@example.org"}',
     b'{"email": {"a": 1, "a": 2}}',
@@ -216,8 +223,8 @@ FAULTY = (
     {"": 1},
     {"__proto__": {}},
     {"a/b~c %\n密码\"'": "x"},
-    {"x" * 100_000: 1},
-    {f"x{number}": number for number in range(50_000)},
+    {"x" * 10_000: 1},
+    {f"x{number}": number for number in range(1_000)},
     {"Email": "ada@example.org", "EMAIL": "ada@example.org"},
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "CONNECT")
@@ -437,18 +444,23 @@ def test_fields_that_are_unknown_or_missing_are_422(
 
 
 def demand_small(answer: TestResponse) -> None:
-    """Nobody can make the service say much more than was said to it."""
+    """Nobody can make the service repeat much of what was said to it."""
     assert len(answer.json["errors"]) <= 20
+    places = [fault.get("pointer", fault.get("parameter")) for fault in answer.json["errors"]]
+    assert max(map(len, places)) <= ECHO_CHARS + len("...")
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
 def test_a_body_that_is_too_large_is_413(app: Flask, alice: Person, corpus: Corpus, route: Route):
+    limit = MAX_CHAT_BYTES if route.path == "/agent-chats" else MAX_BODY_BYTES
     with nothing_written(app):
-        for body in (b"x" * (MEBIBYTE + 1), b'{"a": "' + b"x" * (20 * MEBIBYTE) + b'"}'):
+        for body in (b"x" * (limit + 1), b'{"a": "' + b"x" * (20 * MEBIBYTE) + b'"}'):
             for kind in ("application/json", "text/plain", "multipart/form-data; boundary=x"):
                 answer = alice.request(route.method, route.path, data=body, content_type=kind)
                 corpus.judge(kind, assert_problem, answer, PREFIX + route.path)
                 assert answer.status_code == 413
+        answer = alice.request(route.method, route.path, data=b"x" * limit)
+        assert answer.status_code == 422
     corpus.end()
 
 
@@ -477,7 +489,8 @@ def test_names_that_are_wrong_are_422(alice: Person, corpus: Corpus):
 
 def instance_of(path: str) -> str:
     """The path as a problem has it: what no encoding knows is replaced."""
-    return urlsplit(path).path if path.isascii() and "%" not in path and "<" not in path else ANY
+    is_plain = path.isascii() and "%" not in path and "<" not in path
+    return urlsplit(path).path if is_plain and len(path) <= ECHO_CHARS else ANY
 
 
 class _Any(str):
@@ -495,7 +508,12 @@ def test_paths_that_lead_nowhere_are_404(stranger: Person, corpus: Corpus):
         answer = stranger.get(path)
         corpus.judge(path, assert_problem, answer, ANY)
         corpus.judge(path, demand_status, answer, 401, 404)
+        corpus.judge(path, demand_brief, answer)
     corpus.end()
+
+
+def demand_brief(answer: TestResponse) -> None:
+    assert len(answer.json["instance"]) <= ECHO_CHARS + len("...")
 
 
 def demand_status(answer: TestResponse, *statuses: int) -> None:
@@ -764,3 +782,90 @@ def test_twenty_megabytes_are_413_however_they_come(
             corpus.judge(name, demand_answer, wire, {413}, *data)
             corpus.judge(f"{name}, and then it stops", demand_alive, wire)
     corpus.end()
+
+
+def test_a_path_in_another_spelling_takes_as_much(wire: Wire, alice: Person):
+    """The server asks how much a route takes before it receives it, and decodes the path."""
+    for target in ("/api/v1/agent%2Dchats?x", "http://x/api/v1/agent-chats"):
+        body = b'{"message": "' + b"x" * 500_000 + b'"}'
+        token = f"Bearer {alice.tokens['access_token']}"
+        status, _, answer = wire.send(request(target, body, Authorization=token))
+        assert (status, json.loads(answer)["errors"][0]["pointer"]) == (422, "#/message")
+
+
+# What a chat takes, at its longest.
+
+
+def pad(unit: str, *, end: str, begin: str, join: str = ",") -> bytes:
+    """A body of a mebibyte at most, of as many units as fit."""
+    count = (MAX_CHAT_BYTES - len(begin) - len(end)) // len((unit + join).encode())
+    return (begin + join.join([unit] * count) + end).encode()
+
+
+def numbered(count: int) -> str:
+    return ",".join(f'"a{number}": 0' for number in range(count))
+
+
+RUN = '{"threadId": "t", "runId": "r", "messages": ['
+MESSAGE = '{"id": "1", "role": "user", "content": "x"}'
+LARGE = {
+    "/agent-chats": {
+        "unknown fields": ("{" + numbered(80_000) + "}").encode(),
+        "objects": pad('{"": 0}', begin='{"message": [', end="]}"),
+        "lists": pad("[]", begin='{"message": [', end="]}"),
+        "numbers": pad("1.5", begin='{"message": [', end="]}"),
+        "one number": pad("7", begin='{"message": 0.', end="}", join=""),
+        "nesting": pad('{"a":', begin="", end="", join=""),
+        "escapes": pad("\\u00e9", begin='{"message": "', end='"}', join=""),
+        "text": pad("é", begin='{"message": "', end='"}', join=""),
+        "a name": pad("é", begin='{"', end='": 1}', join=""),
+    },
+    "/agent-chats/ag-ui": {
+        "messages that are none": pad("{}", begin=RUN, end="]}"),
+        "a few of them": (RUN + ",".join(["{}"] * 15_000) + "]}").encode(),
+        "messages": (RUN + ",".join([MESSAGE] * 15_000) + "]}").encode(),
+        "calls that are null": (
+            RUN + ",".join([MESSAGE[:-1] + ', "toolCallId": null}'] * 15_000) + "]}"
+        ).encode(),
+        "tools": pad('{"name": "a"}', begin=RUN + MESSAGE + '], "tools": [', end="]}"),
+        "a few tools": (
+            RUN + MESSAGE + '], "tools": [' + ",".join(['{"name": "a"}'] * 15_000) + "]}"
+        ).encode(),
+        "parameters": (
+            RUN + MESSAGE + '], "tools": [{"name": "a", "parameters": {' + numbered(70_000) + "}}]}"
+        ).encode(),
+    },
+}
+
+
+@pytest.mark.in_process("measures its own processor time")
+@pytest.mark.parametrize("path", LARGE)
+def test_a_mebibyte_costs_less_than_a_second_of_processor(
+    app: Flask, alice: Person, corpus: Corpus, path: str
+):
+    for name, body in LARGE[path].items():
+        assert len(body) <= MAX_CHAT_BYTES
+        before = time.process_time()
+        answer = alice.post(path, data=body, content_type="application/json")
+        corpus.judge(name, demand_less, time.process_time() - before, 1)
+        corpus.judge(name, refused, answer, PREFIX + path)
+        corpus.judge(name, demand_small, answer)
+    corpus.end()
+
+
+def demand_less(seconds: float, most: float) -> None:
+    assert seconds < most
+
+
+@pytest.mark.in_process("measures its own memory")
+def test_a_mebibyte_of_objects_takes_no_memory_for_most_of_them(app: Flask, alice: Person):
+    for unit, most in (('{"": 0}', 12 * MEBIBYTE), ("[]", 30 * MEBIBYTE)):
+        body = pad(unit, begin='{"message": [', end="]}")
+        tracemalloc.start()
+        try:
+            answer = alice.post("/agent-chats", data=body, content_type="application/json")
+            _now, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        refused(answer, f"{PREFIX}/agent-chats", "#")
+        assert peak < most

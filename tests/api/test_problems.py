@@ -146,8 +146,8 @@ def test_a_wrong_method_is_405_and_told_the_right_ones(
     assert set(answer.headers["Allow"].split(", ")) == allowed
 
 
-def test_a_body_above_a_mebibyte_is_413(stranger: Person):
-    body = b'{"refresh_token": "%s"}' % (b"x" * (1024 * 1024))
+def test_a_body_above_sixteen_kibibytes_is_413(stranger: Person):
+    body = b'{"refresh_token": "%s"}' % (b"x" * (16 * 1024))
 
     answer = stranger.request(
         "DELETE", "/auth/sessions", data=body, content_type="application/json"
@@ -157,15 +157,15 @@ def test_a_body_above_a_mebibyte_is_413(stranger: Person):
     assert set(answer.json) == MEMBERS
 
 
-def test_a_body_of_exactly_a_mebibyte_is_read(stranger: Person):
+def test_a_body_of_exactly_sixteen_kibibytes_is_read(stranger: Person):
     frame = b'{"refresh_token": ""}'
-    body = frame.replace(b'""', b'"%s"' % (b"x" * (1024 * 1024 - len(frame))))
+    body = frame.replace(b'""', b'"%s"' % (b"x" * (16 * 1024 - len(frame))))
 
     answer = stranger.request(
         "DELETE", "/auth/sessions", data=body, content_type="application/json"
     )
 
-    assert (len(body), answer.status_code) == (1024 * 1024, 204)
+    assert (len(body), answer.status_code) == (16 * 1024, 204)
 
 
 @asks_at_a_broken_route
