@@ -19,7 +19,8 @@ blp = Blueprint(
 def get_infra_health() -> dict:
     """检查基础设施健康状态。
 
-    同时真正询问 Redis 和数据库，各最多一秒，总是返回 200。没有配置 Redis 时 `mode` 为 `embedded`。
+    同时真正询问 Redis 和数据库，各最多一秒，总是返回 200；每秒只询问一次，所有请求者
+    得到同样的结果。没有配置 Redis 时 `mode` 为 `embedded`。
     """
     return health.check()
 

@@ -1,4 +1,4 @@
-"""Whether the database and the store answer, both asked at once, a second each."""
+"""Whether the database and the store answer: both asked at once, once a second for all who ask."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 
-from flask import current_app
+from flask import Flask, current_app
 
 from .. import logs
 from ..db import release
@@ -14,36 +14,89 @@ from ..models import User
 from ..store import store
 
 TIMEOUT_SECONDS = 1.0
+# An answer is given again for so long.
+KEPT_SECONDS = 1.0
+# While services are asked anew, an answer of up to this age is given at once; nobody else waits.
+STALE_SECONDS = 3.0
 
 
 def check() -> dict:
     """Each service's status and how many milliseconds it took to answer, or to be given up."""
-    probes = {
-        "redis": _Probe("redis", store.ping),
-        "database": _Probe("database", _ask_database),
-    }
-    services = {name: probe.result() for name, probe in probes.items()}
-    if store.mode == "embedded":
-        services["redis"]["mode"] = "embedded"
-    healthy = all(service["status"] == "healthy" for service in services.values())
-    return {"status": "healthy" if healthy else "unhealthy", "services": services}
+    extensions = current_app.extensions
+    if "health" not in extensions:
+        extensions.setdefault("health", Checks(current_app._get_current_object()))
+    return extensions["health"].latest()
 
 
-class _Probe:
-    """One question on a thread of its own, which may outlive the answer we give."""
+class Checks:
+    """The last answer of all services, made by one of those who ask."""
 
-    def __init__(self, service: str, ask: Callable[[], None]):
-        self._service = service
+    def __init__(self, app: Flask):
+        self._services = {
+            "redis": _Service(app, "redis", lambda: store.ping()),
+            "database": _Service(app, "database", _ask_database),
+        }
+        self._is_embedded = app.extensions["store"].mode == "embedded"
+        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._answer: dict | None = None
+        self._answered_at = 0.0
+
+    def latest(self) -> dict:
+        """An answer that is a second old at most, or a few while a newer one is being made."""
+        if answer := self._kept(KEPT_SECONDS):
+            return answer
+        if not self._asking.acquire(blocking=False):
+            if answer := self._kept(STALE_SECONDS):
+                return answer
+            self._asking.acquire()
+        try:
+            # Somebody else may have asked while this thread waited.
+            return self._kept(KEPT_SECONDS) or self._ask()
+        finally:
+            self._asking.release()
+
+    def _kept(self, seconds: float) -> dict | None:
+        with self._lock:
+            is_new = time.monotonic() - self._answered_at < seconds
+            return self._answer if is_new else None
+
+    def _ask(self) -> dict:
+        for service in self._services.values():
+            service.begin()
+        services = {name: service.result() for name, service in self._services.items()}
+        if self._is_embedded:
+            services["redis"]["mode"] = "embedded"
+        healthy = all(service["status"] == "healthy" for service in services.values())
+        answer = {"status": "healthy" if healthy else "unhealthy", "services": services}
+        with self._lock:
+            self._answer, self._answered_at = answer, time.monotonic()
+        return answer
+
+
+class _Service:
+    """One service, asked on a thread of its own: one at most, however long it hangs."""
+
+    def __init__(self, app: Flask, name: str, ask: Callable[[], None]):
+        self._app = app
+        self._name = name
         self._ask = ask
-        self._app = current_app._get_current_object()
-        self._began_at = time.monotonic()
+        self._thread: threading.Thread | None = None
+        self._began_at = 0.0
         self._ended_at: float | None = None
+
+    def begin(self) -> None:
+        """Ask, unless the question before has no answer yet: then that one is waited for."""
+        if self._thread and self._thread.is_alive():
+            return
+        self._began_at, self._ended_at = time.monotonic(), None
         # The context has the request's id, for the log.
         run = partial(copy_context().run, self._run)
-        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread = threading.Thread(target=run, name=f"health-{self._name}", daemon=True)
         self._thread.start()
 
     def result(self) -> dict:
+        """Wait until it has answered, a second at most."""
         self._thread.join(max(0, self._began_at + TIMEOUT_SECONDS - time.monotonic()))
         healthy = self._ended_at is not None
         seconds = (self._ended_at or time.monotonic()) - self._began_at
@@ -58,7 +111,7 @@ class _Probe:
                 self._ask()
             self._ended_at = time.monotonic()
         except Exception as error:  # Whatever it is, the service does not answer.
-            logs.event("health_probe_failed", service=self._service, reason=type(error).__name__)
+            logs.event("health_probe_failed", service=self._name, reason=type(error).__name__)
 
 
 def _ask_database() -> None:

@@ -1,11 +1,14 @@
 """/health and /infra/health"""
 
 import socket
+import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.conftest import Person
+from tests.conftest import Log, Person, at_once
 
 
 @pytest.fixture
@@ -57,3 +60,52 @@ def test_what_hangs_is_given_up_after_a_second_all_at_once(settings, request, si
     assert statuses == {"redis": "unhealthy", "database": "unhealthy"}
     assert took < 1.9
     assert stranger.get("/health").status_code == 200
+
+
+def health_threads() -> Counter:
+    return Counter(t.name for t in threading.enumerate() if t.name.startswith("health-"))
+
+
+@pytest.mark.in_process("counts the threads of the service")
+def test_what_hangs_holds_one_thread_however_many_ask(settings, request, silent: int):
+    settings["DATABASE_URL"] = f"postgres://nobody@127.0.0.1:{silent}/none"
+    stranger = request.getfixturevalue("stranger")
+
+    answers = at_once(*[lambda: stranger.get("/infra/health")] * 48)
+
+    assert {answer.json["services"]["database"]["status"] for answer in answers} == {"unhealthy"}
+    assert health_threads() <= Counter({"health-database": 1})
+
+
+@pytest.mark.in_process("counts the threads of the service")
+def test_no_thread_outlives_an_answer(stranger: Person):
+    before = threading.active_count()
+
+    for _ in range(3):
+        assert stranger.get("/infra/health").json["status"] == "healthy"
+
+    assert not health_threads()
+    assert threading.active_count() <= before
+
+
+@pytest.mark.in_process("sees what is logged for each probe")
+def test_services_are_asked_once_a_second_for_all_who_ask(settings, request, log: Log):
+    settings |= {"REDIS_URL": "redis://127.0.0.1:1"}
+    stranger = request.getfixturevalue("stranger")
+    log.clear()
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: stranger.get("/infra/health").json, range(40)))
+
+    failed = [line for line in log.events() if line["event"] == "health_probe_failed"]
+    assert 1 <= len(failed) <= 3  # a slow machine may take more than one second
+    assert {answer["services"]["redis"]["status"] for answer in answers} == {"unhealthy"}
+
+
+def test_an_answer_is_made_anew_after_a_second(settings, request, silent: int):
+    stranger = request.getfixturevalue("stranger")
+    first = stranger.get("/infra/health").json["services"]["database"]["latency_ms"]
+    deadline = time.monotonic() + 10
+    while stranger.get("/infra/health").json["services"]["database"]["latency_ms"] == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
