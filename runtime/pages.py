@@ -47,6 +47,13 @@ def page(query: ModelSelect, by: Node, *, cursor: str | None, limit: int) -> Pag
     return Page(rows[:limit], next_cursor)
 
 
+def cut(found: Page, rows: int) -> Page:
+    """The first rows of a page, with the cursor that leads to those behind them."""
+    if rows >= len(found.rows):
+        return found
+    return Page(found.rows[:rows], _cursor(found.rows[rows - 1]))
+
+
 def _cursor(row: Model) -> str:
     ticks = (row.listed_at - _EPOCH) // _TICK
     return f"{ticks:0{_DIGITS}x}{row.id.hex}"

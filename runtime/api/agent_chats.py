@@ -136,9 +136,9 @@ def delete_chat(session_id: UUID) -> None:
 def list_messages(query: dict, session_id: UUID) -> Page:
     """读取一个对话的消息(需要认证)。
 
-    第一页是最近的 `limit` 轮，`next_cursor` 指向更早的；每一页内按先后顺序，可以直接接在屏幕上已有
-    的消息之前。一轮是用户的一条消息和随后的回答，不会被分到两页。没有完成的回答也在其中，`status`
-    说明其运行的状态，`error` 说明为何没有完成。
+    第一页是最近的 `limit` 轮，内容很长时更少，`next_cursor` 指向更早的；每一页内按先后顺序，可以
+    直接接在屏幕上已有的消息之前。一轮是用户的一条消息和随后的回答，不会被分到两页。没有完成的回答也在
+    其中，`status` 说明其运行的状态，`error` 说明为何没有完成。
     """
     found = chats.messages(current_user(), session_id, query["limit"], query["cursor"])
     for message in found.rows:

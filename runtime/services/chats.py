@@ -11,18 +11,20 @@ from hashlib import blake2b
 from itertools import count
 from uuid import UUID
 
-from peewee import SQL, ModelSelect
+from peewee import SQL, ModelSelect, chunked
 
 from ..agent import Call, Message, cut_history, from_events, steps_of, unanswered
 from ..db import Prepared
 from ..errors import ChatNotFound
 from ..models import Chat, Run, RunEvent, User, answers_in
-from ..pages import Page, page
+from ..pages import Page, cut, page
 from .journal import Entry, bury
 
 # More runs than any model's window holds; what of them is sent is bounded in characters.
 RECENT_RUNS = 100
 RUNS_A_QUERY = 25
+# What a page of runs may have of journals and messages; there is always one run at least.
+PAGE_BYTES = 256 * 1024
 # A title that is made of a message; one that is given may be longer.
 TITLE_CHARS = 60
 JOINER = "\u200d"
@@ -94,11 +96,15 @@ def messages(user: User, chat_id: UUID, limit: int, cursor: str | None) -> Page:
 
 
 def records(chat_id: UUID, limit: int, cursor: str | None) -> Page:
-    """Some of a chat's runs with all that is kept of them, the newest first."""
+    """Some of a chat's runs with all that is kept of them, the newest first.
+
+    At most `limit`, and as many as fit in PAGE_BYTES.
+    """
     found = _page_of_runs(chat_id, limit, cursor)
     if bury([run.id for run in found.rows if run.finished_at is None]):
         found = _page_of_runs(chat_id, limit, cursor)
-    entries = _entries_of(found.rows)
+    entries = _fitting_entries(found.rows)
+    found = cut(found, len(entries))
     answers = _after(found.rows[0]) if cursor and found.rows else {}
     rows: list[Record] = []
     for run in found.rows:
@@ -106,6 +112,21 @@ def records(chat_id: UUID, limit: int, cursor: str | None) -> Page:
         rows.append(Record(run, entries[run.id], list(_said(run, events, answers))))
         answers = run.answers
     return Page(rows, found.next_cursor)
+
+
+def _fitting_entries(runs: list[Run]) -> dict[UUID, list[Entry]]:
+    """The journals of as many of the runs as fit in PAGE_BYTES, from the first one on."""
+    found: dict[UUID, list[Entry]] = {}
+    left = PAGE_BYTES
+    for some in chunked(runs, RUNS_A_QUERY):
+        entries = _entries_of(some)
+        for run in some:
+            left -= len((run.input or run.message).encode())
+            left -= sum(len(entry.text.encode()) for entry in entries[run.id])
+            if found and left < 0:
+                return found
+            found[run.id] = entries[run.id]
+    return found
 
 
 def history(chat_id: UUID, max_chars: int, answers: Mapping[str, str]) -> list[Message]:

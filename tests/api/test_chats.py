@@ -266,6 +266,27 @@ def test_messages_come_in_pages_of_whole_turns(alice: Person):
     assert found[0][1]["tool_calls"][0]["result"] == "4"
 
 
+def test_a_page_of_messages_has_so_many_bytes_and_one_turn_at_least(app, alice: Person):
+    chat = alice.chat("the first").json["session_id"]
+    sizes = [100_000, 100_000, 100_000, 300_000, 10, 10]
+    with app.app_context():
+        for number, size in enumerate(sizes):
+            run = Run.create(
+                chat=chat,
+                message=f"{number}",
+                created_at=runtime_clock.now() + timedelta(seconds=number + 1),
+                finished_at=runtime_clock.now(),
+                lease_until=runtime_clock.now(),
+            )
+            delta = {"type": "TEXT_MESSAGE_CONTENT", "message_id": "m", "delta": "x" * size}
+            RunEvent.create(run=run, number=1, data=json.dumps(delta | {"run_id": str(run.id)}))
+
+    read = pages(alice, f"/agent-chats/{chat}/messages", "messages", limit=100)
+
+    questions = [[m["content"] for m in page if m["role"] == "user"] for page in read]
+    assert questions == [["4", "5"], ["3"], ["1", "2"], ["the first", "0"]]
+
+
 def test_the_part_that_was_said_of_an_answer_that_failed_is_shown(
     model: CompletionsServer, alice: Person
 ):
