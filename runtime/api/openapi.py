@@ -1,20 +1,27 @@
 """The OpenAPI document: what flask-smorest adds of its own is left out, what it omits is added."""
 
+import gzip
 import threading
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 
 import apispec
 import flask_smorest
 import marshmallow as ma
 from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
+from flask import Response, request
 
-from . import problems
+from . import http, problems
 
 DESCRIPTION = """\
 请求与响应均为 UTF-8 的 JSON，未列出的字段一律拒绝，AG-UI 的请求除外。
 
 所有错误都是 `application/problem+json` (RFC 9457)，其中的 `detail` 可以直接显示给用户：默认为中文，
 `Accept-Language` 偏好英文时为英文。不成其为 HTTP、迟迟没有发完或请求头过大的请求，在找到路由之前
-就会被拒绝：400、408、414、417、431 或 501。
+就会被拒绝：400、408、413、414、417、431、501 或 503。
+
+请求体最长 16 KiB，对话的为 1 MiB。
 
 每个响应都带 `X-Request-ID`：请求自带的，或是新的。
 """
@@ -24,7 +31,7 @@ class Api(flask_smorest.Api):
     """flask-smorest without its own rendering of errors: that drops `Allow` and `Retry-After`.
 
     The document is written when it is first asked for: it takes longer than all else that an
-    application does when it is made.
+    application does when it is made. gunicorn's master asks, for all workers.
     """
 
     DEFAULT_ERROR_RESPONSE_NAME = None
@@ -55,6 +62,14 @@ class Api(flask_smorest.Api):
     def spec(self, spec: apispec.APISpec) -> None:
         self._spec = spec
 
+    @cached_property
+    def document(self) -> "Document":
+        """The document as it is sent."""
+        return Document.of(self.spec.to_dict())
+
+    def _openapi_json(self) -> Response:
+        return self.document.respond()
+
     def _register_error_handlers(self):
         problems.init_app(self._app)
 
@@ -62,6 +77,32 @@ class Api(flask_smorest.Api):
         """None of flask-smorest's own errors, pages and tags: no answer here has their shape."""
 
     _register_responses = _register_pagination_header = _register_etag_headers = _register_nothing
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON document that stays the same: encoded, compressed and hashed once."""
+
+    plain: bytes
+    zipped: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, value: dict) -> "Document":
+        plain = http.encode(value)
+        return cls(plain, gzip.compress(plain, mtime=0), sha256(plain).hexdigest()[:32])
+
+    def respond(self) -> Response:
+        """The answer to a GET; 304 to a reader that has it (RFC 9110 §13.1.2)."""
+        is_zipped = request.accept_encodings.quality("gzip") > 0
+        response = Response(self.zipped if is_zipped else self.plain, mimetype="application/json")
+        if is_zipped:
+            response.headers["Content-Encoding"] = "gzip"
+        # Another one for each encoding (RFC 9110 §8.8.3.3).
+        response.set_etag(f"{self.etag}-gzip" if is_zipped else self.etag)
+        response.headers["Cache-Control"] = "no-cache"
+        response.vary.add("Accept-Encoding")
+        return response.make_conditional(request)
 
 
 class _Converter(OpenAPIConverter):

@@ -1,5 +1,6 @@
 """The OpenAPI document tells the whole truth."""
 
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from runtime.api.blueprint import COMMON_STATUSES
 from runtime.api.problems import MEDIA_TYPE, STATUS
 from tests import openapi_checker
 from tests.conftest import Person
+from tests.servers import Service
 
 PUBLIC = {
     "create_verification",
@@ -82,6 +84,47 @@ def test_whoever_asks_first_gets_all_of_it_though_others_ask_at_once(settings: d
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(ask, range(8))) == [len(api.spec.to_dict()["paths"])] * 8
+
+
+def test_it_is_compact_and_compressed_and_given_once(app: Flask):
+    client = app.test_client()
+    plain = client.get("/api/v1/openapi.json")
+    zipped = client.get("/api/v1/openapi.json", headers={"Accept-Encoding": "br, gzip"})
+
+    assert b"\n" not in plain.data.strip()
+    assert b": " not in re.sub(rb'"(?:[^"\\]|\\.)*"', b'""', plain.data)
+    assert gzip.decompress(zipped.data) == plain.data
+    assert len(zipped.data) < len(plain.data) / 8
+    for answer, headers in ((plain, {}), (zipped, {"Accept-Encoding": "gzip"})):
+        assert answer.headers["Cache-Control"] == "no-cache"
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        etag = answer.headers["ETag"]
+        again = client.get("/api/v1/openapi.json", headers={**headers, "If-None-Match": etag})
+        assert (again.status_code, again.data) == (304, b"")
+        assert again.headers["ETag"] == etag
+        assert again.headers["Vary"] == "Accept-Encoding"
+    assert plain.headers["ETag"] != zipped.headers["ETag"]
+
+
+@pytest.mark.parametrize("accepted", ["gzip;q=0", "identity", "identity, *;q=0", "br"])
+def test_who_does_not_take_gzip_gets_it_plain(app: Flask, accepted: str):
+    headers = {"Accept-Encoding": accepted}
+
+    answer = app.test_client().get("/api/v1/openapi.json", headers=headers)
+
+    assert "Content-Encoding" not in answer.headers
+    assert answer.json["openapi"] == "3.1.0"
+
+
+def test_it_is_written_before_the_workers_are_there(service: Service):
+    """By the master, for all of them: each would take as long."""
+
+    def cost() -> float:
+        before = service.cpu_seconds()
+        assert service.client.get("/openapi.json").status == 200
+        return service.cpu_seconds() - before
+
+    assert cost() < 0.05
 
 
 def test_every_shape_is_a_json_schema(spec: dict):
