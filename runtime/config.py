@@ -5,6 +5,7 @@ The environment is the only source. `load` turns it into a mapping of typed valu
 """
 
 import contextlib
+import ipaddress
 import os
 import re
 import secrets
@@ -18,6 +19,9 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 ROOT = Path(__file__).resolve().parent.parent
+MAX_APP_NAME = 60
+# What links in mails have in their query; a URL that they are added to has none of them.
+OWN_PARAMETERS = {"email", "token", "restoration"}
 
 
 class ConfigError(Exception):
@@ -125,6 +129,36 @@ def _address(value: str) -> str:
     return value
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether a host's name or address can be no other machine's."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _app_name(value: str) -> str:
+    # It stands in subjects and in From: see `mail.mailable` for `=?`.
+    if len(value) > MAX_APP_NAME or not value.isprintable() or "=?" in value:
+        raise ValueError(f"must be at most {MAX_APP_NAME} printable characters, without =?")
+    return value
+
+
+def _app_url(value: str) -> str:
+    wanted = "must be a URL of ASCII characters, as in https://app.example.org/"
+    try:
+        url = _split_url(value)
+    except ValueError as error:
+        raise ValueError(wanted) from error
+    is_plain = re.fullmatch(r"[A-Za-z0-9:/?#\[\]@!$&'()*+,;=._~%-]{1,2048}", value)
+    if not is_plain or url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
+        raise ValueError(wanted)
+    taken = OWN_PARAMETERS & {*parse_qs(url.query, True), *parse_qs(url.fragment, True)}
+    if taken:
+        raise ValueError(f"must not have {min(taken)} in its query, which links in mails add")
+    return value
+
+
 def _origin(value: str) -> str:
     url = _split_url(value)
     if url.scheme not in ("http", "https") or not url.hostname:
@@ -197,7 +231,20 @@ SETTINGS = (
         "`smtp://user:pass@host:587?starttls=1` or `smtps://user:pass@host`. Unset: mail is"
         " written under `instance/outbox/`.",
     ),
-    Setting("MAIL_FROM", _address, "Runtime API <noreply@localhost>", "Whom mail is from."),
+    Setting(
+        "MAIL_FROM",
+        _address,
+        None,
+        "Whom mail is from, as in `Name <name@example.org>`; without a name it is `APP_NAME`."
+        " Unset: `noreply@localhost`; demanded when `SMTP_URL` is another machine.",
+    ),
+    Setting("APP_NAME", _app_name, "Runtime API", "The name that mails and pages carry."),
+    Setting(
+        "APP_URL",
+        _app_url,
+        None,
+        "Where buttons in notices lead, as in `https://app.example.org/`. Unset: they have none.",
+    ),
     Setting(
         "OPENAI_BASE_URL",
         _url("http", "https"),
@@ -311,6 +358,11 @@ def load(environ: Mapping[str, str]) -> dict:
     settings = {setting.name: _read(setting, environ.get(setting.name, "")) for setting in SETTINGS}
     if settings["DATABASE_URL"] and not settings["SECRET_KEY"]:
         raise ConfigError("SECRET_KEY must be set when DATABASE_URL is")
+    if not settings["MAIL_FROM"]:
+        if settings["SMTP_URL"] and not is_this_machine(urlsplit(settings["SMTP_URL"]).hostname):
+            # Nobody takes mail from an address at localhost, and everything else would look well.
+            raise ConfigError("MAIL_FROM must be set when SMTP_URL is another machine")
+        settings["MAIL_FROM"] = "noreply@localhost"
     return settings
 
 

@@ -7,7 +7,6 @@ not the code, the link, the subject or the server's words, which may quote any o
 import atexit
 import contextlib
 import heapq
-import ipaddress
 import itertools
 import logging
 import os
@@ -15,7 +14,6 @@ import random
 import re
 import secrets
 import smtplib
-import socket
 import ssl
 import sys
 import threading
@@ -29,13 +27,14 @@ from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import parseaddr
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
-from runtime import clock, metrics
-from runtime.config import ConfigError
+from runtime import clock, metrics, smtp_refusals
+from runtime.config import ConfigError, is_this_machine
 from runtime.letters import Letter
 from runtime.logs import request_id
 
@@ -48,6 +47,9 @@ NOTICE_LIFE = timedelta(days=1)
 PAUSE_SECONDS = 1
 # One mail that hangs leaves three senders to the others.
 SENDERS = 4
+# A server that refuses the sender is asked again after up to so many times the longest delay, an
+# hour: a notice is good for a day, and who insists every minute is soon refused for that.
+REFUSED_FACTOR = 60
 # What Ctrl-C on `flask run` may take; gunicorn's hook drains for longer and before this.
 EXIT_SECONDS = 5
 
@@ -80,8 +82,9 @@ class Mail:
 
     `smtp_url` is `smtp://[user:password@]host[:port][?starttls=1|0]` or `smtps://…`, user and
     password percent-encoded; None writes files into `outbox`, and with `show` prints the text on
-    the console too. `sender` is whom mail is from. A failed mail is tried again after
-    `first_delay_seconds`, twice that, and so on up to `longest_delay_seconds`.
+    the console too. `sender` is whom mail is from, called `sender_name` if it has no name. A failed
+    mail is tried again after `first_delay_seconds`, twice that, and so on up to
+    `longest_delay_seconds`.
 
     Nothing runs before the first `send`. A forked child starts with an empty queue: its parent
     sends what it queued. Raises ConfigError when the URL or the sender makes no sense.
@@ -93,6 +96,7 @@ class Mail:
         sender: str,
         outbox: Path,
         *,
+        sender_name: str = "",
         show: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         timeout_seconds: float = 10,
@@ -102,10 +106,12 @@ class Mail:
         pause_seconds: float = PAUSE_SECONDS,
         capacity: int = 10_000,
     ):
+        self._sender = _sender(sender, sender_name)
         self._transport = (
-            _Server(smtp_url, ssl_context, timeout_seconds) if smtp_url else _Outbox(outbox, show)
+            _Server(smtp_url, _own_name(self._sender.domain), ssl_context, timeout_seconds)
+            if smtp_url
+            else _Outbox(outbox, show)
         )
-        self._sender = _sender(sender)
         self._first_delay_seconds = first_delay_seconds
         self._longest_delay_seconds = longest_delay_seconds
         # A thread's start costs a caller half a millisecond; one that waits for work, nothing.
@@ -242,21 +248,31 @@ class Mail:
             metrics.mails.inc("refused")
             log.warning("mail to %s dropped: refused with %d", to, refusal.code)
             return True
+        except _SenderRefused as refusal:
+            self._count_failure(waiting, refusal)
+            waiting.is_refused = True
+            log.error("the mail server refuses the sender: see MAIL_FROM and SMTP_URL")
+            return False
         except Exception as error:
             # Whatever it was, the mail is still good and this thread has others to send.
-            waiting.tries += 1
-            metrics.mail_failures.inc()
-            log.warning("mail to %s failed, try %d: %s", to, waiting.tries, _kind(error))
+            self._count_failure(waiting, error)
             return False
         metrics.mails.inc("sent")
         log.info("mail to %s sent", to)
         return True
 
+    def _count_failure(self, waiting: "_Waiting", error: Exception) -> None:
+        waiting.tries += 1
+        metrics.mail_failures.inc()
+        to = masked(waiting.to)
+        log.warning("mail to %s failed, try %d: %s", to, waiting.tries, _kind(error))
+
     def _try_later(self, waiting: "_Waiting") -> None:
         """Queue a failed mail again: a little later each time, or soon when the process stops."""
         now = time.monotonic()
         delay = self._first_delay_seconds * 2 ** min(waiting.tries - 1, 20)
-        delay = min(delay, self._longest_delay_seconds) * random.uniform(0.5, 1)
+        longest = self._longest_delay_seconds * (REFUSED_FACTOR if waiting.is_refused else 1)
+        delay = min(delay, longest) * random.uniform(0.5, 1)
         if self._drain_ends_at is not None:
             delay = min(delay, self._first_delay_seconds, max(0, self._drain_ends_at - now))
         waiting.due_at = now + delay
@@ -299,6 +315,7 @@ class _Waiting:
     request_id: str | None = field(compare=False, default_factory=request_id.get)
     message_id: str = field(compare=False, default_factory=lambda: secrets.token_hex(16))
     tries: int = field(compare=False, default=0)
+    is_refused: bool = field(compare=False, default=False)
 
 
 class _RefusedForGood(Exception):
@@ -307,6 +324,14 @@ class _RefusedForGood(Exception):
     def __init__(self, code: int):
         super().__init__(code)
         self.code = code
+
+
+class _SenderRefused(Exception):
+    """The server takes no mail from MAIL_FROM, or from this client; `smtp_code` says how."""
+
+    def __init__(self, smtp_code: int):
+        super().__init__(smtp_code)
+        self.smtp_code = smtp_code
 
 
 class _InTheClear(Exception):
@@ -322,14 +347,17 @@ class _Server:
     password never leave the machine without it.
     """
 
-    def __init__(self, url: str, ssl_context: ssl.SSLContext | None, timeout_seconds: float):
+    def __init__(
+        self, url: str, own_name: str, ssl_context: ssl.SSLContext | None, timeout_seconds: float
+    ):
         parts = urlsplit(url)
         self._starttls = parse_qs(parts.query).get("starttls", [None])[0]
         self._is_tls = parts.scheme == "smtps"
         self._host = parts.hostname or ""
         self._port = parts.port or (465 if self._is_tls else 587 if self._starttls == "1" else 25)
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
-        self._is_here = _is_this_machine(self._host)
+        self._own_name = own_name
+        self._is_here = is_this_machine(self._host)
         self._ssl_context = ssl_context or ssl.create_default_context()
         self._timeout_seconds = timeout_seconds
         if not (self._user + self._password).isascii():
@@ -352,7 +380,7 @@ class _Server:
         where = {
             "host": self._host,
             "port": self._port,
-            "local_hostname": _own_name(),
+            "local_hostname": self._own_name,
             "timeout": self._timeout_seconds,
         }
         if self._is_tls:
@@ -374,15 +402,20 @@ class _Server:
         """A 5xx to the recipient or the text is about this mail; any other may pass (RFC 5321)."""
         try:
             smtp.send_message(message)
+        except smtplib.SMTPSenderRefused as error:
+            raise _SenderRefused(error.smtp_code) from error
         except smtplib.SMTPRecipientsRefused as error:
-            code = max(code for code, _ in error.recipients.values())
-            if code >= 500:
-                raise _RefusedForGood(code) from error
-            raise
+            [(code, reply)] = error.recipients.values()
+            _judge(code, reply, smtp_refusals.is_about_recipient, error)
         except smtplib.SMTPDataError as error:
-            if error.smtp_code >= 500:
-                raise _RefusedForGood(error.smtp_code) from error
-            raise
+            _judge(error.smtp_code, error.smtp_error, smtp_refusals.is_about_text, error)
+
+
+def _judge(code: int, reply: bytes, is_about_mail: Callable, error: Exception) -> NoReturn:
+    """Raises what a refusal is: of this mail, of who sends it, or one that may pass."""
+    if code < 500:
+        raise error
+    raise (_RefusedForGood if is_about_mail(code, reply) else _SenderRefused)(code) from error
 
 
 class _Outbox:
@@ -415,10 +448,11 @@ class _Outbox:
             sys.stderr.flush()
 
 
-def _sender(value: str) -> Address:
+def _sender(value: str, default_name: str) -> Address:
     name, address = parseaddr(value)
+    name = name or default_name
     try:
-        _refuse_header_breaks(value)
+        _refuse_header_breaks(value + name)
         return Address(name, addr_spec=mailable(address))
     except ValueError as error:
         raise ConfigError("MAIL_FROM must be an address, as in Name <name@example.org>") from error
@@ -430,23 +464,19 @@ def _refuse_header_breaks(value: str) -> None:
         raise ValueError("not a text for a header")
 
 
-def _own_name() -> str:
-    """Our name in EHLO; smtplib's own way asks a DNS, which may hang, for every mail."""
-    name = socket.gethostname()
-    return name if "." in name else "[127.0.0.1]"
+def _own_name(domain: str) -> str:
+    """Our name in EHLO: the sender's domain, which has records, as relays demand.
 
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    The host's own name often has no dot, and large relays answer `EHLO [127.0.0.1]`, which is
+    what smtplib then says, with 421. To look it up may hang, for every mail.
+    """
+    return domain if "." in domain else "[127.0.0.1]"
 
 
 def _kind(error: Exception) -> str:
     """What a log may have of an error: its class and SMTP code, none of the server's words."""
     code = getattr(error, "smtp_code", None)
-    return type(error).__name__ + (f" {code}" if code else "")
+    return type(error).__name__.removeprefix("_") + (f" {code}" if code else "")
 
 
 def init_app(app: Flask) -> None:
@@ -456,6 +486,7 @@ def init_app(app: Flask) -> None:
         settings["SMTP_URL"],
         settings["MAIL_FROM"],
         Path(settings["INSTANCE_PATH"]) / "outbox",
+        sender_name=settings["APP_NAME"],
         show=not settings["SMTP_URL"] and not settings["DATABASE_URL"],
     )
 

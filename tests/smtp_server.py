@@ -51,8 +51,11 @@ class SMTPServer:
         self.received: list[Received] = []
         # Answers to RCPT, by address, each given once; "hang" says nothing any more.
         self.answers: dict[str, deque[str]] = defaultdict(deque)
+        self.sender_answer: str | None = None
         self.data_answer: str | None = None
         self.quit_answer: str | None = None
+        # What clients call themselves.
+        self.greetings: list[str] = []
         self.tried: Counter[str] = Counter()
         self.logins: list[tuple[str, str, bool]] = []
         self._context = certificate and _server_context(certificate)
@@ -133,6 +136,17 @@ class SMTPServer:
         self.logins.append((user, password, _is_tls(server)))
         session.user = user
         return AuthResult(success=(user, password) == (USER, PASSWORD), handled=False)
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses) -> list[str]:
+        session.host_name = hostname
+        self.greetings.append(hostname)
+        return responses
+
+    async def handle_MAIL(self, server, session, envelope, address, options) -> str:
+        if self.sender_answer:
+            return self.sender_answer
+        envelope.mail_from = address
+        return "250 OK"
 
     async def handle_RCPT(self, server, session, envelope, address, options) -> str:
         self.tried[address] += 1

@@ -42,6 +42,20 @@ def test_an_empty_variable_counts_as_unset():
         ("SMTP_URL", "smtp://localhost?tls=1"),
         ("MAIL_FROM", "nobody"),
         ("MAIL_FROM", "a@example.org\r\nBcc: b@example.org"),
+        ("APP_NAME", "x" * 61),
+        ("APP_NAME", "Ink\nBcc: eve@example.org"),
+        ("APP_NAME", "=?utf-8?q?Ink?="),
+        ("APP_NAME", "Ink\u202e"),
+        ("APP_URL", "app.example.org"),
+        ("APP_URL", "javascript://app.example.org/%0aalert(1)"),
+        ("APP_URL", "https:///path"),
+        ("APP_URL", "https://app.example.org:port/"),
+        ("APP_URL", "https://app.example.org@evil.example/"),
+        ("APP_URL", "https://app.example.org/我"),
+        ("APP_URL", 'https://app.example.org/"><b>'),
+        ("APP_URL", "https://app.example.org/?token=1"),
+        ("APP_URL", "https://app.example.org/#restoration=1"),
+        ("APP_URL", "https://app.example.org/?email"),
         ("OPENAI_BASE_URL", "localhost:11434"),
         ("REDIRECT_ALLOWLIST", "app.example.org"),
         ("REDIRECT_ALLOWLIST", "https://app.example.org/path"),
@@ -73,10 +87,31 @@ def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: st
         ("SMTP_URL", "smtp://user:p%40ss@host:587?starttls=1"),
         ("SMTP_URL", "smtps://user:pass@host"),
         ("OPENAI_BASE_URL", "http://localhost:11434/v1"),
+        ("APP_NAME", "墨 & “Ink”, Inc."),
+        ("APP_URL", "https://app.example.org/account?from=mail#top"),
+        ("APP_URL", "http://[::1]:3000"),
     ],
 )
 def test_a_setting_that_makes_sense_is_taken(name: str, value: str):
-    assert load({name: value, "SECRET_KEY": "x" * 32})[name] == value
+    others = {"SECRET_KEY": "x" * 32, "MAIL_FROM": "a@example.org"}
+    assert load({**others, name: value})[name] == value
+
+
+@pytest.mark.parametrize(
+    "smtp_url", ["smtp://mail.example.org", "smtps://u:p@192.0.2.1", "smtp://localhost.example.org"]
+)
+def test_mail_through_another_machine_demands_a_sender(smtp_url: str):
+    with pytest.raises(ConfigError, match=r"^MAIL_FROM must be set"):
+        load({"SMTP_URL": smtp_url})
+
+    assert load({"SMTP_URL": smtp_url, "MAIL_FROM": "a@example.org"})["MAIL_FROM"]
+
+
+@pytest.mark.parametrize(
+    "smtp_url", ["", "smtp://localhost", "smtp://127.0.0.1:25", "smtp://[::1]"]
+)
+def test_mail_that_stays_here_needs_no_sender(smtp_url: str):
+    assert load({"SMTP_URL": smtp_url})["MAIL_FROM"] == "noreply@localhost"
 
 
 def test_a_database_demands_a_secret_key():

@@ -218,6 +218,131 @@ def test_a_mail_whose_text_is_refused_for_good_is_not_tried_again(server, make_m
     assert server.tried["ada@example.org"] == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "550 5.1.8 Sender address rejected: Domain not found",
+        "553 5.7.1 Sender address rejected: not owned by user",
+        "554 5.7.1 Relay access denied",
+        "530 5.7.0 Authentication required",
+        "550 relay not permitted",
+        "554 Client host rejected",
+    ],
+)
+def test_a_sender_who_is_refused_at_rcpt_is_no_refused_recipient(server, make_mail, lines, answer):
+    server.answers["ada@example.org"].append(answer)
+    post = make_mail(url(server))
+
+    post.send("ada@example.org", LETTER, soon())
+
+    assert wait_until(lambda: server.addresses == ["ada@example.org"])
+    assert f"try 1: SenderRefused {answer[:3]}" in lines()
+    assert "the mail server refuses the sender: see MAIL_FROM" in lines()
+    assert "dropped" not in lines()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "550 5.1.1 No such user",
+        "550 5.4.1 Recipient address rejected: Access denied",
+        "552 5.2.2 Mailbox full",
+        "553 5.3.0 No such user here",
+        "556 5.1.10 Domain takes no mail",
+        "551 User not local",
+    ],
+)
+def test_a_recipient_is_told_from_a_sender_by_the_code(server, make_mail, lines, answer):
+    server.answers["nobody@example.org"].append(answer)
+    post = make_mail(url(server))
+
+    post.send("nobody@example.org", LETTER, soon())
+
+    assert wait_until(lambda: post.queued == 0)
+    assert f"dropped: refused with {answer[:3]}" in lines()
+    assert "the sender" not in lines()
+
+
+def test_a_server_that_refuses_the_sender_is_asked_less_and_less_often(server, make_mail):
+    server.answers["ada@example.org"].extend(["550 5.7.1 Sender rejected"] * 6)
+    post = make_mail(url(server), first_delay_seconds=0.02, longest_delay_seconds=0.02)
+    began_at = time.monotonic()
+
+    post.send("ada@example.org", LETTER, soon())
+
+    assert wait_until(lambda: server.addresses == ["ada@example.org"])
+    # At least half of 0.02 s, 0.04 s and so on, and not six times 0.02 s.
+    assert time.monotonic() - began_at > 0.6
+
+
+def test_a_sender_who_is_refused_at_once_is_tried_again(server, make_mail, lines):
+    server.sender_answer = "550 5.7.1 Sender rejected"
+    post = make_mail(url(server))
+
+    post.send("ada@example.org", LETTER, soon())
+    assert wait_until(lambda: "try 1: SenderRefused 550" in lines())
+    server.sender_answer = None
+
+    assert wait_until(lambda: server.addresses == ["ada@example.org"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_sent"),
+    [
+        ("550 5.7.60 Client does not have permissions to send as this sender", True),
+        ("550 5.1.7 Invalid sender", True),
+        ("554 5.7.1 Message contains spam", False),
+        ("550 5.6.0 Message refused", False),
+    ],
+)
+def test_a_sender_who_is_refused_with_the_text_is_tried_again(server, make_mail, answer, is_sent):
+    server.data_answer = answer
+    post = make_mail(url(server))
+
+    post.send("ada@example.org", LETTER, soon())
+    if is_sent:
+        assert wait_until(lambda: server.tried["ada@example.org"] > 1)
+        server.data_answer = None
+
+    assert wait_until(lambda: post.queued == 0)
+    assert server.addresses == ["ada@example.org"] * is_sent
+
+
+@pytest.mark.parametrize(
+    ("sender", "greeting"),
+    [
+        ("noreply@example.org", "example.org"),
+        ("noreply@bücher.example", "xn--bcher-kva.example"),
+        ("noreply@localhost", "[127.0.0.1]"),
+    ],
+)
+def test_a_server_is_greeted_by_the_senders_domain(server, outbox, sender, greeting):
+    post = Mail(url(server), sender, outbox)
+
+    post.send("ada@example.org", LETTER, soon())
+
+    assert post.drain(15) == 0
+    assert server.greetings == [greeting]
+
+
+@pytest.mark.parametrize(
+    ("sender", "name"),
+    [
+        ("noreply@example.org", "墨 & “Ink”, Inc."),
+        ("Ink <noreply@example.org>", "Ink"),
+    ],
+)
+def test_a_sender_without_a_name_has_the_applications(make_mail, outbox, sender, name):
+    post = Mail(None, sender, outbox, sender_name="墨 & “Ink”, Inc.")
+
+    post.send("ada@example.org", LETTER, soon())
+
+    assert post.drain(15) == 0
+    [file] = outbox.glob("*.eml")
+    [sender] = message_from_bytes(file.read_bytes(), policy=SMTP_POLICY)["From"].addresses
+    assert (sender.display_name, sender.addr_spec) == (name, "noreply@example.org")
+
+
 def test_a_mail_that_ran_out_is_not_sent(server, make_mail, held_clock, lines):
     post = make_mail(url(server))
 
@@ -435,7 +560,7 @@ def test_a_password_never_goes_in_the_clear(start_server, make_mail, lines):
 
     post.send("ada@example.org", LETTER, soon())
 
-    assert wait_until(lambda: "_InTheClear" in lines())
+    assert wait_until(lambda: "InTheClear" in lines())
     assert server.logins == []
     with pytest.raises(ConfigError, match=r"^SMTP_URL "):
         make_mail(url(server, LOGIN, "?starttls=0", host=ANOTHER_HOST))
@@ -745,7 +870,8 @@ def make_app(folder, **settings):
         {
             "SMTP_URL": None,
             "DATABASE_URL": None,
-            "MAIL_FROM": "Runtime API <noreply@localhost>",
+            "MAIL_FROM": "noreply@localhost",
+            "APP_NAME": "Runtime API",
             "INSTANCE_PATH": str(folder),
             **settings,
         }
