@@ -18,6 +18,7 @@ from flask.cli import AppGroup, with_appcontext
 from playhouse.migrations import MigrationError
 
 from . import agent, clock, config, i18n, logs, migrate, models, tables
+from .addresses import tidy
 from .api import document
 from .api.schemas import CreateVerificationSchema
 from .db import db, is_outage, outage_reason
@@ -174,6 +175,7 @@ def create_user(
 
     Asks for the password, which would be seen by others in a command line.
     """
+    email = tidy(email)
     password = _read_password(password_stdin)
     _demand_valid(username=username, email=email, password=password)
     try:
@@ -297,7 +299,7 @@ def routes_document(check: bool) -> None:
 
 
 def _found(text: str) -> User:
-    user = _find_by_id(text) or User.find_by_email(text) or User.find_by_username(text)
+    user = _find_by_id(text) or User.find_by_email(tidy(text)) or User.find_by_username(text)
     if user is None:
         raise click.ClickException(f"there is no account {text}")
     return user

@@ -12,6 +12,7 @@ from datetime import datetime
 import marshmallow as ma
 from marshmallow import validate
 
+from ..addresses import tidy
 from ..agent import events
 from ..pages import CURSOR
 from ..passwords import normalized
@@ -104,7 +105,10 @@ class Cursor(String):
 
 
 class Email(String):
-    """An address of ASCII letters, in the form that mail servers really take."""
+    """An address of ASCII letters, in the form that mail servers really take.
+
+    In a request it may be as people type it: see `addresses.tidy`.
+    """
 
     _ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
     _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -119,6 +123,11 @@ class Email(String):
             metadata={"format": "email"},
             **kwargs,
         )
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        text = super()._deserialize(value, attr, data, **kwargs)
+        # To look at each character of what a body may hold takes long, and it is refused anyway.
+        return tidy(text) if len(text) <= 1000 else text
 
 
 class Username(String):

@@ -1,0 +1,29 @@
+import pytest
+
+from runtime.addresses import tidy
+
+
+@pytest.mark.parametrize(
+    ("typed", "address"),
+    [
+        ("ada@example.org", "ada@example.org"),
+        (" ada@example.org\r\n", "ada@example.org"),
+        ("\tada@example.org \v\f", "ada@example.org"),
+        ("ada＠example.org", "ada@example.org"),
+        ("ada@example。org", "ada@example.org"),
+        ("ada@example．org", "ada@example.org"),
+        ("ada@example｡org", "ada@example.org"),
+        ("ａｄａ＋ｔａｇ＠Ｅｘａｍｐｌｅ．ｏｒｇ", "ada+tag@Example.org"),
+        ("\u3000ada@example.org\u3000", "ada@example.org"),
+    ],
+)
+def test_an_address_is_understood_as_a_chinese_keyboard_types_it(typed: str, address: str):
+    assert tidy(typed) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a da@example.org", "ada@example.org\u00a0", "ada@example.org\u200b", "àda@exämple.org"],
+)
+def test_what_is_wrong_with_it_otherwise_stays(text: str):
+    assert tidy(text) == text
