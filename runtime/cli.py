@@ -354,7 +354,7 @@ def _demand_valid(**fields: str) -> None:
 def _sentence(failure: Failure) -> str:
     """What a failure is, or what is wrong with the first parameter if that is all it says."""
     if type(failure) is not InvalidParameters:
-        return i18n.sentence(failure.code, "en")
+        return i18n.told(failure, "en")
     fault = failure.faults[0]
     return f"{fault.where.removeprefix('#/')}: {i18n.message(fault.message, 'en')}"
 

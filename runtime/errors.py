@@ -4,7 +4,24 @@ A failure has a `code` (the name of its sentence in `runtime.i18n`) and the evid
 needs. It knows nothing of HTTP; `runtime.api.problems` gives each its status.
 """
 
+import math
 from dataclasses import dataclass
+
+# What the framework or the server refuses has a code too, by its status. Codes are part of the API:
+# clients tell failures apart by them, so that none is ever renamed.
+HTTP_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    408: "request_timeout",
+    413: "content_too_large",
+    414: "uri_too_long",
+    417: "expectation_failed",
+    431: "header_fields_too_large",
+    500: "server_error",
+    501: "not_implemented",
+}
 
 
 class Failure(Exception):
@@ -33,6 +50,11 @@ class Fault:
     where: str
     message: str
     is_in_body: bool = True
+
+    @property
+    def code(self) -> str:
+        """The sentence's code alone, for programs."""
+        return self.message.partition(" ")[0]
 
 
 class InvalidParameters(Failure):
@@ -181,11 +203,16 @@ class TooManyRequests(Failure):
         super().__init__(retry_after)
         self.retry_after = retry_after
 
+    @property
+    def seconds_to_wait(self) -> int:
+        """`retry_after` in whole seconds, at least one."""
+        return max(1, math.ceil(self.retry_after))
+
 
 class OutOfTokens(TooManyRequests):
     """The user's tokens of the day are used up."""
 
-    code = "run_out_of_tokens"
+    code = "out_of_tokens"
 
 
 class Overloaded(TooManyRequests):
@@ -198,4 +225,4 @@ class Unavailable(Failure):
     """Something this service stands on is away."""
 
     code = "unavailable"
-    retry_after = 1
+    seconds_to_wait = 1

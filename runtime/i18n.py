@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 from werkzeug.datastructures import LanguageAccept
 
+from .errors import Failure, TooManyRequests
+
 LANGUAGES = ("zh", "en")
 
-SENTENCES: Mapping[str, tuple[str, str]] = {
-    # What went wrong: one for each code in runtime.errors.
+# What went wrong: one for each code in runtime.errors.
+FAILURES: Mapping[str, tuple[str, str]] = {
     "invalid_parameters": ("请求参数无效", "The request's parameters are invalid."),
     "username_taken": ("用户名已被占用", "The username is taken."),
     "username_taken_meanwhile": (
@@ -49,11 +51,18 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "too_many_requests": ("请求过于频繁", "Too many requests. Please try again later."),
     "overloaded": ("请求过于频繁", "The server is busy. Please try again in a moment."),
+    "out_of_tokens": (
+        "今天的用量已用完，请明天再试",
+        "Today's allowance is used up. Please try again tomorrow.",
+    ),
     "unavailable": (
         "服务暂时不可用，请稍后再试",
         "The service is unavailable for the moment. Please try again.",
     ),
-    # How a run failed: one for each code in runtime.agent.events.
+}
+
+# How a run failed: one for each code in runtime.agent.events.
+RUN_ERRORS: Mapping[str, tuple[str, str]] = {
     "run_provider_unavailable": (
         "模型暂时无法连接，请稍后再试",
         "The model cannot be reached at the moment. Please try again.",
@@ -80,7 +89,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "Today's allowance is used up. Please try again tomorrow.",
     ),
     "run_internal": ("服务器内部错误，请稍后再试", "Something went wrong on our side."),
-    # What the framework refuses, by status.
+}
+
+# What the framework or the server refuses, by status: one for each of errors.HTTP_CODES.
+HTTP_REFUSALS: Mapping[str, tuple[str, str]] = {
     "http_400": ("请求格式错误", "The request is malformed."),
     "http_404": ("请求的地址不存在", "There is nothing at this address."),
     "http_405": ("不支持该请求方法", "This method is not allowed here."),
@@ -88,11 +100,14 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "http_408": ("请求超时", "The request took too long to arrive."),
     "http_413": ("请求内容过大", "The request is too large."),
     "http_414": ("请求地址过长", "The address is too long."),
-    "http_417": ("无法满足请求头 Expect 的要求", "What the Expect header asks for cannot be met."),
+    "http_417": ("无法满足请求头 Expect 的要求", "What the Expect header asks for is not offered."),
     "http_431": ("请求头过大", "The request's headers are too large."),
     "http_500": ("服务器内部错误，请稍后再试", "Something went wrong on our side."),
-    "http_501": ("不支持的传输编码", "This transfer encoding is not supported."),
-    # What is wrong with one parameter.
+    "http_501": ("不支持的传输编码", "This transfer coding is not supported."),
+}
+
+# What is wrong with one parameter; the code may be a failure's as well.
+FAULTS: Mapping[str, tuple[str, str]] = {
     "required": ("此项必填", "This is required."),
     "not_null": ("此项不能为 null", "This may not be null."),
     "unknown_field": ("未知字段", "This field is unknown."),
@@ -143,6 +158,23 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
 }
 
+SENTENCES: Mapping[str, tuple[str, str]] = FAILURES | RUN_ERRORS | HTTP_REFUSALS | FAULTS
+
+# Of the failures that know when to come back: the same with how long that is.
+WAITS: Mapping[str, tuple[str, str]] = {
+    "too_many_requests": (
+        "请求过于频繁，请 {}后再试",
+        "Too many requests. Please try again in {}.",
+    ),
+    "overloaded": ("请求过于频繁，请 {}后再试", "The server is busy. Please try again in {}."),
+    "out_of_tokens": (
+        "今天的用量已用完，请 {}后再试",
+        "Today's allowance is used up. Please try again in {}.",
+    ),
+}
+
+_UNITS = ((1, "秒", "second"), (60, "分钟", "minute"), (3600, "小时", "hour"))
+
 
 def choose(accepted: LanguageAccept) -> str:
     """Chinese, unless Accept-Language prefers English (RFC 9110 §12.5.4)."""
@@ -157,6 +189,23 @@ def sentence(code: str, language: str, *values: object) -> str:
     Raises KeyError when there is none: a sentence that is missing is a fault of the code.
     """
     return SENTENCES[code][LANGUAGES.index(language)].format(*values)
+
+
+def told(failure: Failure, language: str) -> str:
+    """What a failure's reader is told: its sentence, with how long to wait for a limit."""
+    if not isinstance(failure, TooManyRequests):
+        return sentence(failure.code, language)
+    wait = duration(failure.seconds_to_wait, language)
+    return WAITS[failure.code][LANGUAGES.index(language)].format(wait)
+
+
+def duration(seconds: int, language: str) -> str:
+    """So many seconds in words, rounded up to a minute above 59, to an hour above 59 minutes."""
+    size, chinese, english = next((unit for unit in _UNITS if seconds <= 59 * unit[0]), _UNITS[-1])
+    count = -(-seconds // size)
+    if language == "zh":
+        return f"{count} {chinese}"
+    return f"{count} {english}" + ("" if count == 1 else "s")
 
 
 def message(text: str, language: str) -> str:

@@ -12,6 +12,7 @@ from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
 from . import i18n, metrics, wire
+from .errors import HTTP_CODES
 from .inbox import BodyTooLong
 
 log = logging.getLogger("runtime")
@@ -81,6 +82,7 @@ def _problem(status: int, language: str, path: str) -> bytes:
         "type": "about:blank",
         "title": HTTP_STATUS_CODES[status],
         "status": status,
+        "code": "unavailable" if status == 503 else HTTP_CODES[status],
         "detail": i18n.sentence("unavailable" if status == 503 else f"http_{status}", language),
         "instance": wire.brief(quote(path, safe="/!$&'()*+,;=:@%", errors="replace")),
     }

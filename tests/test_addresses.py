@@ -7,14 +7,11 @@ from runtime.addresses import tidy
     ("typed", "address"),
     [
         ("ada@example.org", "ada@example.org"),
-        (" ada@example.org\r\n", "ada@example.org"),
-        ("\tada@example.org \v\f", "ada@example.org"),
+        ("  ada@example.org ", "ada@example.org"),
         ("ada＠example.org", "ada@example.org"),
         ("ada@example。org", "ada@example.org"),
         ("ada@example．org", "ada@example.org"),
         ("ada@example｡org", "ada@example.org"),
-        ("ａｄａ＋ｔａｇ＠Ｅｘａｍｐｌｅ．ｏｒｇ", "ada+tag@Example.org"),
-        ("\u3000ada@example.org\u3000", "ada@example.org"),
     ],
 )
 def test_an_address_is_understood_as_a_chinese_keyboard_types_it(typed: str, address: str):
@@ -23,7 +20,14 @@ def test_an_address_is_understood_as_a_chinese_keyboard_types_it(typed: str, add
 
 @pytest.mark.parametrize(
     "text",
-    ["a da@example.org", "ada@example.org\u00a0", "ada@example.org\u200b", "àda@exämple.org"],
+    [
+        "a da@example.org",
+        "ada@example.org\n",
+        "ada@example.org\u00a0",
+        "ａda@example.org",
+        "ada@example.org\u200b",
+        "àda@exämple.org",
+    ],
 )
 def test_what_is_wrong_with_it_otherwise_stays(text: str):
     assert tidy(text) == text

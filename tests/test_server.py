@@ -23,6 +23,7 @@ from statistics import mean, median
 import pytest
 
 from runtime.config import SETTINGS
+from runtime.errors import HTTP_CODES
 from runtime.inbox import HEAD_BYTES, Arrival, Inbox
 from runtime.worker import BODY_BYTES
 from tests.servers import Service
@@ -288,8 +289,9 @@ def assert_is_a_problem(answer: Answer, status: int, instance: str = "/") -> Non
     assert answer.headers.items() >= HEADERS.items()
     assert answer.headers["vary"] == "Accept-Language"
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
-    assert problem.keys() == {"type", "title", "status", "detail", "instance"}
+    assert problem.keys() == {"type", "title", "status", "code", "detail", "instance"}
     assert (problem["status"], problem["instance"]) == (status, instance)
+    assert problem["code"] == HTTP_CODES[status]
 
 
 def test_a_request_is_answered_and_its_connection_kept(server):

@@ -12,7 +12,7 @@ import marshmallow as ma
 from flask import Response
 
 from .. import i18n
-from ..errors import Failure, Fault, Unavailable
+from ..errors import HTTP_CODES, Failure, Fault, Unavailable
 from . import downloads, guards, http, problems, streams
 from .parser import Parser
 from .schemas import ID, EventSchema, InvalidParametersSchema, ProblemSchema
@@ -158,17 +158,23 @@ def _parameters(function: Callable) -> list[dict]:
 
 def _response(status: int, codes: list[str], path: str, fault: Fault | None) -> dict:
     """An OpenAPI response object, with an example for each sentence."""
-    sentences = dict.fromkeys(i18n.sentence(code, "zh") for code in codes)
+    sentences = {code: i18n.sentence(code, "zh") for code in codes}
     examples = {
-        str(number): {"value": problems.example(status, sentence, path, fault)}
-        for number, sentence in enumerate(sentences, 1)
+        name: {"value": problems.example(name, status, sentence, path, fault)}
+        for code, sentence in sentences.items()
+        for name in [_public(code, status)]
     }
     schema = InvalidParametersSchema if status == 422 else ProblemSchema
     return {
-        "description": "；".join(sentences),
+        "description": "；".join(dict.fromkeys(sentences.values())),
         "headers": _HEADERS | _PROBLEM_HEADERS | _HEADERS_OF.get(status, {}),
         "content": {problems.MEDIA_TYPE: {"schema": schema, "examples": examples}},
     }
+
+
+def _public(code: str, status: int) -> str:
+    """The `code` of a problem with this sentence."""
+    return HTTP_CODES[status] if code in i18n.HTTP_REFUSALS else code
 
 
 def _stream(example: str | None) -> dict:

@@ -4,13 +4,15 @@ Its form is the user's own: a part for each tag, a section for each route, shape
 word on each field.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from flask import current_app
 from werkzeug.http import HTTP_STATUS_CODES
 
+from .. import i18n
 from ..config import ROOT
-from . import streams
+from . import problems, streams
 from .blueprint import COMMON_STATUSES
 from .problems import MEDIA_TYPE
 
@@ -38,18 +40,35 @@ TAIL = """\
 所有错误响应使用 `application/problem+json` 格式:
 
 ```json
-{ "type": "about:blank", "title": "Unauthorized", "status": 401, "detail": "验证码无效或已过期", \
-"instance": "/api/v1/auth/verifications/verify" }
+{{ "type": "about:blank", "title": "Unauthorized", "status": 401, "code": "invalid_code", \
+"detail": "验证码无效或已过期", "instance": "/api/v1/auth/verifications/verify" }}
 ```
 
 422 另有 `errors`，逐项指出问题所在：请求体为 `pointer`（RFC 6901），查询与路径参数为 `parameter`:
 
 ```json
-{ "errors": [ { "pointer": "#/email", "detail": "邮箱格式不正确" } ] }
+{{ "errors": [ {{ "pointer": "#/email", "code": "not_an_email", "detail": "邮箱格式不正确" }} ] }}
 ```
 
 401 带 `WWW-Authenticate`，429 与 503 带 `Retry-After`（秒），每个响应都带 `X-Request-ID`。
-`detail` 默认为中文，`Accept-Language` 偏好英文时为英文。前端应优先读取 `detail` 字段显示给用户。
+`detail` 默认为中文，`Accept-Language` 偏好英文时为英文；429 的 `detail` 还会说明需要等待多久。
+前端应优先读取 `detail` 字段显示给用户，程序则应根据 `code` 判断：它固定不变，将来可能增加新的代码。
+
+| `code` | 状态 | 含义 |
+| --- | --- | --- |
+{codes}
+
+`errors` 各项的 `code`，除上表中状态为 422 的之外还有下列这些，`{{}}` 处为具体的值:
+
+| `code` | 含义 |
+| --- | --- |
+{faults}
+
+AG-UI 的 `RUN_ERROR` 事件也带 `code`，即运行失败的原因，与 `error`、`message` 中的句子对应:
+
+| `code` | 含义 |
+| --- | --- |
+{run_errors}
 """
 
 PLACES = {"path": "Path Parameters", "query": "Query Parameters", "header": "Headers"}
@@ -66,7 +85,19 @@ def render() -> str:
         for method, path, operation in _operations(spec):
             if tag["name"] in operation["tags"]:
                 parts.append(_route(spec, method, path.removeprefix(prefix), operation))
-    return "\n".join([*parts, TAIL])
+    return "\n".join([*parts, _tail()])
+
+
+def _tail() -> str:
+    codes = (f"| `{code}` | {status} | {words} |" for code, status, words in problems.codes())
+    runs = {code.removeprefix("run_"): words for code, words in i18n.RUN_ERRORS.items()}
+    return TAIL.format(
+        codes="\n".join(codes), faults=_meanings(i18n.FAULTS), run_errors=_meanings(runs)
+    )
+
+
+def _meanings(sentences: Mapping[str, tuple[str, str]]) -> str:
+    return "\n".join(f"| `{code}` | {chinese} |" for code, (chinese, _english) in sentences.items())
 
 
 def is_current() -> bool:

@@ -1,7 +1,6 @@
 """Failures as `application/problem+json` (RFC 9457): the one place that knows their status."""
 
 import logging
-import math
 from urllib.parse import quote
 
 from flask import Flask, Response, request
@@ -51,28 +50,37 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _render_exception)
 
 
-def example(status: int, detail: str, path: str, fault: Fault | None) -> dict:
+def example(code: str, status: int, detail: str, path: str, fault: Fault | None) -> dict:
     """A problem as the OpenAPI document shows it."""
-    problem = _members(status, detail, path)
+    problem = _members(code, status, detail, path)
     if status == 422:
         problem["errors"] = [_fault(fault, i18n.LANGUAGES[0])]
     return problem
 
 
-def _members(status: int, detail: str, path: str) -> dict:
+def codes() -> list[tuple[str, int, str]]:
+    """Every `code` that a problem may have, with its status and its sentence in Chinese."""
+    failures = [(failure.code, status, failure.code) for failure, status in STATUS.items()]
+    refusals = [(code, status, f"http_{status}") for status, code in errors.HTTP_CODES.items()]
+    found = sorted({*failures, *refusals}, key=lambda each: (each[1], each[0]))
+    return [(code, status, i18n.sentence(name, "zh")) for code, status, name in found]
+
+
+def _members(code: str, status: int, detail: str, path: str) -> dict:
     """What every problem has. werkzeug's phrases are the same on every Python."""
     return {
         "type": "about:blank",
         "title": HTTP_STATUS_CODES[status],
         "status": status,
+        "code": code,
         "detail": detail,
         # A URI reference (RFC 9457 §3.1.5), which the path as it was decoded may not be.
         "instance": wire.brief(quote(path, safe="/!$&'()*+,;=:@", errors="replace")),
     }
 
 
-def _respond(status: int, detail: str, headers: dict[str, str], **more) -> Response:
-    problem = _members(status, detail, request.path) | more
+def _respond(code: str, status: int, detail: str, headers: dict[str, str], **more) -> Response:
+    problem = _members(code, status, detail, request.path) | more
     response = Response(http.encode(problem), status)
     response.headers.update(headers)
     response.headers["Content-Type"] = MEDIA_TYPE
@@ -90,9 +98,10 @@ def _render_failure(failure: Failure) -> Response:
         headers["WWW-Authenticate"] = _challenge(failure)
     if status == 403:
         headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
-    if hasattr(failure, "retry_after"):
-        headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after)))
-    return _respond(status, i18n.sentence(failure.code, http.language()), headers, **members)
+    if isinstance(failure, errors.TooManyRequests | errors.Unavailable):
+        headers["Retry-After"] = str(failure.seconds_to_wait)
+    detail = i18n.told(failure, http.language())
+    return _respond(failure.code, status, detail, headers, **members)
 
 
 def _challenge(failure: Failure) -> str:
@@ -104,7 +113,8 @@ def _challenge(failure: Failure) -> str:
 
 def _fault(fault: Fault, language: str) -> dict:
     place = "pointer" if fault.is_in_body else "parameter"
-    return {place: wire.brief(fault.where), "detail": i18n.message(fault.message, language)}
+    where = wire.brief(fault.where)
+    return {place: where, "code": fault.code, "detail": i18n.message(fault.message, language)}
 
 
 def _render_http_exception(error: HTTPException) -> Response:
@@ -112,9 +122,9 @@ def _render_http_exception(error: HTTPException) -> Response:
     if error.code is None or error.code < 400:
         return error.get_response()
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
-    codes = (f"http_{error.code}", "http_500" if error.code >= 500 else "http_400")
-    code = next(code for code in codes if code in i18n.SENTENCES)
-    return _respond(error.code, i18n.sentence(code, http.language()), headers)
+    kind = error.code if error.code in errors.HTTP_CODES else 500 if error.code >= 500 else 400
+    detail = i18n.sentence(f"http_{kind}", http.language())
+    return _respond(errors.HTTP_CODES[kind], error.code, detail, headers)
 
 
 def _render_exception(error: Exception) -> Response:

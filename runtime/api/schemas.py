@@ -898,15 +898,24 @@ class HealthSchema(AnswerSchema):
 # Errors
 
 
+class Code(String):
+    """What happened, for programs; new ones may come one day."""
+
+    def __init__(self, **kwargs):
+        metadata = {"description": "固定不变的代码，供程序判断；将来可能增加。"}
+        super().__init__(pattern="[a-z0-9_]+", mismatch="", metadata=metadata, **kwargs)
+
+
 class FaultSchema(AnswerSchema):
     """Where a parameter is, in the body or outside it, and what is wrong with it."""
 
-    example = {"pointer": "#/email", "detail": "邮箱格式不正确"}
+    example = {"pointer": "#/email", "code": "not_an_email", "detail": "邮箱格式不正确"}
 
     pointer = String(
         metadata={"format": "uri-reference", "description": "请求体中的位置 (RFC 6901 §6)"}
     )
     parameter = String(metadata={"description": "查询或路径参数的名称"})
+    code = Code(required=True, example="not_an_email")
     detail = String(required=True, low=1)
 
 
@@ -918,6 +927,7 @@ class ProblemSchema(AnswerSchema):
     status = ma.fields.Integer(
         required=True, metadata={"minimum": 400, "maximum": 599, "examples": [401]}
     )
+    code = Code(required=True, example="not_authenticated")
     detail = String(required=True, low=1, example="未认证")
     instance = String(
         required=True, example="/api/v1/users/me", metadata={"format": "uri-reference"}
@@ -929,6 +939,7 @@ class InvalidParametersSchema(ProblemSchema):
         "type": "about:blank",
         "title": "Unprocessable Entity",
         "status": 422,
+        "code": "invalid_parameters",
         "detail": "请求参数无效",
         "instance": "/api/v1/auth/sessions",
         "errors": [FaultSchema.example],

@@ -1,6 +1,7 @@
 """What runs use, and what they may use in a day."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -193,7 +194,8 @@ def test_with_nothing_left_no_run_begins(budget, evening: Clock, app, model, ali
     for refused in (alice.chat("hello"), alice.stream("hello")):
         assert refused.status_code == 429
         assert refused.mimetype == "application/problem+json"
-        assert refused.json["detail"] == OUT_OF_TOKENS
+        assert re.fullmatch("今天的用量已用完，请 .* (小时|分钟|秒)后再试", refused.json["detail"])
+        assert refused.json["code"] == "out_of_tokens"
         assert refused.headers["Retry-After"] == "601"
     with app.app_context():
         assert (Chat.select().count(), Run.select().count()) == (0, 0)
@@ -343,7 +345,7 @@ def until_told(ask: Callable) -> object:
     """The answer to a message, once there is room for its run."""
     while True:
         told = ask()
-        if told.status_code != 429 or told.json["detail"] == OUT_OF_TOKENS:
+        if told.status_code != 429 or told.json["code"] == "out_of_tokens":
             return told
         time.sleep(0.05)
 

@@ -95,7 +95,9 @@ def test_a_wrong_password_erases_nothing(alice: Person):
     answer = delete(alice, "not the password")
 
     assert (answer.status_code, answer.json["detail"]) == (422, "当前密码错误")
-    assert answer.json["errors"] == [{"pointer": "#/current_password", "detail": "当前密码错误"}]
+    assert answer.json["errors"] == [
+        {"pointer": "#/current_password", "code": "wrong_password", "detail": "当前密码错误"}
+    ]
     assert alice.get("/users/me").status_code == 200
     assert alice.get("/users/me/export").json["events"][-1]["type"] == "signed_in"
 

@@ -84,7 +84,7 @@ NO_ADDRESS = (
     "ada@",
     "ada@localhost",
     "ada@example.org\n",
-    " ada@example.org",
+    "\u3000ada@example.org",
     "ada@example.org\x00",
     "ada@[127.0.0.1]",
     "ada@example..org",
@@ -98,7 +98,7 @@ NO_ADDRESS = (
     "ada@example.org,eve@example.org",
     "ада@example.org",
     "ada@ехample.org",
-    "ada＠example.org",
+    "ａda@example.org",
     "x" * 65 + "@example.org",
     "ada@" + "x" * 64 + ".org",
     "ada@" + "x." * 150 + "org",
@@ -319,13 +319,13 @@ def assert_problem(answer: TestResponse, path: str) -> None:
 
 
 def assert_members(problem: dict, status: int) -> None:
-    members = {"type", "title", "status", "detail", "instance"}
+    members = {"type", "title", "status", "code", "detail", "instance"}
     assert set(problem) == (members | {"errors"} if status == 422 else members)
     assert (problem["type"], problem["status"]) == ("about:blank", status)
     assert problem["title"] == HTTP_STATUS_CODES[status]
     assert problem["detail"]
     for fault in problem.get("errors", ()):
-        assert set(fault) in ({"pointer", "detail"}, {"parameter", "detail"})
+        assert set(fault) in ({"pointer", "code", "detail"}, {"parameter", "code", "detail"})
         assert fault["detail"]
         assert fault.get("pointer", "#").startswith("#")
 
@@ -728,7 +728,7 @@ def demand_answer(wire: Wire, statuses: set[int], *pieces: bytes, ends=False) ->
     assert headers["content-language"] in ("zh", "en")
     assert headers["x-request-id"]
     problem = json.loads(body)
-    members = {"type", "title", "status", "detail", "instance"}
+    members = {"type", "title", "status", "code", "detail", "instance"}
     assert set(problem) - {"errors"} == members
     assert problem["status"] == status
     assert problem["instance"].startswith("/")

@@ -13,14 +13,16 @@ from flask import Flask, abort
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from runtime import errors, i18n
+from runtime.api import problems
 from runtime.api.problems import STATUS
+from runtime.config import ROOT
 from runtime.db import db
 from runtime.errors import Failure, Overloaded, TooManyRequests, Unavailable
 from tests.conftest import PASSWORD, Log, Person
 
 asks_at_a_broken_route = pytest.mark.in_process("asks at a route that is not the service's")
 
-MEMBERS = {"type", "title", "status", "detail", "instance"}
+MEMBERS = {"type", "title", "status", "code", "detail", "instance"}
 
 
 def failures(kind: type[Failure] = Failure) -> list[type[Failure]]:
@@ -46,7 +48,7 @@ def raises(error: Exception) -> Callable:
     return view
 
 
-def test_an_error_has_the_five_members_and_no_other(stranger: Person):
+def test_an_error_has_the_six_members_and_no_other(stranger: Person):
     answer = stranger.get("/users/me?token=123456")
 
     assert answer.status_code == 401
@@ -55,6 +57,7 @@ def test_an_error_has_the_five_members_and_no_other(stranger: Person):
         "type": "about:blank",
         "title": "Unauthorized",
         "status": 401,
+        "code": "not_authenticated",
         "detail": "未认证",
         "instance": "/api/v1/users/me",
     }
@@ -109,9 +112,79 @@ def test_the_detail_is_chinese_unless_english_is_preferred(
     assert "Accept-Language" in answer.headers["Vary"]
     assert answer.json["detail"] == i18n.sentence("invalid_parameters", language)
     assert answer.json["errors"] == [
-        {"pointer": "#/email", "detail": i18n.sentence("not_an_email", language)},
-        {"pointer": "#/password", "detail": i18n.sentence("required", language)},
+        {
+            "pointer": "#/email",
+            "code": "not_an_email",
+            "detail": i18n.sentence("not_an_email", language),
+        },
+        {
+            "pointer": "#/password",
+            "code": "required",
+            "detail": i18n.sentence("required", language),
+        },
     ]
+
+
+def test_every_code_is_snake_case_and_listed_in_the_route_document():
+    listed = problems.codes()
+    codes = [code for code, _status, _sentence in listed]
+
+    assert all(re.fullmatch("[a-z][a-z_]*", code) for code in codes)
+    assert {failure.code for failure in failures()} <= set(codes)
+    document = (ROOT / "runtime" / "ROUTES.md").read_text()
+    for code, status, sentence in listed:
+        assert f"| `{code}` | {status} | {sentence} |" in document
+
+
+def test_no_code_is_ever_renamed():
+    """Clients tell failures apart by these. Add to the list; take nothing out."""
+    published = {
+        *("bad_request", "not_authenticated", "invalid_access_token", "invalid_code"),
+        *("invalid_refresh_token", "wrong_credentials", "forbidden", "chat_not_found"),
+        *("run_not_found", "session_not_found", "user_not_found", "not_found"),
+        *("method_not_allowed", "not_acceptable", "request_timeout", "chat_busy"),
+        *("content_too_large", "uri_too_long", "expectation_failed", "common_password"),
+        *("idempotency_key_reused", "invalid_parameters", "nothing_new", "own_name_as_password"),
+        *("username_taken", "username_taken_meanwhile", "wrong_password", "overloaded"),
+        *("out_of_tokens", "too_many_requests", "header_fields_too_large", "server_error"),
+        *("not_implemented", "unavailable"),
+    }
+    assert published <= {code for code, _status, _sentence in problems.codes()}
+
+
+@pytest.mark.parametrize(
+    "seconds, chinese, english",
+    [
+        (0, "1 秒", "1 second"),
+        (1.2, "2 秒", "2 seconds"),
+        (59, "59 秒", "59 seconds"),
+        (59.1, "1 分钟", "1 minute"),
+        (61, "2 分钟", "2 minutes"),
+        (3540, "59 分钟", "59 minutes"),
+        (3541, "1 小时", "1 hour"),
+        (5400, "2 小时", "2 hours"),
+        (86400, "24 小时", "24 hours"),
+    ],
+)
+@asks_at_a_broken_route
+def test_a_429_says_how_long_to_wait(broken, seconds: float, chinese: str, english: str):
+    person = broken(raises(TooManyRequests(seconds)))
+
+    assert person.get("/broken").json["detail"] == f"请求过于频繁，请 {chinese}后再试"
+    person.language = "en"
+    answer = person.get("/broken")
+    assert answer.json["detail"] == f"Too many requests. Please try again in {english}."
+    assert int(answer.headers["Retry-After"]) >= seconds
+
+
+@pytest.mark.parametrize(
+    "failure", [TooManyRequests, *failures(TooManyRequests)], ids=lambda failure: failure.__name__
+)
+@pytest.mark.parametrize("language", i18n.LANGUAGES)
+def test_every_limit_says_how_long_to_wait(failure: type[TooManyRequests], language: str):
+    wait = i18n.duration(7200, language)
+
+    assert wait in i18n.told(failure(7200), language)
 
 
 def test_an_unknown_address_is_404(stranger: Person):
@@ -177,6 +250,7 @@ def test_an_unhandled_exception_is_500_with_nothing_internal_in_it(broken, log: 
         "type": "about:blank",
         "title": "Internal Server Error",
         "status": 500,
+        "code": "server_error",
         "detail": "服务器内部错误，请稍后再试",
         "instance": "/api/v1/broken",
     }
@@ -206,6 +280,7 @@ def test_whatever_the_framework_raises_is_a_problem(broken, status: int):
     fallback = "http_500" if status >= 500 else "http_400"
     code = f"http_{status}" if f"http_{status}" in i18n.SENTENCES else fallback
     assert answer.json["detail"] == i18n.sentence(code, "zh")
+    assert answer.json["code"] == errors.HTTP_CODES[int(code.removeprefix("http_"))]
 
 
 @asks_at_a_broken_route
