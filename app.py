@@ -10,6 +10,7 @@ from runtime import (
     cli,
     config,
     db,
+    letters,
     logs,
     mail,
     metrics,
@@ -41,7 +42,7 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
         app.config["SECRET_KEY"], *older = config.keep_secret_keys(folder)
         app.config["SECRET_KEY_FALLBACKS"] = [*older, *app.config["SECRET_KEY_FALLBACKS"]]
         app.config["SECRET_KEY_FOLDER"] = folder
-    for part in (logs, metrics, db, store, tokens, passwords, mail, ratelimit):
+    for part in (logs, metrics, db, store, tokens, passwords, letters, mail, ratelimit):
         part.init_app(app)
     for part in (events, runs, purge, api, cli):
         part.init_app(app)

@@ -246,6 +246,13 @@ SETTINGS = (
         "Where buttons in notices lead, as in `https://app.example.org/`. Unset: they have none.",
     ),
     Setting(
+        "MAIL_WORDS",
+        _text,
+        None,
+        "A folder with `zh.toml` or `en.toml`, whose sentences replace those of the mails. Unset:"
+        " all are those in `runtime/mail_words/`.",
+    ),
+    Setting(
         "OPENAI_BASE_URL",
         _url("http", "https"),
         None,

@@ -21,8 +21,9 @@ from wsgi import app
 class WatchedMail(Mail):
     """Tells other processes while it has something to send."""
 
-    def __init__(self, folder: Path, sender: str):
-        super().__init__(None, sender, folder / "outbox", pause_seconds=0.01)
+    def __init__(self, folder: Path, sender: str, name: str):
+        outbox = folder / "outbox"
+        super().__init__(None, sender, outbox, sender_name=name, pause_seconds=0.01)
         self._sending = folder / "sending"
 
     def send(self, *letter) -> None:
@@ -72,5 +73,5 @@ def answer_as_held(environ, start_response):
 
 
 app.wsgi_app = answer_as_held
-app.extensions["mail"] = WatchedMail(folder, app.config["MAIL_FROM"])
+app.extensions["mail"] = WatchedMail(folder, app.config["MAIL_FROM"], app.config["APP_NAME"])
 app.extensions["refusals"] = WatchedRefusals(folder)

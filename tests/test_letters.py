@@ -4,121 +4,216 @@ from html.parser import HTMLParser
 
 import pytest
 
-from runtime.letters import (
-    _WORDS,
-    MailedCode,
-    already_registered_letter,
-    new_device_letter,
-    verification_letter,
-)
+from runtime import words
+from runtime.callers import Caller
+from runtime.i18n import LANGUAGES
+from runtime.letters import Letter, Letters, MailedCode, WayBack
 
+APP_URL = "https://app.example.org/home"
 LINK = "https://app.example.org/welcome?email=ada%40example.org&token=123456"
-ADA = MailedCode("ada", "123456", LINK)
-EVE = MailedCode("eve", "654321", None)
+BACK = "https://app.example.org/home?email=ada%40example.org&restoration=key"
 AT = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
+ASKER = Caller("192.0.2.7", "Chrome · Windows", at=AT)
+ADA = MailedCode("ada", "123456", LINK, ASKER)
+EVE = MailedCode("eve", "654321", None, Caller("203.0.113.66", None, at=AT))
+# As long as a key gets.
+KEY = "b74c1d0e7d0e6f0a6df54f4f9a7c6f7b." + "k" * 43
+
+WORDS = words.load(None, "Ink & Co")
+letters = Letters(WORDS, APP_URL)
+without_app = Letters(WORDS)
+
+
+def every_letter(write: Letters, language: str, code=ADA, email="ada@example.org", key=KEY):
+    """Each kind of letter once, by name."""
+    way_back = WayBack(key, BACK)
+    told = (language, "Chrome · Windows", "192.0.2.7", AT)
+    return {
+        "verification": write.verification_letter(language, [code], 10),
+        "verifications": write.verification_letter(language, [code, EVE], 10),
+        "registered": write.already_registered_letter(language),
+        "recovery": write.recovery_letter(language, code, 10),
+        "new_password": write.new_password_letter(*told),
+        "no_password": write.no_password_letter(language, code.username),
+        "new_address": write.new_address_letter(language, code, 10),
+        "address_in_use": write.address_in_use_letter(language),
+        "email_change": write.email_change_letter(language, email, way_back),
+        "email_changed": write.email_changed_letter(language, email, way_back),
+        "email_restored": write.email_restored_letter(language, email),
+        "new_device": write.new_device_letter(*told),
+        "erased": write.erased_letter(language, code.username, ASKER),
+    }
+
+
+ALL = [
+    pytest.param(letter, id=f"{name}-{language}")
+    for language in LANGUAGES
+    for name, letter in every_letter(letters, language).items()
+]
+WITH_CODES = ("verification", "verifications", "recovery", "new_address")
 
 
 def test_a_verification_letter_has_the_username_the_code_and_the_link():
-    letter = verification_letter("en", [ADA], 10)
+    letter = letters.verification_letter("en", [ADA], 10)
 
     assert "Username: ada\nCode: 123456\n" in letter.text
     assert LINK in letter.text.splitlines()
-    assert "good for 10 min" in letter.text
+    assert "expires in 10 minutes" in letter.text
 
 
 @pytest.mark.parametrize(
     ("language", "subject", "warnings"),
     [
-        ("zh", "注册验证码", ["不要把它告诉任何人", "请忽略这封邮件"]),
-        ("en", "verification code", ["Do not give it to anybody", "ignore this email"]),
+        ("zh", "注册验证码", ["不要告诉任何人", "请忽略这封邮件"]),
+        ("en", "verification code", ["Do not share it with anyone", "ignore this email"]),
     ],
 )
 def test_a_verification_letter_says_to_keep_the_code_or_ignore_the_mail(
     language, subject, warnings
 ):
-    letter = verification_letter(language, [ADA], 10)
+    letter = letters.verification_letter(language, [ADA], 10)
 
     assert subject in letter.subject
     assert all(warning in letter.text and warning in letter.html for warning in warnings)
 
 
 @pytest.mark.parametrize(
-    ("language", "warning"), [("zh", "请只使用您自己填写的用户名"), ("en", "Use only the code")]
+    ("language", "warning"),
+    [
+        ("zh", "只使用您本人发起的那一个"),
+        ("en", "Use only the code for the one you started yourself"),
+    ],
 )
-def test_several_sign_ups_are_told_apart_by_username(language, warning):
-    letter = verification_letter(language, [ADA, EVE], 10)
+def test_several_sign_ups_are_told_apart_by_who_asked(language, warning):
+    letter = letters.verification_letter(language, [ADA, EVE], 10)
 
     assert warning in letter.text
-    assert warning not in verification_letter(language, [ADA], 10).text
-    places = [letter.text.index(word) for word in ("ada", "123456", "eve", "654321")]
+    assert warning not in letters.verification_letter(language, [ADA], 10).text
+    told = ("ada", "123456", "192.0.2.7", "eve", "654321", "203.0.113.66")
+    places = [letter.text.index(word) for word in told]
     assert places == sorted(places)
 
 
-def test_a_code_without_a_link_has_no_word_about_one():
-    letter = verification_letter("en", [EVE], 10)
+@pytest.mark.parametrize("name", WITH_CODES)
+def test_a_letter_with_a_code_says_who_asked_and_when(name: str):
+    letter = every_letter(letters, "en")[name]
 
-    assert "link" not in letter.text
-    assert "<a " not in letter.html
+    for line in ("Device: Chrome · Windows", "Network: 192.0.2.7", "Time: 2026-11-22 10:15 UTC"):
+        assert line in letter.text.splitlines()
+
+
+def test_a_code_without_a_link_has_no_button():
+    letter = letters.verification_letter("en", [EVE], 10)
+
+    assert "http" not in letter.text
+    assert not Page(letter.html).links
 
 
 @pytest.mark.parametrize(("language", "sign_in"), [("zh", "请直接登录"), ("en", "just sign in")])
 def test_the_owner_of_an_account_is_told_to_sign_in_and_gets_no_code(language, sign_in):
-    letter = already_registered_letter(language)
+    letter = letters.already_registered_letter(language)
 
     assert sign_in in letter.text
     assert not re.search(r"\d{6}", letter.text)
 
 
 @pytest.mark.parametrize(
-    ("language", "device", "words"),
+    ("language", "device", "said"),
     [
         ("zh", "Chrome · Windows", ["设备：Chrome · Windows", "时间：2026-11-22 10:15 UTC"]),
         ("zh", None, ["设备：未知", "网络：192.0.2.7", "请忽略", "请立即修改密码"]),
-        ("en", None, ["Device: unknown", "Network: 192.0.2.7", "change your password now"]),
+        ("en", None, ["Device: unknown", "Network: 192.0.2.7", "change your password right away"]),
     ],
 )
-def test_a_new_device_letter_says_which_where_when_and_what_to_do(language, device, words):
-    letter = new_device_letter(language, device, "192.0.2.7", AT)
+def test_a_new_device_letter_says_which_where_when_and_what_to_do(language, device, said):
+    letter = letters.new_device_letter(language, device, "192.0.2.7", AT)
 
-    assert all(word in letter.text and word in letter.html for word in words)
-
-
-def test_the_html_and_the_text_say_the_same():
-    for letter in (
-        verification_letter("zh", [ADA, EVE], 10),
-        already_registered_letter("en"),
-        new_device_letter("zh", "curl", "192.0.2.7", AT),
-    ):
-        html = _Words(letter.html)
-        assert "".join(html.body.split()) == "".join(letter.text.split())
+    assert all(word in letter.text for word in said)
 
 
-def test_the_html_names_its_language_and_loads_nothing():
+def test_who_had_an_account_is_told_that_it_is_gone_and_led_nowhere():
+    letter = letters.erased_letter("en", "ada", ASKER)
+
+    assert "The Ink & Co account ada was deleted" in letter.text
+    assert "Network: 192.0.2.7" in letter.text
+    assert "http" not in letter.text
+    assert not Page(letter.html).links
+    by_operator = letters.erased_letter("en", "ada", None).text
+    assert "Network" not in by_operator
+    assert "wasn't you" not in by_operator
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_notices_lead_to_the_application_or_nowhere(language: str):
+    for name, letter in every_letter(letters, language).items():
+        wanted = {LINK} if name in WITH_CODES else {BACK} if "email_change" in name else {APP_URL}
+        assert set(Page(letter.html).links) == (wanted if name != "erased" else set()), name
+        assert all(link in letter.text.splitlines() for link in Page(letter.html).links)
+    notices = every_letter(without_app, language)
+    for name in ("registered", "new_password", "new_device", "address_in_use", "email_restored"):
+        assert not Page(notices[name].html).links
+
+
+@pytest.mark.parametrize("letter", ALL)
+def test_every_letter_says_who_sent_it_and_why(letter: Letter):
+    footer = letter.text.rpartition("--\n")[2]
+
+    assert re.match(
+        "Sent by Ink & Co. You received this|本邮件由 Ink & Co 发送。您收到它，", footer
+    )
+    assert Page(letter.html).body.rstrip().endswith(footer.strip())
+
+
+@pytest.mark.parametrize("letter", ALL)
+def test_the_html_and_the_text_say_the_same(letter: Letter):
+    text = letter.text.replace("\n--\n", "\n")
+    # A button's label is a line of its own in the text, above the link.
+    text = re.sub(r"[:：]\n(?=https?://)", "", text)
+
+    assert "".join(Page(letter.html).body.split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize("letter", ALL)
+def test_a_letter_loads_nothing(letter: Letter):
+    assert not re.search(r"<(img|link|script|style|iframe)|src=|url\(|@import", letter.html)
+
+
+def test_a_letter_names_its_language():
     for language, lang in (("zh", "zh-CN"), ("en", "en")):
-        letter = verification_letter(language, [ADA], 10)
-        assert f'<html lang="{lang}">' in letter.html
-        assert not re.search(r"<(img|link|script|style|iframe)|src=|url\(", letter.html)
+        for letter in every_letter(letters, language).values():
+            assert f'<html lang="{lang}">' in letter.html
 
 
-def test_what_people_typed_is_text_in_html_and_never_in_a_subject():
-    nasty = MailedCode('<b>"x"</b>', "<i>1", 'https://a.example/?"><script>&x=1')
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_people_typed_is_text_in_html_and_never_in_a_subject(language: str):
+    nasty = MailedCode(
+        '<b>"x"</b>{app}',
+        "<i>1",
+        'https://a.example/?"><script>&x=1',
+        Caller("<u>{app}", "<s>{0}", at=AT),
+    )
+    plain = every_letter(letters, language)
+    for name, letter in every_letter(letters, language, nasty, "<q>@x", "<em>").items():
+        assert not re.search(r"<b>|<i>|<u>|<s>|<q>|<em>|<script", letter.html), name
+        assert letter.subject == plain[name].subject
+        if name in WITH_CODES:
+            assert Page(letter.html).links == [nasty.link]
+            assert nasty.username in letter.text
 
-    letter = verification_letter("en", [nasty], 10)
 
-    assert not re.search(r"<b>|<i>|<script", letter.html)
-    assert _Words(letter.html).links == [nasty.link]
-    assert letter.subject == verification_letter("en", [ADA], 10).subject
+def test_the_operators_name_is_in_every_subject_or_text():
+    for language in LANGUAGES:
+        for name, letter in every_letter(letters, language).items():
+            assert "Ink & Co" in letter.subject, name
+            assert "Runtime" not in letter.text + letter.html, name
 
 
 def test_another_language_is_chinese():
-    assert verification_letter("fr", [ADA], 10) == verification_letter("zh", [ADA], 10)
+    ours = letters.verification_letter("zh", [ADA], 10)
+    assert letters.verification_letter("fr", [ADA], 10) == ours
 
 
-def test_no_sentence_is_without_both_languages():
-    assert _WORDS["zh"].keys() == _WORDS["en"].keys()
-
-
-class _Words(HTMLParser):
+class Page(HTMLParser):
     """What a reader of the page sees: its body's text and its links."""
 
     def __init__(self, html: str):

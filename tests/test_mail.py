@@ -17,9 +17,9 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 
-from runtime import clock, logs
+from runtime import clock, logs, words
 from runtime.config import ConfigError
-from runtime.letters import Letter, MailedCode, verification_letter
+from runtime.letters import Letter, Letters, MailedCode
 from runtime.mail import SENDERS, Mail, init_app, mail, mailable, masked
 from tests.smtp_server import (
     PASSWORD,
@@ -35,7 +35,7 @@ from tests.smtp_server import (
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 
 ROOT = Path(__file__).resolve().parent.parent
-LETTER = verification_letter(
+LETTER = Letters(words.load(None, "Runtime API")).verification_letter(
     "zh", [MailedCode("ada", "271828", "https://app.example.org/?token=271828")], 10
 )
 LOGIN = f"{quote(USER, safe='')}:{quote(PASSWORD, safe='')}@"

@@ -13,7 +13,7 @@ PREFIX = "/api/v1"
 def init_app(app: Flask) -> None:
     """Register the blueprints, in the route document's order, and the page to read them."""
     app.config.update(
-        API_TITLE="Runtime API",
+        API_TITLE=app.config["APP_NAME"],
         API_VERSION=__version__,
         OPENAPI_VERSION="3.1.0",
         OPENAPI_URL_PREFIX=PREFIX,

@@ -117,9 +117,9 @@ def create_email_change(body: dict) -> dict:
     """更换邮箱(需要认证)。
 
     验证码发往新邮箱，10 分钟内有效；新邮箱是否已有账号，响应都相同。原邮箱会收到一封通知，其中的
-    撤销码 7 天内可以恢复原来的邮箱，见 `POST /auth/email-restorations`。`redirect_to` 是邮件中链接
-    的去处，其来源须在 `REDIRECT_ALLOWLIST` 中：给新邮箱的链接加上 `email` 和 `token`，给原邮箱的
-    加上 `email` 和 `restoration`。当前密码错误时为 422。
+    撤销码 7 天内可以恢复原来的邮箱，见 `POST /auth/email-restorations`。`redirect_to` 是给新邮箱的
+    邮件中链接的去处，其来源须在 `REDIRECT_ALLOWLIST` 中，链接会加上 `email` 和 `token`。给原邮箱的
+    链接通向 `APP_URL`，加上 `email` 和 `restoration`；没有设置则没有链接。当前密码错误时为 422。
     """
     email_changes.begin(current_session(), **body, **http.origin(), language=http.language())
     return body

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from flask import current_app
 
-from .. import clock, letters, logs, weakness
+from .. import clock, logs, weakness
 from ..db import db, release
 from ..errors import (
     CommonPassword,
@@ -13,6 +13,7 @@ from ..errors import (
     OwnNameAsPassword,
     WrongPassword,
 )
+from ..letters import letters
 from ..mail import NOTICE_LIFE, mail
 from ..models import Session, User
 from ..passwords import normalized, passwords

@@ -7,12 +7,13 @@ differs.
 
 from datetime import timedelta
 
+from flask import current_app
 from peewee import IntegrityError, fn
 
-from .. import clock, letters, logs, metrics
+from .. import clock, logs, metrics
 from ..db import db, from_now
 from ..errors import Fault, InvalidCode, InvalidParameters, WrongPassword
-from ..letters import Letter, MailedCode, WayBack
+from ..letters import Letter, MailedCode, WayBack, letters
 from ..mail import NOTICE_LIFE, mail
 from ..models import CODE_LIFE, EmailChange, Session, SignUp, User
 from ..passwords import passwords
@@ -173,7 +174,8 @@ def _letter_to_new(change: EmailChange, code: str, username: str, language: str)
 
 def _tell_old(change: EmailChange, write, language: str) -> None:
     token = tokens.make_restoration(change.id)
-    url = change.redirect_to
+    # Who asked may be a thief, and chose where `redirect_to` leads.
+    url = current_app.config["APP_URL"]
     link = url and codes.add_to_query(url, email=change.old_email, restoration=token)
     letter = write(language, change.email, WayBack(token, link))
     mail.send(change.old_email, letter, clock.now() + NOTICE_LIFE)

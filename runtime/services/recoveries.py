@@ -7,10 +7,11 @@ not written.
 
 from datetime import datetime, timedelta
 
-from .. import clock, letters, logs, metrics
+from .. import clock, logs, metrics
+from ..callers import Caller
 from ..db import db, from_now, release
 from ..errors import InvalidCode
-from ..letters import MailedCode
+from ..letters import MailedCode, letters
 from ..mail import NOTICE_LIFE, mail
 from ..models import CODE_LIFE, Recovery, User
 from ..passwords import passwords
@@ -91,7 +92,8 @@ def _mail_code(recovery: Recovery, code: str, language: str, good_until: datetim
     if user is None or user.is_disabled:
         return
     metrics.codes_sent.inc()
-    mailed = MailedCode(user.username, code, codes.link(recovery, code))
+    asker = Caller(recovery.network)
+    mailed = MailedCode(user.username, code, codes.link(recovery, code), asker)
     minutes = CODE_LIFE // timedelta(minutes=1)
-    letter = letters.recovery_letter(language, mailed, minutes, recovery.network)
+    letter = letters.recovery_letter(language, mailed, minutes)
     mail.send(user.email, letter, good_until)

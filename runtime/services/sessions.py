@@ -11,7 +11,7 @@ from uuid import UUID
 
 from peewee import fn
 
-from .. import clock, letters, logs, metrics
+from .. import clock, logs, metrics
 from ..db import db, from_now, release
 from ..errors import (
     InvalidAccessToken,
@@ -22,6 +22,7 @@ from ..errors import (
     UserNotFound,
     WrongCredentials,
 )
+from ..letters import letters
 from ..mail import NOTICE_LIFE, mail
 from ..models import Session, User
 from ..pages import Page, page

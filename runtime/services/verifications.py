@@ -8,10 +8,10 @@ from datetime import timedelta
 
 from peewee import IntegrityError, fn
 
-from .. import clock, letters, logs, metrics
+from .. import clock, logs, metrics
 from ..db import db, from_now, release
 from ..errors import InvalidCode, UsernameTaken, UsernameTakenMeanwhile
-from ..letters import Letter, MailedCode
+from ..letters import Letter, MailedCode, letters
 from ..mail import mail
 from ..models import CODE_LIFE, SignUp, User
 from ..passwords import passwords

@@ -118,8 +118,11 @@ def test_the_journal_says_so(quick, alice: Person, outbox: Outbox):
     assert {"email_change_requested", "code_refused", "email_changed"} <= kinds
 
 
-def test_the_links_lead_where_redirect_to_says(settings, serve, member, ground, outbox: Outbox):
-    app = serve({**settings, "REDIRECT_ALLOWLIST": "https://app.example.org"})
+def test_the_links_lead_where_redirect_to_says_and_home(
+    settings, serve, member, ground, outbox: Outbox
+):
+    places = {"REDIRECT_ALLOWLIST": "https://app.example.org", "APP_URL": "https://home.example/"}
+    app = serve({**settings, **places})
     ground.quicken(app)
     alice = member("alice")
     alice.client = app.test_client()
@@ -127,9 +130,10 @@ def test_the_links_lead_where_redirect_to_says(settings, serve, member, ground, 
     ask(alice, redirect_to="https://app.example.org/email")
 
     [to_new], [to_old] = outbox.texts(NEW), outbox.texts(OLD)
-    here = "https://app.example.org/email?email="
-    assert f"{here}new%40example.org&token={outbox.code(NEW)}" in to_new.splitlines()
-    assert f"{here}alice%40example.org&restoration={way_back(outbox)}" in to_old.splitlines()
+    there, home = "https://app.example.org/email?email=", "https://home.example/?email="
+    assert f"{there}new%40example.org&token={outbox.code(NEW)}" in to_new.splitlines()
+    assert f"{home}alice%40example.org&restoration={way_back(outbox)}" in to_old.splitlines()
+    assert "app.example.org" not in to_old
 
 
 def test_a_wrong_password_changes_nothing(app, quick, alice: Person, outbox: Outbox):

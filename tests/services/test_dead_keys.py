@@ -30,7 +30,8 @@ ROUNDS = 500
 @pytest.fixture
 def settings(settings: dict) -> dict:
     """Nothing here rests on the limits."""
-    return {**settings, "RATE_LIMITS": "off", "REDIRECT_ALLOWLIST": PAGES}
+    places = {"REDIRECT_ALLOWLIST": PAGES, "APP_URL": PAGES}
+    return {**settings, "RATE_LIMITS": "off", **places}
 
 
 @dataclass
