@@ -178,9 +178,18 @@ _UNITS = ((1, "秒", "second"), (60, "分钟", "minute"), (3600, "小时", "hour
 
 def choose(accepted: LanguageAccept) -> str:
     """Chinese, unless Accept-Language prefers English (RFC 9110 §12.5.4)."""
-    # best_match() alone takes Chinese from `en-GB, zh;q=0.5`: it looks for exact matches first.
-    primary = LanguageAccept([(tag.partition("-")[0], quality) for tag, quality in accepted])
-    return primary.best_match(LANGUAGES, default=LANGUAGES[0])
+    return _primary(accepted).best_match(LANGUAGES, default=LANGUAGES[0])
+
+
+def choose_stated(accepted: LanguageAccept) -> str | None:
+    """The same, or None when Accept-Language asks for neither, as a program's may not."""
+    named = [(tag, quality) for tag, quality in accepted if tag != "*"]
+    return _primary(LanguageAccept(named)).best_match(LANGUAGES)
+
+
+def _primary(accepted: LanguageAccept) -> LanguageAccept:
+    """Without regions: from `en-GB, zh;q=0.5` best_match() takes Chinese, which matches exactly."""
+    return LanguageAccept([(tag.partition("-")[0], quality) for tag, quality in accepted])
 
 
 def sentence(code: str, language: str, *values: object) -> str:

@@ -56,6 +56,7 @@ class User(Model):
     email_confirmed_at = InstantField(null=True)
     signed_in_at = InstantField(null=True)
     disabled_at = InstantField(null=True)
+    language = CharField(max_length=8, null=True)
 
     class Meta:
         table_name = "users"
@@ -211,14 +212,15 @@ class Session(Model):
         """Move a live session from this generation to the next; None when there is none.
 
         One guarded statement, so that of many at once one finds it. What is read is what its
-        tokens are made of, and its user's address.
+        tokens are made of, and its user's address and language.
         """
         rows = _ROTATED_SESSION.rows(session_id.hex, generation)
         if not rows:
             return None
-        *values, email = rows[0]
+        *values, email, language = rows[0]
         session = make_row(cls, values, _ROTATED_COLUMNS)
-        session.user = make_row(User, (session.user_id, email), (User.id, User.email))
+        its_user = (session.user_id, email, language)
+        session.user = make_row(User, its_user, (User.id, User.email, User.language))
         return session
 
     @property
@@ -299,7 +301,11 @@ _ROTATED_SESSION = Prepared(
             Session.generation == generation,
             Session.is_live(),
         )
-        .returning(*_ROTATED_COLUMNS, User.select(User.email).where(User.id == Session.user))
+        .returning(
+            *_ROTATED_COLUMNS,
+            User.select(User.email).where(User.id == Session.user),
+            User.select(User.language).where(User.id == Session.user),
+        )
     ),
     values=2,
 )

@@ -29,7 +29,7 @@ TIERS = [
     ["mail", "models", "migrate", "pages", "ratelimit"],
     ["allowances"],
     ["agent"],
-    ["services.events"],
+    ["services.events", "services.languages"],
     ["services.codes"],
     ["services.credentials"],
     ["services.users", "services.sessions", "services.health"],

@@ -99,7 +99,9 @@ def verify_verification(body: dict) -> TokenPair:
 
     创建该验证码所对应的账号，并登录。验证码只能用一次，每个注册最多试五次。
     """
-    return verifications.verify(email=body["email"], code=body["token"], **http.origin())
+    return verifications.verify(
+        email=body["email"], code=body["token"], language=http.language(), **http.origin()
+    )
 
 
 @blp.route("/recoveries", methods=["POST"])
@@ -140,7 +142,7 @@ def verify_recovery(body: dict) -> TokenPair:
         email=body["email"],
         code=body["token"],
         password=body["password"],
-        language=http.language(),
+        language=http.stated_language(),
         **http.origin(),
     )
 
@@ -156,7 +158,7 @@ def create_email_restoration(body: dict) -> None:
     `token` 在发往原邮箱的邮件中，7 天内有效，只能用一次。该账号的所有会话随即结束，验证码随即失效，
     密码作废：之后请通过密码重设设置新密码。
     """
-    email_changes.undo(body["token"], **http.origin(), language=http.language())
+    email_changes.undo(body["token"], **http.origin())
 
 
 @blp.route("/sessions", methods=["POST"])
@@ -172,7 +174,7 @@ def create_session(body: dict) -> TokenPair:
     他人不断尝试密码时，`refresh_token` 使登录过的设备仍能登录：15 分钟内 10 次，不计入其他限制。
     它不代替密码，也不会因此被使用或失效。
     """
-    return sessions.sign_in(**body, **http.origin(), language=http.language())
+    return sessions.sign_in(**body, **http.origin(), language=http.stated_language())
 
 
 @blp.route("/sessions/refresh", methods=["POST"])
@@ -186,7 +188,7 @@ def refresh_session(body: dict) -> TokenPair:
     refresh token 只能用一次。10 秒内重复，或新的两个 token 都还没有用过时，再次得到同一个新的
     refresh token；除此之外再用旧 token 会立即结束整个会话 (RFC 9700 §4.14.2)。
     """
-    return sessions.refresh(body["refresh_token"], **http.origin())
+    return sessions.refresh(body["refresh_token"], **http.origin(), language=http.stated_language())
 
 
 @blp.route("/sessions", methods=["DELETE"])

@@ -100,6 +100,11 @@ def language() -> str:
     return i18n.choose(request.accept_languages)
 
 
+def stated_language() -> str | None:
+    """The language that the request asks for, None if it asks for none that there is."""
+    return i18n.choose_stated(request.accept_languages)
+
+
 def network() -> str:
     """Where the request comes from, as limits count it: an IPv4 address, an IPv6 /56.
 

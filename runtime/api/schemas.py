@@ -759,6 +759,12 @@ class ExportedUserSchema(UserSchema):
     created_at = Instant(required=True)
     email_confirmed_at = Instant(required=True, allow_none=True)
     signed_in_at = Instant(required=True, allow_none=True)
+    language = String(
+        required=True,
+        allow_none=True,
+        example="zh",
+        metadata={"description": "邮件所用的语言，即上次登录或刷新时的语言；null 表示未知。"},
+    )
 
 
 class ExportedCodedSchema(AnswerSchema):

@@ -74,6 +74,7 @@ def delete_me(body: dict) -> None:
 
     账号与属于它的一切都被抹去：会话、对话与安全事件；等待该邮箱验证的一切随之作废。无法撤销，可先导出。
     所有 token 从下一个请求起即被拒绝；正在进行的运行随即停止，正在读取它的人会收到最后一个事件。
+    账号的邮箱会收到一封通知。
     """
     erasures.erase_own(current_session(), body["current_password"], **http.origin())
 
@@ -97,9 +98,7 @@ def change_password(body: dict) -> None:
     当前会话继续有效，其他会话随即结束，已发出的验证码随即失效，邮箱主人会收到一封通知。当前密码错误
     时为 422。
     """
-    credentials.change_password(
-        current_session(), **body, **http.origin(), language=http.language()
-    )
+    credentials.change_password(current_session(), **body, **http.origin())
 
 
 @blp.route("/me/email", methods=["POST"])
@@ -138,7 +137,6 @@ def verify_email_change(body: dict) -> User:
         current_session(),
         email=body["email"],
         code=body["token"],
-        language=http.language(),
         **http.origin(),
     )
 

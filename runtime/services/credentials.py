@@ -18,7 +18,7 @@ from ..mail import NOTICE_LIFE, mail
 from ..models import Session, User
 from ..passwords import normalized, passwords
 from ..ratelimit import PASSWORDS_PER_SESSION, SIGN_INS_PER_NETWORK, limiter
-from . import codes, events
+from . import codes, events, languages
 from .events import Kind
 
 
@@ -65,7 +65,6 @@ def change_password(
     password: str,
     network: str,
     device: str | None = None,
-    language: str = "zh",
 ) -> None:
     """Set another password for whoever is signed in and knows the one so far.
 
@@ -85,7 +84,8 @@ def change_password(
             user, Kind.PASSWORD_CHANGED, network=network, device=device, session_id=session.id
         )
     logs.event("password_changed", user_id=user.id)
-    letter = letters.new_password_letter(language, device, network, clock.now())
+    told_in = languages.of(user)
+    letter = letters.new_password_letter(told_in, device, network, clock.now())
     mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
 
 

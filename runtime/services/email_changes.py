@@ -24,7 +24,7 @@ from ..ratelimit import (
     limiter,
 )
 from ..tokens import InvalidToken, tokens
-from . import codes, credentials, events
+from . import codes, credentials, events, languages
 from .events import Kind
 
 
@@ -72,7 +72,7 @@ def begin(
     logs.event("email_change_waits", user_id=user.id, email_change_id=change.id)
     letter = codes.in_app(_letter_to_new, change, code, user.username, language)
     mail.send(email, letter, clock.now() + CODE_LIFE)
-    _tell_old(change, letters.email_change_letter, language)
+    _tell_old(change, letters.email_change_letter, languages.of(user))
 
 
 @metrics.codes_checked.outcomes
@@ -83,7 +83,6 @@ def verify(
     code: str,
     network: str,
     device: str | None = None,
-    language: str = "zh",
 ) -> User:
     """Give the account of who is signed in the address that `code` was mailed to.
 
@@ -113,11 +112,11 @@ def verify(
         raise InvalidCode from error
     SignUp.void(fn.LOWER(SignUp.email) == email.lower())
     logs.event("email_changed", user_id=user.id)
-    _tell_old(change, letters.email_changed_letter, language)
+    _tell_old(change, letters.email_changed_letter, languages.of(user))
     return user
 
 
-def undo(token: str, *, network: str, device: str | None = None, language: str = "zh") -> None:
+def undo(token: str, *, network: str, device: str | None = None) -> None:
     """Give an account the address back that a change replaced, or was to replace.
 
     Whoever asked for the change knew the password: all sessions end, all codes are worthless, and
@@ -146,7 +145,7 @@ def undo(token: str, *, network: str, device: str | None = None, language: str =
     except IntegrityError as error:
         raise InvalidCode from error
     logs.event("email_change_undone", user_id=user.id)
-    letter = letters.email_restored_letter(language, user.email)
+    letter = letters.email_restored_letter(languages.of(user), user.email)
     for address in dict.fromkeys((user.email, replaced)):
         mail.send(address, letter, clock.now() + NOTICE_LIFE)
 
@@ -165,8 +164,8 @@ def _find_undoable(token: str) -> EmailChange | None:
 
 
 def _letter_to_new(change: EmailChange, code: str, username: str, language: str) -> Letter:
-    if User.find_by_email(change.email):
-        return letters.address_in_use_letter(language)
+    if owner := User.find_by_email(change.email):
+        return letters.address_in_use_letter(languages.of(owner))
     metrics.codes_sent.inc()
     mailed = MailedCode(username, code, codes.link(change, code))
     return letters.new_address_letter(language, mailed, CODE_LIFE // timedelta(minutes=1))

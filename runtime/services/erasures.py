@@ -2,8 +2,12 @@
 
 import time
 
+from .. import clock
+from ..callers import Caller
+from ..letters import letters
+from ..mail import NOTICE_LIFE, mail
 from ..models import Session, User
-from . import runs, users
+from . import languages, runs, users
 from .credentials import demand_password
 
 # A run that has not ended by then ends when it finds that it is in no table any more.
@@ -11,7 +15,7 @@ STOP_SECONDS = 2
 
 
 def erase_own(session: Session, password: str, network: str, device: str | None = None) -> None:
-    """Erase the account of whoever asks, and gives its password once more.
+    """Erase the account of whoever asks, and gives its password once more; its owner is mailed.
 
     A recovery, another password or a sign-out that comes meanwhile wins. Raises WrongPassword;
     InvalidAccessToken when the session is over by now; TooManyRequests after too many tries, and
@@ -20,12 +24,23 @@ def erase_own(session: Session, password: str, network: str, device: str | None 
     demand_password(session, password, network, device)
     _stop_runs(session.user)
     users.erase(session.user, asked_in=session)
+    _tell(session.user, Caller(network, device))
 
 
 def erase(user: User) -> None:
-    """Stop the runs of an account, in whichever process, and delete all that is its."""
+    """Stop the runs of an account, in whichever process, and delete all that is its.
+
+    Its owner is told by mail.
+    """
     _stop_runs(user)
     users.erase(user)
+    _tell(user)
+
+
+def _tell(user: User, asker: Caller | None = None) -> None:
+    """Mail the last that there is to say to the address, in the language, of who is gone."""
+    letter = letters.erased_letter(languages.of(user), user.username, asker)
+    mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
 
 
 def _stop_runs(user: User) -> None:

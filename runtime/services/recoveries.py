@@ -21,7 +21,7 @@ from ..ratelimit import (
     RECOVERIES_PER_NETWORK,
     limiter,
 )
-from . import codes, credentials, sessions
+from . import codes, credentials, languages, sessions
 from .events import Kind
 from .sessions import TokenPair
 
@@ -55,7 +55,7 @@ def verify(
     password: str,
     network: str,
     device: str | None = None,
-    language: str = "zh",
+    language: str | None = None,
 ) -> TokenPair:
     """Set the password of the account that `code` was mailed to, and start its only session.
 
@@ -78,8 +78,9 @@ def verify(
         codes.void_all(user)
         pair = sessions.start(user, network, device, Kind.PASSWORD_RESET)
     logs.event("password_reset", user_id=user.id)
-    letter = letters.new_password_letter(language, device, network, clock.now())
+    letter = letters.new_password_letter(languages.of(user, language), device, network, clock.now())
     mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
+    languages.note(user, language)
     return pair
 
 
@@ -95,5 +96,5 @@ def _mail_code(recovery: Recovery, code: str, language: str, good_until: datetim
     asker = Caller(recovery.network)
     mailed = MailedCode(user.username, code, codes.link(recovery, code), asker)
     minutes = CODE_LIFE // timedelta(minutes=1)
-    letter = letters.recovery_letter(language, mailed, minutes)
+    letter = letters.recovery_letter(languages.of(user, language), mailed, minutes)
     mail.send(user.email, letter, good_until)

@@ -36,7 +36,7 @@ from ..ratelimit import (
     limiter,
 )
 from ..tokens import ACCESS_SECONDS, Claims, InvalidToken, tokens
-from . import events
+from . import events, languages
 from .events import Kind
 
 
@@ -57,7 +57,7 @@ def sign_in(
     password: str,
     network: str,
     device: str | None = None,
-    language: str = "zh",
+    language: str | None = None,
     refresh_token: str | None = None,
 ) -> TokenPair:
     """Start a session for whoever knows the password; a device not seen before is told by mail.
@@ -83,8 +83,11 @@ def sign_in(
     is_new = _is_new_device(user, network, device)
     pair = start(user, network, device)
     if is_new:
-        letter = letters.new_device_letter(language, device, network, clock.now())
+        told_in = languages.of(user)
+        letter = letters.new_device_letter(told_in, device, network, clock.now())
         mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
+    else:
+        languages.note(user, language)
     return pair
 
 
@@ -126,7 +129,12 @@ def authenticate(access_token: str, ask_for: str | None = None) -> Session:
 
 
 @metrics.refreshes.outcomes
-def refresh(refresh_token: str, network: str | None = None, device: str | None = None) -> TokenPair:
+def refresh(
+    refresh_token: str,
+    network: str | None = None,
+    device: str | None = None,
+    language: str | None = None,
+) -> TokenPair:
     """Exchange a refresh token for the next pair.
 
     The one rotated away last gets the same successor again while it may be a retry; any older
@@ -139,6 +147,7 @@ def refresh(refresh_token: str, network: str | None = None, device: str | None =
         raise InvalidRefreshToken from error
     rotated = Session.rotate(claims.session_id, claims.generation)
     if rotated:
+        languages.note_refresh(rotated, language, network, device)
         return _pair(rotated, rotated.refreshed_at)
     session = Session.find_with_user(claims.session_id)
     if session is None or session.is_over:

@@ -25,7 +25,7 @@ from ..ratelimit import (
     SIGN_UPS_PER_NETWORK,
     limiter,
 )
-from . import codes, credentials, sessions
+from . import codes, credentials, languages, sessions
 from .events import Kind
 from .sessions import TokenPair
 
@@ -66,8 +66,8 @@ def begin(
     )
     code = codes.renew(sign_up)
     sign_up.save(force_insert=True)
-    owned = User.find_by_email(email) is not None
-    letter = _letter_to_owner(language) if owned else _letter([(sign_up, code)], language)
+    owner = User.find_by_email(email)
+    letter = _letter_to_owner(owner) if owner else _letter([(sign_up, code)], language)
     mail.send(email, letter, clock.now() + CODE_LIFE)
     logs.event("sign_up_waits", sign_up_id=sign_up.id, network=network)
 
@@ -87,7 +87,14 @@ def resend(*, email: str, network: str, language: str) -> None:
 
 
 @metrics.codes_checked.outcomes
-def verify(*, email: str, code: str, network: str, device: str | None = None) -> TokenPair:
+def verify(
+    *,
+    email: str,
+    code: str,
+    network: str,
+    device: str | None = None,
+    language: str | None = None,
+) -> TokenPair:
     """Complete the sign-up that `code` was mailed for, discard the rest, start a session.
 
     Every comparison is counted before it is made. Raises InvalidCode; UsernameTakenMeanwhile,
@@ -96,7 +103,7 @@ def verify(*, email: str, code: str, network: str, device: str | None = None) ->
     sign_up = codes.find(SignUp, email, code, network)
     if sign_up is None:
         codes.refuse(email, network, device)
-    return _complete(sign_up, network, device)
+    return _complete(sign_up, network, device, language)
 
 
 def _resend_pool(email: str, network: str) -> tuple:
@@ -106,7 +113,7 @@ def _resend_pool(email: str, network: str) -> tuple:
     return RESENDS_BY_OTHERS, email.lower()
 
 
-def _complete(sign_up: SignUp, network: str, device: str | None) -> TokenPair:
+def _complete(sign_up: SignUp, network: str, device: str | None, language: str | None) -> TokenPair:
     """Make the account, once; of two right codes at once the second finds the address taken."""
     try:
         with db.atomic():
@@ -116,6 +123,7 @@ def _complete(sign_up: SignUp, network: str, device: str | None) -> TokenPair:
                 email=sign_up.email,
                 password_hash=sign_up.password_hash,
                 email_confirmed_at=clock.now(),
+                language=language,
             )
             pair = sessions.start(user, network, device, Kind.SIGNED_UP)
     except IntegrityError as error:
@@ -138,8 +146,8 @@ def _renew_codes(email: str, language: str) -> Letter | None:
     waiting = list(SignUp.waiting(email))
     if not waiting:
         return None
-    if User.find_by_email(email):
-        return _letter_to_owner(language)
+    if owner := User.find_by_email(email):
+        return _letter_to_owner(owner)
     renewed = [(sign_up, codes.renew(sign_up)) for sign_up in waiting]
     saved = [(sign_up, code) for sign_up, code in renewed if _save_code(sign_up)]
     return _letter(saved, language) if saved else None
@@ -159,5 +167,5 @@ def _letter(renewed: list[tuple[SignUp, str]], language: str) -> Letter:
     return letters.verification_letter(language, mailed, CODE_LIFE // timedelta(minutes=1))
 
 
-def _letter_to_owner(language: str) -> Letter:
-    return letters.already_registered_letter(language)
+def _letter_to_owner(owner: User) -> Letter:
+    return letters.already_registered_letter(languages.of(owner))

@@ -336,11 +336,13 @@ def test_what_an_earlier_release_started_is_known_by_its_network(
     assert len(notices(outbox)) == 1
 
 
-def test_the_mail_is_in_the_language_of_whoever_signed_in(
+def test_the_mail_is_in_the_owners_language_whoever_signed_in(
     app: Flask, quick, alice: Person, outbox: Outbox
 ):
+    with app.app_context():
+        User.update(language="en").execute()
     body = {"email": alice.email, "password": PASSWORD}
-    Person(app.test_client(), AWAY, language="en").post(
+    Person(app.test_client(), AWAY, language="zh").post(
         "/auth/sessions", body, headers={"User-Agent": ""}
     )
 

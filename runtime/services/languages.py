@@ -1,0 +1,45 @@
+"""The language of an account's mails: the one that its owner last used.
+
+A thief's is not learnt, as far as one can tell: only a mailed code, and a network and device that
+the account knew before, teach it. So a notice of what a thief did is in its owner's words.
+"""
+
+from ..i18n import LANGUAGES
+from ..models import Session, User
+
+
+def of(user: User, otherwise: str | None = None) -> str:
+    """The language to mail an account's owner in; `otherwise`, or the default, if unknown."""
+    return user.language or otherwise or LANGUAGES[0]
+
+
+def note(user: User, language: str | None) -> None:
+    """Note that an account's owner uses this language; writes only what is new."""
+    if language and user.language != language:
+        User.update(language=language).where(User.id == user.id).execute()
+        user.language = language
+
+
+def note_refresh(
+    session: Session, language: str | None, network: str | None, device: str | None
+) -> None:
+    """Note the language of a refresh, where the session began and was no new device.
+
+    Of the session only its id, its user's id and language need to have been read: all else is
+    looked up when there is something new to note.
+    """
+    if not language or session.user.language == language:
+        return
+    begun = Session.find_with_user(session.id)
+    if begun and (begun.network, begun.device) == (network, device) and _was_known(begun):
+        note(begun.user, language)
+
+
+def _was_known(session: Session) -> bool:
+    """Whether the session was its account's first, or an earlier one had its network and device."""
+    earlier = Session.select().where(
+        Session.user == session.user, Session.created_at < session.created_at
+    )
+    same_device = Session.device.is_null() | (Session.device == session.device)
+    known = earlier.where(Session.network == session.network, same_device)
+    return known.exists() or not earlier.exists()
