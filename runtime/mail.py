@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
 from email.utils import parseaddr
 from pathlib import Path
 from typing import NoReturn
@@ -37,6 +36,7 @@ from runtime import clock, metrics, smtp_refusals
 from runtime.config import ConfigError, is_this_machine
 from runtime.letters import Letter
 from runtime.logs import request_id
+from runtime.mail_headers import POLICY
 
 log = logging.getLogger("runtime.mail")
 
@@ -283,7 +283,7 @@ class Mail:
 
         Quoted-printable survives every server and leaves a code readable in the file.
         """
-        message = EmailMessage(policy=SMTP_POLICY)
+        message = EmailMessage(policy=POLICY)
         message["From"] = self._sender
         message["To"] = Address(addr_spec=waiting.to)
         message["Subject"] = waiting.letter.subject
