@@ -50,7 +50,7 @@ def demand_password(
     limiter.hit(SIGN_INS_PER_NETWORK, network)
     limiter.hit(PASSWORDS_PER_SESSION, str(session.id))
     release()
-    if not passwords.verify(password, user.password_hash):
+    if not passwords.verify(password, user.password_hash, network):
         logs.event("password_refused", user_id=user.id, session_id=session.id)
         events.refuse(Kind.PASSWORD_REFUSED, user.email, network=network, device=device)
         raise WrongPassword
@@ -75,7 +75,7 @@ def change_password(
     user = session.user
     demand_strong(password, user.email, user.username)
     demand_password(session, current_password, network, device)
-    password_hash = passwords.hash(password)
+    password_hash = passwords.hash(password, network)
     with db.atomic():
         if not replace_password(user, password_hash, was=user.password_hash, but=session.id):
             raise WrongPassword

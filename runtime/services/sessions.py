@@ -71,14 +71,14 @@ def sign_in(
     if not _may_as_known_device(user, refresh_token):
         _count_sign_in(email.lower(), network)
     release()
-    is_right = passwords.verify(password, user and user.password_hash)
+    is_right = passwords.verify(password, user and user.password_hash, network)
     if not is_right or user is None or user.is_disabled:
         logs.event("sign_in_refused", network=network)
         events.refuse(Kind.SIGN_IN_REFUSED, email, network=network, device=device)
         raise WrongCredentials
     limiter.clear(SIGN_INS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
     if needs_rehash(user.password_hash):
-        _renew_hash(user, password)
+        _renew_hash(user, password, network)
     is_new = _is_new_device(user, network, device)
     pair = start(user, network, device)
     if is_new:
@@ -274,13 +274,13 @@ def _note_sign_in(user: User) -> None:
         raise WrongCredentials
 
 
-def _renew_hash(user: User, password: str) -> None:
+def _renew_hash(user: User, password: str, network: str) -> None:
     """Hash again with today's parameters, unless the hash was changed meanwhile.
 
     When too many are being hashed it waits for another sign-in; this one has succeeded.
     """
     with suppress(Overloaded):
-        renewed = passwords.hash(password)
+        renewed = passwords.hash(password, network)
         same = (User.id == user.id) & (User.password_hash == user.password_hash)
         if User.update(password_hash=renewed).where(same).execute():
             user.password_hash = renewed
@@ -288,7 +288,7 @@ def _renew_hash(user: User, password: str) -> None:
         # Another sign-in may have renewed it too; with another password no session is started.
         now = User.get_or_none(User.id == user.id)
         release()
-        if now and passwords.verify(password, now.password_hash):
+        if now and passwords.verify(password, now.password_hash, network):
             user.password_hash = now.password_hash
 
 

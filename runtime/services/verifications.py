@@ -53,7 +53,7 @@ def begin(
     limiter.check(SIGN_UPS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
     limiter.check(SIGN_UPS_PER_ADDRESS, email.lower())
     release()
-    password_hash = passwords.hash(password)
+    password_hash = passwords.hash(password, network)
     limiter.hit(SIGN_UPS_PER_ADDRESS, email.lower())
     limiter.hit(SIGN_UPS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
     sign_up = SignUp(

@@ -178,7 +178,7 @@ def test_an_old_hash_is_renewed_at_the_next_sign_in(app: Flask, alice: Person, o
 class BusyPasswords(Passwords):
     """Has time to check a password and none to hash one."""
 
-    def hash(self, password: str) -> str:
+    def hash(self, password: str, network: str = "") -> str:
         raise Overloaded(2)
 
 
@@ -202,7 +202,7 @@ class WatchedPasswords(Passwords):
             self.running += by
             self.most_running = max(self.most_running, self.running)
 
-    def _run(self, function, *arguments):
+    def _run(self, network: str, function, *arguments):
         def watched(*arguments):
             self._change(1)
             try:
@@ -210,7 +210,7 @@ class WatchedPasswords(Passwords):
             finally:
                 self._change(-1)
 
-        return super()._run(watched, *arguments)
+        return super()._run(network, watched, *arguments)
 
 
 @pytest.mark.in_process("counts how many hashes run at once")

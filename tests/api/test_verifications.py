@@ -264,9 +264,9 @@ class CountingPasswords(Passwords):
 
     count = 0
 
-    def _run(self, function, *arguments):
+    def _run(self, network: str, function, *arguments):
         self.count += 1
-        return super()._run(function, *arguments)
+        return super()._run(network, function, *arguments)
 
 
 @pytest.mark.in_process("counts the hashes")
@@ -443,10 +443,10 @@ class BusyPasswords(QuickPasswords):
 
     busy = True
 
-    def hash(self, password: str) -> str:
+    def hash(self, password: str, network: str = "") -> str:
         if self.busy:
             raise Overloaded(2)
-        return super().hash(password)
+        return super().hash(password, network)
 
 
 @pytest.mark.in_process("its passwords are busy because the test says so")

@@ -20,7 +20,7 @@ class InterruptedPasswords(QuickPasswords):
         super().__init__()
         self.meanwhile = meanwhile
 
-    def verify(self, password: str, password_hash: str | None) -> bool:
+    def verify(self, password: str, password_hash: str | None, network: str = "") -> bool:
         self.meanwhile()
         release()
         return True

@@ -22,11 +22,11 @@ class InterruptedPasswords(Passwords):
         super().__init__(1)
         self.meanwhile = meanwhile
 
-    def hash(self, password: str) -> str:
+    def hash(self, password: str, network: str = "") -> str:
         self.meanwhile("hash")
-        return self._run(generate_password_hash, password, "scrypt:512:8:1")
+        return self._run(network, generate_password_hash, password, "scrypt:512:8:1")
 
-    def verify(self, password: str, password_hash: str | None) -> bool:
+    def verify(self, password: str, password_hash: str | None, network: str = "") -> bool:
         self.meanwhile("verify")
         return True
 
@@ -73,9 +73,9 @@ def test_two_who_renew_a_hash_at_once_both_sign_in(app: Flask, alice: Person, re
     old, new = (generate_password_hash(word, "pbkdf2:sha256:1") for word in (PASSWORD, renewed))
 
     class SlowPasswords(Passwords):
-        def hash(self, password: str) -> str:
+        def hash(self, password: str, network: str = "") -> str:
             User.update(password_hash=new).execute()
-            return super().hash(password)
+            return super().hash(password, network)
 
     with app.app_context():
         User.update(password_hash=old).execute()
