@@ -252,12 +252,12 @@ def _is_new_device(user: User, network: str, device: str | None) -> bool:
     """Whether the account has been signed in to before, and never by this device on this network.
 
     Both: anybody may say that they are `Chrome · Windows`, nobody that they are on the owner's
-    network; and a network may be a carrier's, a thousand people on it. The session that began
-    the account is no news to its owner. What an earlier release started has no device, and
-    passes for any.
+    network; and a network may be a carrier's, a thousand people on it. A client that names no
+    device is known by a session that named none, and makes no other known. The session that began
+    the account is no news to its owner.
     """
     before = Session.select().where(Session.user == user)
-    same_device = Session.device.is_null() | (Session.device == device)
+    same_device = Session.device.is_null() if device is None else Session.device == device
     if before.where(Session.network == network, same_device).exists():
         return False
     return user.signed_in_at is not None or before.exists()

@@ -321,19 +321,23 @@ def test_an_account_whose_sessions_were_all_forgotten_has_no_known_device(
     assert len(notices(outbox)) == 1
 
 
-def test_what_an_earlier_release_started_is_known_by_its_network(
+def test_a_client_that_names_no_device_makes_no_other_known(
     app: Flask, quick, alice: Person, outbox: Outbox
 ):
-    with app.app_context():
-        Session.update(network=HOME, device=None).execute()
-        User.update(signed_in_at=None).execute()
-    sign_in(app, HOME, PHONE)
-    assert notices(outbox) == []
-
-    with app.app_context():
-        User.update(signed_in_at=None).execute()
-    sign_in(app, AWAY, PHONE)
+    """Else one request without a User-Agent would make a thief on the same network known."""
+    sign_in(app, AWAY, "")
     assert len(notices(outbox)) == 1
+    sign_in(app, AWAY, "")
+    assert len(notices(outbox)) == 1
+
+    sign_in(app, AWAY, PHONE)
+    assert len(notices(outbox)) == 2
+
+
+def test_an_app_with_a_dot_in_its_name_is_a_device(app: Flask, quick, alice: Person):
+    sign_in(app, AWAY, "com.example.Notes/2.1 (Android)")
+
+    assert listed(alice)[0]["device"] == "com-example-Notes · Android"
 
 
 def test_the_mail_is_in_the_language_of_whoever_signed_in(
