@@ -537,13 +537,13 @@ def test_keys_rotate_without_signing_anybody_out(serve, settings: dict, member):
         keys = {"SECRET_KEY": newest, "SECRET_KEY_FALLBACKS": " ".join(older)}
         return serve({**settings, **keys})
 
-    signed_in = tokens_of_ada(with_keys("the-first-key"))
-    rotated = at(with_keys("the-second-key", "the-first-key"), "192.0.2.9", **signed_in)
+    signed_in = tokens_of_ada(with_keys("the-first-key" * 3))
+    rotated = at(with_keys("the-second-key" * 3, "the-first-key" * 3), "192.0.2.9", **signed_in)
     assert is_signed_in(rotated)
     refreshed = rotated.refresh()
     assert refreshed.status_code == 200
 
-    dropped = at(with_keys("the-second-key"), "192.0.2.9")
+    dropped = at(with_keys("the-second-key" * 3), "192.0.2.9")
     for tokens, works in ((signed_in, False), (refreshed.json, True)):
         dropped.tokens = tokens
         assert is_signed_in(dropped) is works

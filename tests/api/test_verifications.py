@@ -783,10 +783,10 @@ def test_opening_a_link_consumes_nothing(quick, owner: Person, outbox: Outbox):
 
 
 def test_a_code_survives_a_new_key(serve, settings: dict, outbox: Outbox):
-    old = serve({**settings, "SECRET_KEY": "an-old-key"})
+    old = serve({**settings, "SECRET_KEY": "an-old-key" * 4})
     sign_up(at(old, OWNER))
     code = outbox.code(EMAIL)
-    keys = {"SECRET_KEY": "a-newer-key", "SECRET_KEY_FALLBACKS": "an-old-key"}
+    keys = {"SECRET_KEY": "a-newer-key" * 4, "SECRET_KEY_FALLBACKS": "an-old-key" * 4}
 
     assert verify(at(serve({**settings, **keys}), OWNER), code).status_code == 200
 
