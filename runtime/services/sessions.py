@@ -125,30 +125,59 @@ def authenticate(access_token: str, ask_for: str | None = None) -> Session:
 
 
 @metrics.refreshes.outcomes
-def refresh(refresh_token: str, network: str | None = None, device: str | None = None) -> TokenPair:
+def refresh(refresh_token: str, network: str, device: str | None = None) -> TokenPair:
     """Exchange a refresh token for the next pair.
 
     The one rotated away last gets the same successor again while it may be a retry; any older
-    one is a thief's, or its victim's, and ends the session. Raises InvalidRefreshToken when the
-    token means nothing or its session is over.
+    one is a thief's, or its victim's, and ends the session. Another network or device than the
+    session was used from last is recorded. Raises InvalidRefreshToken when the token means nothing
+    or its session is over.
     """
     try:
         claims = tokens.read_refresh(refresh_token)
     except InvalidToken as error:
         raise InvalidRefreshToken from error
-    rotated = Session.rotate(claims.session_id, claims.generation)
+    rotated = Session.rotate(claims.session_id, claims.generation, network, device)
     if rotated:
         return _pair(rotated, rotated.refreshed_at)
     session = Session.find_with_user(claims.session_id)
+    if session and session.generation == claims.generation:
+        rotated = _rotate_elsewhere(session, network, device)
+        if rotated:
+            return _pair(rotated, rotated.refreshed_at)
+        session = Session.find_with_user(claims.session_id)
     if session is None or session.is_over:
         raise InvalidRefreshToken
     if session.may_repeat(claims.generation):
+        _note_repeat(session, network, device)
         return _pair(session, _repeated_at(session))
     if claims.generation < session.generation:
         metrics.refresh_tokens_reused.inc()
         logs.event("refresh_token_reused", user_id=session.user_id, session_id=session.id)
         _end(claims, Kind.REFRESH_TOKEN_REUSED, network, device)
     raise InvalidRefreshToken
+
+
+def _rotate_elsewhere(session: Session, network: str, device: str | None) -> Session | None:
+    """Rotate a session that was used from another place last, and record that.
+
+    None when it is over, or when somebody else rotated it meanwhile: of many at once the others
+    wait for this transaction, and then find the next generation.
+    """
+    with db.atomic():
+        rotated = Session.rotate_elsewhere(session.id, session.generation, network, device)
+        if rotated and session.last_place != (network, device):
+            events.record_place(session, Kind.SESSION_MOVED, network, device)
+    return rotated
+
+
+def _note_repeat(session: Session, network: str, device: str | None) -> None:
+    """Record that the last successor goes to another place than before: it may be a thief's."""
+    if session.last_place == (network, device):
+        return
+    with db.atomic():
+        if session.use_elsewhere(network, device):
+            events.record_place(session, Kind.REFRESH_TOKEN_REPEATED, network, device)
 
 
 def find_live(current: Session, *, cursor: str | None, limit: int) -> Page:

@@ -52,7 +52,8 @@ def test_one_sees_ones_sessions_the_newest_first(app: Flask, quick, alice: Perso
     sessions = listed(phone)
 
     assert sessions[0].keys() == {
-        *("id", "created_at", "last_used_at", "device", "network", "is_current")
+        *("id", "created_at", "device", "network"),
+        *("last_used_at", "last_device", "last_network", "is_current"),
     }
     assert [(each["device"], each["network"], each["is_current"]) for each in sessions] == [
         ("Safari · iPhone", AWAY, True),
