@@ -213,15 +213,14 @@ class Session(Model):
         return cls.update(ended_at=clock.now()).where(live).execute()
 
     @classmethod
-    def forget(cls, user: User, but: UUID | None = None) -> int:
-        """Delete the user's sessions, all but one if so asked; returns how many nobody had ended.
+    def forget(cls, user: User) -> int:
+        """Delete the user's sessions; returns how many nobody had ended.
 
         Unlike one that has ended, which its owner may have done, they make no device or network
         known any more: some may have been a thief's.
         """
-        ended = cls.end_live(user, but)
-        others = (cls.user == user) & (cls.id != but) if but else cls.user == user
-        cls.delete().where(others).execute()
+        ended = cls.end_live(user)
+        cls.delete().where(cls.user == user).execute()
         return ended
 
     @classmethod

@@ -10,7 +10,6 @@ from ..errors import (
     InvalidAccessToken,
     UsernameTaken,
     UserNotFound,
-    WrongPassword,
 )
 from ..models import Chat, EmailChange, Recovery, Run, Session, SignUp, User
 from ..passwords import passwords
@@ -37,17 +36,17 @@ def get_by_email(email: str, asker: User) -> User:
 def change_profile(user: User, changes: dict) -> User:
     """Set the columns named in `changes` (username, avatar_url, bio) and no other.
 
-    Raises UsernameTaken when another account has the name, in whatever case.
+    Raises UsernameTaken when another account has the name, in whatever case; InvalidAccessToken
+    when the account was erased or disabled meanwhile.
     """
     if not changes:
         return user
     try:
         with db.atomic():
-            User.update(changes).where(User.id == user.id).execute()
+            if not credentials.change_account(user, **changes):
+                raise InvalidAccessToken
     except IntegrityError as error:
         raise UsernameTaken from error
-    for name, value in changes.items():
-        setattr(user, name, value)
     return user
 
 
@@ -136,7 +135,7 @@ def erase(user: User, asked_in: Session | None = None) -> None:
         EmailChange.hide(email)
     with db.atomic():
         if asked_in:
-            _demand_still_good(asked_in)
+            credentials.hold_account(asked_in)
         # The row first, so that no session is started meanwhile; then in the order in which
         # others take them, so that nobody waits for each other.
         User.update(disabled_at=from_now()).where(User.id == user.id).execute()
@@ -152,17 +151,6 @@ def erase(user: User, asked_in: Session | None = None) -> None:
     for email in emails:
         EmailChange.hide(email)
     logs.event("user_erased", user_id=user.id)
-
-
-def _demand_still_good(session: Session) -> None:
-    """Hold the account of a session, if it and the password are still what they were."""
-    user = session.user
-    is_same = credentials.change_account(user, was=user.password_hash)
-    now = Session.find_with_user(session.id)
-    if now is None or now.is_over:
-        raise InvalidAccessToken
-    if not is_same:
-        raise WrongPassword
 
 
 def _emails_of(user: User) -> set[str]:

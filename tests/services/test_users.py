@@ -382,7 +382,7 @@ def test_an_erasure_at_once_with_everything_leaves_nothing(app: Flask, member):
             release()
         at_once(
             *[lambda u=user: call(sessions.start, u, "192.0.2.1")] * 2,
-            *[lambda t=token: call(sessions.refresh, t)] * 2,
+            *[lambda t=token: call(sessions.refresh, t, "192.0.2.2")] * 2,
             *[lambda t=token: call(sessions.end, t)] * 2,
             lambda u=user: call(sessions.end_all, u),
             lambda u=user: call(users.erase, u),
