@@ -190,9 +190,9 @@ def create_user(
 def disable_user(user: User, as_json: bool) -> None:
     """Shut an account.
 
-    Its sessions end at once, and whoever signs in is told that the password is wrong.
+    Its sessions and runs end at once, and whoever signs in is told that the password is wrong.
     """
-    users.disable(user)
+    erasures.disable(user)
     _print(_account(_again(user)), as_json)
 
 

@@ -70,6 +70,11 @@ class User(Model):
         return self.disabled_at is not None
 
     @classmethod
+    def is_open(cls, user_id: UUID):
+        """The condition that there is this account, and nobody disabled it."""
+        return (cls.id == user_id) & cls.disabled_at.is_null()
+
+    @classmethod
     def find_by_email(cls, email: str) -> "User | None":
         # Whether there is one must cost next to nothing, beside what asking costs.
         rows = _USER_BY_EMAIL.rows(email.lower())
