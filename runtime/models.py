@@ -743,6 +743,22 @@ class Spending(Model):
         return fn.DATE(from_now())
 
 
+class FormerSpending(Model):
+    """The tokens that erased accounts have spent of a day's budget.
+
+    `owner_hash` is a keyed hash of the address that an account had.
+    """
+
+    id = None
+    created_at = None
+    owner_hash = CharField(max_length=64, primary_key=True)
+    day = DateField()
+    tokens = BigIntegerField()
+
+    class Meta:
+        table_name = "former_spendings"
+
+
 MODELS = (
     User,
     Session,
@@ -755,4 +771,5 @@ MODELS = (
     Run,
     RunEvent,
     Spending,
+    FormerSpending,
 )

@@ -295,6 +295,7 @@ def test_what_has_run_out_is_purged_by_a_command(app: Flask, alice: Person):
         "allowances": 0,
         "sessions": 0,
         "security_events": 1,
+        "former_spendings": 0,
     }
     assert re.search("^security events +0$", run(app, "purge").stdout, re.MULTILINE)
 

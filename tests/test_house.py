@@ -38,7 +38,7 @@ TIERS = [
     ["mail", "models", "migrate", "pages", "ratelimit"],
     ["allowances"],
     ["agent"],
-    ["services.events"],
+    ["services.events", "services.former_spendings"],
     ["services.codes"],
     ["services.credentials"],
     ["services.users", "services.sessions", "services.health"],

@@ -49,9 +49,13 @@ def begin(
     if email.lower() == user.email.lower():
         raise InvalidParameters(Fault("#/email", "own_email"))
     credentials.demand_password(session, current_password, network, device)
-    limiter.check(EMAIL_CHANGES_PER_USER, str(user.id))
+    # Also by the address: who erases the account and signs up anew has another id.
+    asker = (str(user.id), user.email.lower())
+    for key in asker:
+        limiter.check(EMAIL_CHANGES_PER_USER, key)
     limiter.hit(EMAIL_CHANGES_PER_ADDRESS, email.lower())
-    limiter.hit(EMAIL_CHANGES_PER_USER, str(user.id))
+    for key in asker:
+        limiter.hit(EMAIL_CHANGES_PER_USER, key)
     change = EmailChange(
         user=user,
         old_email=user.email,

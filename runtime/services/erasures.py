@@ -35,7 +35,7 @@ def disable(user: User) -> int:
     Returns how many of its sessions were live. Raises UserNotFound.
     """
     ended = users.disable(user)
-    # No run begins in a disabled account, but what had begun may come into the table a little later.
+    # No run begins in a disabled account, but one that had begun may be in the table only then.
     time.sleep(POLL_SECONDS)
     _stop_runs(user)
     return ended

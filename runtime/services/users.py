@@ -13,7 +13,7 @@ from ..errors import (
 )
 from ..models import Chat, EmailChange, Recovery, Run, Session, SignUp, User
 from ..passwords import passwords
-from . import codes, credentials, events
+from . import codes, credentials, events, former_spendings
 from .events import Kind
 
 # Erased by one statement, with their journals.
@@ -61,6 +61,7 @@ def create(username: str, email: str, password: str, is_admin: bool = False) -> 
     try:
         with db.atomic():
             user = User.create(**details, is_admin=is_admin, created_at=clock.now())
+            former_spendings.inherit(user)
     except IntegrityError as error:
         raise EmailTaken if User.find_by_email(email) else UsernameTaken from error
     logs.event("user_created", user_id=user.id)
@@ -123,7 +124,7 @@ def erase(user: User, asked_in: Session | None = None) -> None:
     That is its sessions, its journal, its changes of address, its chats with their runs and words.
     What waits for a code at its address, or at one that it had, whoever began it, is void and
     names nobody; it counts as before, so that no limit tells a stranger that somebody left, and
-    leaving and coming back gives no new tries.
+    leaving and coming back gives no new tries. Nor does it give a new day's tokens.
 
     `asked_in` is the session that its owner asked in, with the password that the account had when
     it was read: raises WrongPassword when it has another by now, InvalidAccessToken when the
@@ -147,6 +148,7 @@ def erase(user: User, asked_in: Session | None = None) -> None:
         # Nobody records an event, or begins a chat, after this; whoever ended a session has.
         _lock(User.select(User.id).where(User.id == user.id))
         _erase_chats(user)
+        former_spendings.keep(user, emails)
         User.delete().where(User.id == user.id).execute()
     for email in emails:
         EmailChange.hide(email)

@@ -25,7 +25,7 @@ from ..ratelimit import (
     SIGN_UPS_PER_NETWORK,
     limiter,
 )
-from . import codes, credentials, sessions
+from . import codes, credentials, former_spendings, sessions
 from .events import Kind
 from .sessions import TokenPair
 
@@ -117,6 +117,7 @@ def _complete(sign_up: SignUp, network: str, device: str | None) -> TokenPair:
                 password_hash=sign_up.password_hash,
                 email_confirmed_at=clock.now(),
             )
+            former_spendings.inherit(user)
             pair = sessions.start(user, network, device, Kind.SIGNED_UP)
     except IntegrityError as error:
         SignUp.void(SignUp.id == sign_up.id)
