@@ -33,6 +33,7 @@ from .services import (
     events,
     exports,
     health,
+    password_changes,
     purge,
     recoveries,
     runs,
@@ -191,9 +192,9 @@ def create_user(
 def disable_user(user: User, as_json: bool) -> None:
     """Shut an account.
 
-    Its sessions end at once, and whoever signs in is told that the password is wrong.
+    Its sessions and runs end at once, and whoever signs in is told that the password is wrong.
     """
-    users.disable(user)
+    erasures.disable(user)
     _print(_account(_again(user)), as_json)
 
 
@@ -278,8 +279,9 @@ def rotate_keys(keep: int | None, as_json: bool) -> None:
 def purge_all(as_json: bool) -> None:
     """Delete what has run out.
 
-    That is sign-ups, recoveries, changes of address, allowances, sessions, events. Prints how many
-    rows of each there were. The service does the same by itself, once an hour.
+    That is sign-ups, recoveries, changes of address, allowances, sessions, events, tokens spent by
+    erased accounts. Prints how many rows of each there were. The service does the same by itself,
+    once an hour.
     """
     _print(purge.purge(), as_json)
 
@@ -381,6 +383,7 @@ def init_app(app: Flask) -> None:
             "verifications": verifications,
             "recoveries": recoveries,
             "email_changes": email_changes,
+            "password_changes": password_changes,
             "events": events,
             "exports": exports,
             "erasures": erasures,

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAX_APP_NAME = 60
 # What links in mails have in their query; a URL that they are added to has none of them.
 OWN_PARAMETERS = {"email", "token", "restoration"}
+# Shorter ones can be guessed by who has one token and a few graphics cards.
+SECRET_KEY_CHARS = 32
 
 
 class ConfigError(Exception):
@@ -45,7 +47,19 @@ def _text(value: str) -> str:
 def _key(value: str) -> str:
     if _words(value) != [value]:
         raise ValueError("must have no spaces and no commas, which separate SECRET_KEY_FALLBACKS")
-    return value
+    return _long_enough(value)
+
+
+def _keys(value: str) -> list[str]:
+    return [_long_enough(word) for word in _words(value)]
+
+
+def _long_enough(key: str) -> str:
+    if len(key) < SECRET_KEY_CHARS:
+        raise ValueError(
+            f"must have {SECRET_KEY_CHARS} characters or more a key: openssl rand -hex 32 makes one"
+        )
+    return key
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -215,12 +229,12 @@ SETTINGS = (
         "SECRET_KEY",
         _key,
         None,
-        "Signs every token and code. Unset: made once and kept under `instance/`; demanded when"
-        " `DATABASE_URL` is set.",
+        "Signs every token and code; 32 characters or more. Unset: made once and kept under"
+        " `instance/`; demanded when `DATABASE_URL` is set.",
     ),
     Setting(
         "SECRET_KEY_FALLBACKS",
-        _words,
+        _keys,
         [],
         "Earlier keys that still verify, separated by commas or spaces.",
     ),
@@ -399,7 +413,8 @@ def keep_secret_keys(folder: Path) -> list[str]:
     """The signing keys kept in `folder`, the newest first; one is made when there is none.
 
     The newest has a file of its own, mode 0600 as all of them. Workers that start together agree
-    on one: whoever links its file first wins.
+    on one: whoever links its file first wins. Raises ConfigError when a file has no key, or a
+    short one: a new one in its place would sign everybody out.
     """
     path = folder / "secret_key"
     folder.mkdir(parents=True, exist_ok=True)
@@ -409,7 +424,22 @@ def keep_secret_keys(folder: Path) -> list[str]:
             os.link(draft, path)
         draft.unlink()
     older = folder / "secret_key_fallbacks"
-    return [path.read_text().strip(), *(older.read_text().split() if older.exists() else ())]
+    return [_read_key(path), *(_read_keys(older) if older.exists() else ())]
+
+
+def _read_key(path: Path) -> str:
+    keys = _read_keys(path)
+    if len(keys) != 1:
+        raise ConfigError(f"SECRET_KEY in {path} must be one key, and not {len(keys)}")
+    return keys[0]
+
+
+def _read_keys(path: Path) -> list[str]:
+    try:
+        return _keys(path.read_text())
+    except (OSError, ValueError) as error:
+        what = "cannot be read" if isinstance(error, OSError | UnicodeError) else error
+        raise ConfigError(f"SECRET_KEY in {path} {what}") from error
 
 
 def write_secret_keys(folder: Path, newest: str, *older: str) -> None:

@@ -36,7 +36,12 @@ _SYSTEMS = (
     ("Mac OS X", "macOS"),
     ("Linux", "Linux"),
 )
-_PRODUCT = re.compile(r"(?!Mozilla\b)([A-Za-z][A-Za-z0-9_-]{0,29})(?![^/ ])")
+# A product as RFC 9110 §10.1.5 writes it, and what of its name may stand in ours: a dot would make
+# a link of it. Apps are called `com.example.App` and `My%20App`.
+_PRODUCT = re.compile(r"(?!Mozilla\b)([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?=[/ ]|\Z)")
+_FOREIGN = re.compile(r"(?:%[0-9A-Fa-f]{2}|[^0-9A-Za-z_])+")
+_VERSION = re.compile(r"[-_ ]?v?[0-9]+(?:\.[0-9]+)+\Z")
+_MOST_OF_A_PRODUCT = 40
 # Longer than any browser's; what is behind it names nothing.
 _MOST = 400
 
@@ -51,10 +56,16 @@ def name_of(user_agent: str) -> str | None:
 
 @lru_cache(1024)
 def _name_of(user_agent: str) -> str | None:
-    product = _PRODUCT.match(user_agent)
-    program = product[1] if product else _first(_BROWSERS, user_agent)
+    program = _product(user_agent) or _first(_BROWSERS, user_agent)
     parts = [program, _first(_SYSTEMS, user_agent)]
     return " · ".join(part for part in parts if part) or None
+
+
+def _product(user_agent: str) -> str | None:
+    """The name of the product that the header begins with, if there is a letter in it."""
+    found = _PRODUCT.match(user_agent)
+    name = _FOREIGN.sub("-", _VERSION.sub("", found[1])).strip("-") if found else ""
+    return name[:_MOST_OF_A_PRODUCT] if re.search("[A-Za-z]", name) else None
 
 
 def _first(marks: tuple[tuple[str, str], ...], user_agent: str) -> str | None:

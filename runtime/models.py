@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from peewee import (
@@ -27,7 +28,7 @@ from peewee import (
 )
 
 from . import clock
-from .db import InstantField, Model, Prepared, fixed_from_now, from_now, make_row
+from .db import InstantField, Model, Prepared, db, fixed_from_now, from_now, make_row
 from .tokens import tokens
 
 # A session ends after so long without a refresh, and after so long in any case.
@@ -70,6 +71,11 @@ class User(Model):
         return self.disabled_at is not None
 
     @classmethod
+    def is_open(cls, user_id: UUID):
+        """The condition that there is this account, and nobody disabled it."""
+        return (cls.id == user_id) & cls.disabled_at.is_null()
+
+    @classmethod
     def find_by_email(cls, email: str) -> "User | None":
         # Whether there is one must cost next to nothing, beside what asking costs.
         rows = _USER_BY_EMAIL.rows(email.lower())
@@ -98,17 +104,28 @@ User.add_index(User.index(fn.LOWER(User.username), unique=True, name="users_user
 User.add_index(User.index(fn.LOWER(User.email), unique=True, name="users_email"))
 
 
+class Place(NamedTuple):
+    """From where somebody asks: the network, and the device if it says what it is."""
+
+    network: str
+    device: str | None
+
+
 class Session(Model):
     """A login, however often it is refreshed.
 
     Tokens carry the session's id and the `generation` they were made in, so that the last
     successor can be made again without being kept. `is_proven` says whether a token of this
     generation was used, which shows that the answer it came in arrived; the first needs no proof.
+    `network` and `device` are those of the sign-in, `last_network` and `last_device` those of the
+    newest refresh; `last_network` is NULL in what an earlier release began, until it is refreshed.
     """
 
     user = ForeignKeyField(User, backref="sessions", on_delete="CASCADE")
     network = CharField(max_length=64)
     device = CharField(max_length=64, null=True)
+    last_network = CharField(max_length=64, null=True)
+    last_device = CharField(max_length=64, null=True)
     generation = IntegerField(default=1)
     is_proven = BooleanField(default=True)
     refreshed_at = InstantField(default=clock.now)
@@ -132,7 +149,13 @@ class Session(Model):
         """
         now = from_now()
         begun = cls.insert(
-            user=user, network=network, device=device, created_at=now, refreshed_at=now
+            user=user,
+            network=network,
+            device=device,
+            last_network=network,
+            last_device=device,
+            created_at=now,
+            refreshed_at=now,
         )
         [session] = begun.returning(cls).execute()
         session.user = user
@@ -196,25 +219,44 @@ class Session(Model):
         return cls.update(ended_at=clock.now()).where(live).execute()
 
     @classmethod
-    def forget(cls, user: User, but: UUID | None = None) -> int:
-        """Delete the user's sessions, all but one if so asked; returns how many nobody had ended.
+    def forget(cls, user: User) -> int:
+        """Delete the user's sessions; returns how many nobody had ended.
 
         Unlike one that has ended, which its owner may have done, they make no device or network
         known any more: some may have been a thief's.
         """
-        ended = cls.end_live(user, but)
-        others = (cls.user == user) & (cls.id != but) if but else cls.user == user
-        cls.delete().where(others).execute()
+        ended = cls.end_live(user)
+        cls.delete().where(cls.user == user).execute()
         return ended
 
     @classmethod
-    def rotate(cls, session_id: UUID, generation: int) -> "Session | None":
-        """Move a live session from this generation to the next; None when there is none.
+    def hold_live(cls, session_id: UUID) -> bool:
+        """Whether the session is live, and nobody ends it before the caller's transaction does."""
+        live = cls.select(cls.id).where(cls.id == session_id, cls.is_live())
+        return bool(list(live.for_update(db.obj.for_update).tuples()))
 
-        One guarded statement, so that of many at once one finds it. What is read is what its
-        tokens are made of, and its user's address and language.
+    @classmethod
+    def rotate(
+        cls, session_id: UUID, generation: int, network: str, device: str | None
+    ) -> "Session | None":
+        """Move a live session, used last from this place, from this generation to the next.
+
+        None when there is none. One guarded statement, so that of many at once one finds it. What
+        is read is what its tokens are made of, and its user's address and language.
         """
-        rows = _ROTATED_SESSION.rows(session_id.hex, generation)
+        return cls._rotated(
+            _ROTATED_SESSION.rows(session_id.hex, generation, network, device or "")
+        )
+
+    @classmethod
+    def rotate_elsewhere(
+        cls, session_id: UUID, generation: int, network: str, device: str | None
+    ) -> "Session | None":
+        """The same, from wherever it was used last: from now on that is this place."""
+        return cls._rotated(_MOVED_SESSION.rows(network, device, session_id.hex, generation))
+
+    @classmethod
+    def _rotated(cls, rows: list[tuple]) -> "Session | None":
         if not rows:
             return None
         *values, email, language = rows[0]
@@ -222,6 +264,25 @@ class Session(Model):
         its_user = (session.user_id, email, language)
         session.user = make_row(User, its_user, (User.id, User.email, User.language))
         return session
+
+    def use_elsewhere(self, network: str, device: str | None) -> bool:
+        """Note that it was used from this place; False when others noted another one meanwhile."""
+        cls = type(self)
+        same = (
+            (cls.id == self.id)
+            & (cls.generation == self.generation)
+            & (fn.COALESCE(cls.last_network, "") == (self.last_network or ""))
+            & (fn.COALESCE(cls.last_device, "") == (self.last_device or ""))
+        )
+        place = {cls.last_network: network, cls.last_device: device}
+        return cls.update(place).where(same).execute() == 1
+
+    @property
+    def last_place(self) -> Place:
+        """From where it was used last."""
+        if self.last_network is None:
+            return Place(self.network, self.device)
+        return Place(self.last_network, self.last_device)
 
     @property
     def now(self) -> datetime:
@@ -287,27 +348,39 @@ _LIVE_SESSION_ASKING_FOR = Prepared(
     ),
     values=2,
 )
+
+
+def _rotation(session_id, generation, *guards, **place):
+    changes = {
+        Session.generation: Session.generation + SQL("1"),
+        Session.is_proven: SQL("FALSE"),
+        Session.refreshed_at: from_now(),
+    }
+    changes |= {getattr(Session, name): value for name, value in place.items()}
+    live = (Session.id == session_id, Session.generation == generation, Session.is_live())
+    email, language = (
+        User.select(column).where(User.id == Session.user) for column in (User.email, User.language)
+    )
+    rotated = Session.update(changes).where(*live, *guards)
+    return rotated.returning(*_ROTATED_COLUMNS, email, language)
+
+
+# A change of place is recorded in the same transaction, which would make every refresh slower: so
+# this finds the session only where it was used last.
 _ROTATED_SESSION = Prepared(
-    lambda session_id, generation: (
-        Session.update(
-            {
-                Session.generation: Session.generation + SQL("1"),
-                Session.is_proven: SQL("FALSE"),
-                Session.refreshed_at: from_now(),
-            }
-        )
-        .where(
-            Session.id == session_id,
-            Session.generation == generation,
-            Session.is_live(),
-        )
-        .returning(
-            *_ROTATED_COLUMNS,
-            User.select(User.email).where(User.id == Session.user),
-            User.select(User.language).where(User.id == Session.user),
-        )
+    lambda session_id, generation, network, device: _rotation(
+        session_id,
+        generation,
+        Session.last_network == network,
+        fn.COALESCE(Session.last_device, SQL("''")) == device,
     ),
-    values=2,
+    values=4,
+)
+_MOVED_SESSION = Prepared(
+    lambda network, device, session_id, generation: _rotation(
+        session_id, generation, last_network=network, last_device=device
+    ),
+    values=4,
 )
 
 
@@ -675,6 +748,22 @@ class Spending(Model):
         return fn.DATE(from_now())
 
 
+class FormerSpending(Model):
+    """The tokens that erased accounts have spent of a day's budget.
+
+    `owner_hash` is a keyed hash of the address that an account had.
+    """
+
+    id = None
+    created_at = None
+    owner_hash = CharField(max_length=64, primary_key=True)
+    day = DateField()
+    tokens = BigIntegerField()
+
+    class Meta:
+        table_name = "former_spendings"
+
+
 MODELS = (
     User,
     Session,
@@ -687,4 +776,5 @@ MODELS = (
     Run,
     RunEvent,
     Spending,
+    FormerSpending,
 )

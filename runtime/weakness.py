@@ -1,7 +1,8 @@
 """What makes a password weak: that it is one of the most common, or its owner's own name.
 
 The list is the one that zxcvbn carries, 30,000 passwords of real leaks, the most common first. It
-is read from that package's data file alone, when it is first needed, and kept as one text.
+is read from that package's data file alone, when it is first needed, and kept as one text. What
+Chinese users choose first is not on it, and has rules of its own.
 """
 
 import importlib.util
@@ -9,6 +10,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+from . import chinese_passwords
 from .passwords import normalized
 
 # Asked for at the start, so that a package which is missing stops it.
@@ -19,9 +21,11 @@ TELLING_CHARS = 3
 
 
 def is_common(password: str) -> bool:
-    """Whether a password is on the list, in whatever case."""
+    """Whether a password is on the list or follows one of the rules, in whatever case."""
     word = normalized(password).casefold()
-    return "\n" not in word and f"\n{word}\n" in _common()
+    if "\n" in word:
+        return False
+    return f"\n{word}\n" in _common() or chinese_passwords.is_common(word)
 
 
 def is_like(password: str, *names: str) -> bool:

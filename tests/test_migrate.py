@@ -16,6 +16,7 @@ from runtime.models import (
     MODELS,
     Chat,
     EmailChange,
+    FormerSpending,
     Recovery,
     Run,
     RunEvent,
@@ -81,6 +82,7 @@ def fill() -> None:
     run = Run.create(chat=Chat.create(user=user), message="hello", lease_until=clock.now())
     RunEvent.create(run=run, number=1, data="{}")
     Spending.create(user=user, day=clock.now().date(), tokens=1)
+    FormerSpending.create(owner_hash="-", day=clock.now().date(), tokens=1)
 
 
 def test_the_migrations_lead_to_the_models(database: peewee.Database):

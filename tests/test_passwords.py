@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from werkzeug.security import generate_password_hash
 
+from runtime import passwords as passwords_module
 from runtime.errors import Overloaded
 from runtime.passwords import METHOD, Passwords, needs_rehash
 from tests.conftest import PASSWORD, password_hash
+from tests.quick import quick_hash
 
 
 class SlowPasswords(Passwords):
@@ -20,8 +22,8 @@ class SlowPasswords(Passwords):
         self.lock = threading.Lock()
         self.running = self.most_running = 0
 
-    def _run(self, function, *arguments):
-        return super()._run(self._wait)
+    def _run(self, network: str, function, *arguments):
+        return super()._run(network, self._wait)
 
     def _wait(self) -> bool:
         with self.lock:
@@ -114,7 +116,82 @@ def test_only_so_many_run_at_once_a_few_wait_and_the_rest_are_told_at_once():
 def test_a_place_is_free_again_whatever_came_of_it():
     passwords = Passwords(1, queue=0)
     for _ in range(3):
-        with pytest.raises(ValueError, match="Invalid hash method"):
-            passwords.verify(PASSWORD, "rot13$salt$hash")
+        with pytest.raises(UnicodeEncodeError):
+            passwords.verify("no \ud800 text", None)
 
     assert passwords.verify(PASSWORD, generate_password_hash(PASSWORD, "pbkdf2:sha256:1"))
+
+
+FOREIGN = [
+    "",
+    "-",
+    "x" * 255,
+    "rot13$salt$00",
+    "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW",
+    "pbkdf2_sha256$600000$salt$5TTcjPRVJYxq6wcKNKOhbDCI5RHIwkGFYsTtLfTSnXg=",
+    "bcrypt_sha256$$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW",
+    "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b7dWA",
+    "{SSHA}DkMTwBl+a/3DQTxCYEApdUtNXGgdUac3",
+    "5f4dcc3b5aa765d61d8327deb882cf99",
+    "sha256$salt$00",
+    "plain$$correct horse battery",
+    "scrypt:3:8:1$salt$00",
+    "scrypt:a:b:c$salt$00",
+    "scrypt:0:0:0$salt$00",
+    "scrypt:32768:8$salt$00",
+    "scrypt:999999999:999999999:999999999$salt$00",
+    "scrypt:32768:8:3$salt$\u00e9",
+    "scrypt:32768:8:3$s\u00e4lt$00",
+    "scrypt:32768:8:3$$00",
+    "scrypt:32768:8:3$salt$",
+    "pbkdf2:rot13:1$salt$00",
+    "pbkdf2:sha256:0$salt$00",
+    "pbkdf2:sha256:999999999$salt$00",
+    "\u0663$\u0663$\u0663",
+]
+
+
+@pytest.mark.parametrize("kept", FOREIGN)
+def test_a_hash_that_cannot_be_verified_matches_no_password_and_costs_as_much(kept: str):
+    passwords = Passwords(1)
+    seconds = {kept: 0.0, None: 0.0}
+    for each in seconds:
+        began = time.process_time()
+        assert not passwords.verify(PASSWORD, each)
+        seconds[each] = time.process_time() - began
+
+    assert 0.3 < seconds[kept] / seconds[None] < 3
+
+
+class CountedHashes:
+    """Counts the passwords that are hashed to be compared."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.count = 0
+        self._check = passwords_module.check_password_hash
+        monkeypatch.setattr(passwords_module, "check_password_hash", self.check)
+
+    def check(self, *arguments) -> bool:
+        self.count += 1
+        return self._check(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("password", "most"),
+    [("not the password", 1), ("p\u00e4ssw\u00f6rd", 2), ("m\u00e2\u0301t kh\u00e2\u0309u", 2)],
+)
+def test_accents_cost_one_hash_more_for_everybody_alike(monkeypatch, password: str, most: int):
+    """Less for a hash that has no other forms would tell that there is one."""
+    passwords, counted = Passwords(1), CountedHashes(monkeypatch)
+    kept = [
+        None,
+        quick_hash("another"),
+        "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW",
+    ]
+    spent = set()
+    for each in kept:
+        counted.count = 0
+        assert not passwords.verify(password, each)
+        spent.add(counted.count)
+
+    assert spent == {most}

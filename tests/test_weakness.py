@@ -12,6 +12,47 @@ def test_the_most_common_passwords_are_known_in_whatever_case(password: str):
     assert is_common(password)
 
 
+CHINESE = """
+    woaini1314 iloveyou520 5201314 1314520 a123456 qq123456 woaini520 520woaini wang123456 a5201314
+    woaini@520 Woaini1314. Aa123456. wangwei1990 zhangwei123 li123456 7758521 3344520 woaiwojia
+    caonima123 wodemima123 laopo520 baobei1314 lx5201314 110110110 12344321 qwe123 123456abc
+    147258369a nihao123 520520520 13141314 woaini5201314 iloveyou1314 q123456789 1234qwer zz112233
+"""
+
+
+@pytest.mark.parametrize("password", CHINESE.split())
+def test_what_chinese_users_choose_first_is_known(password: str):
+    assert is_common(password)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        *(
+            "woaini kafei",
+            "zebra47kite",
+            "river2041stone",
+            "x1y2z3w4",
+            "739105",
+            "wang84620",
+            "8271",
+        ),
+        *("correct horse battery", "chenjiaxin", "3.14159265", "xk-39-pq", "kd93jf", "he ate 3"),
+        *(
+            "woaini...1314",
+            "520x87kk",
+            "19a87654321",
+            "limin84620q",
+            "我爱你1314",
+            "wo" * 64,
+            "52" * 63 + "01",
+        ),
+    ],
+)
+def test_a_password_with_more_in_it_than_such_words_and_numbers_is_another(password: str):
+    assert not is_common(password)
+
+
 @pytest.mark.parametrize(
     "password", ["correct horse", "password1 ", "123456\npassword", "密码密码密码", "", "\n"]
 )
@@ -46,7 +87,9 @@ def test_the_list_costs_no_start_anything():
     """It is read at the first password that is looked at, and no other code of its package."""
     code = (
         "import sys, app; app.create_app; from runtime import weakness;"
-        "assert not weakness._common.cache_info().currsize;"
+        "from runtime import chinese_passwords;"
+        "rules = (weakness._common, chinese_passwords._words, chinese_passwords._numbers);"
+        "assert not any(each.cache_info().currsize for each in rules);"
         "weakness.is_common('x'); assert 'zxcvbn' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -186,7 +186,8 @@ def refresh_session(body: dict) -> TokenPair:
     """刷新 Token。
 
     refresh token 只能用一次。10 秒内重复，或新的两个 token 都还没有用过时，再次得到同一个新的
-    refresh token；除此之外再用旧 token 会立即结束整个会话 (RFC 9700 §4.14.2)。
+    refresh token；除此之外再用旧 token 会立即结束整个会话 (RFC 9700 §4.14.2)。换了设备或网络的刷新
+    记入安全事件。
     """
     return sessions.refresh(body["refresh_token"], **http.origin(), language=http.stated_language())
 
@@ -215,7 +216,7 @@ def list_sessions(query: dict) -> Page:
     """列出自己的会话(需要认证)。
 
     尚未结束的会话，最新的在前；`is_current` 是发出请求的这一个。`device` 得自登录时的 User-Agent，
-    `network` 是登录时的网络。
+    `network` 是登录时的网络；`last_device` 与 `last_network` 是最近一次刷新时的。
     """
     return sessions.find_live(current_session(), **query)
 

@@ -15,8 +15,9 @@ from ..errors import (
 )
 from ..models import SecurityEvent, User
 from ..pages import Page, page
-from ..services import credentials, email_changes, erasures, exports, users
+from ..services import email_changes, erasures, exports, password_changes, users
 from ..services.exports import Export
+from ..services.sessions import TokenPair
 from . import http
 from .blueprint import Blueprint
 from .guards import current_session, current_user, find_user_asked_for
@@ -28,9 +29,9 @@ from .schemas import (
     CodeSchema,
     CurrentPasswordSchema,
     ExportSchema,
-    FoundUserSchema,
     PageSchema,
     SecurityEventsSchema,
+    SessionSchema,
     UsernamePathSchema,
     UserSchema,
 )
@@ -81,7 +82,7 @@ def delete_me(body: dict) -> None:
 
 @blp.route("/me/password", methods=["PUT"])
 @blp.arguments(ChangePasswordSchema)
-@blp.response(204)
+@blp.response(200, SessionSchema)
 @blp.fails(
     NotAuthenticated,
     InvalidAccessToken,
@@ -92,13 +93,13 @@ def delete_me(body: dict) -> None:
     TooManyRequests,
     Overloaded,
 )
-def change_password(body: dict) -> None:
+def change_password(body: dict) -> TokenPair:
     """修改密码(需要认证)。
 
-    当前会话继续有效，其他会话随即结束，已发出的验证码随即失效，邮箱主人会收到一封通知。当前密码错误
-    时为 422。
+    此前的所有 token 随即失效，发出请求的会话也不例外；响应是一对新的 token，请改用它们。已发出的
+    验证码随即失效，邮箱主人会收到一封通知。当前密码错误时为 422。
     """
-    credentials.change_password(current_session(), **body, **http.origin())
+    return password_changes.change(current_session(), **body, **http.origin())
 
 
 @blp.route("/me/email", methods=["POST"])
@@ -126,12 +127,13 @@ def create_email_change(body: dict) -> dict:
 
 @blp.route("/me/email/verify", methods=["POST"])
 @blp.arguments(CodeSchema)
-@blp.response(200, FoundUserSchema)
+@blp.response(200, SessionSchema)
 @blp.fails(NotAuthenticated, InvalidAccessToken, InvalidCode, InvalidParameters, TooManyRequests)
-def verify_email_change(body: dict) -> User:
+def verify_email_change(body: dict) -> TokenPair:
     """校验新邮箱的验证码，更换邮箱(需要认证)。
 
-    当前会话继续有效，其他会话随即结束，其他验证码随即失效。新邮箱已有账号时与验证码错误相同。
+    此前的所有 token 随即失效，发出请求的会话也不例外；响应是一对新的 token，请改用它们。其他验证码
+    随即失效。新邮箱已有账号时与验证码错误相同。
     """
     return email_changes.verify(
         current_session(),
@@ -149,7 +151,9 @@ def list_events(query: dict) -> Page:
     """列出自己账号的安全事件(需要认证)。
 
     登录、登出、被拒绝的密码与验证码、被盗用的 refresh token 等，最新的在前，保留 `EVENTS_DAYS` 天。
-    被拒绝的尝试在一两秒后出现，每种每天最多记录 100 次。`type` 将来可能有新的取值。
+    被拒绝的尝试在一两秒后出现，每种每天最多记录 100 次。会话换了设备或网络是 `session_moved`，响应
+    丢失后从别处再次刷新是 `refresh_token_repeated`：每个会话的每处 24 小时内各记一次，最多 20 次。
+    `type` 将来可能有新的取值。
     """
     return page(current_user().events, SecurityEvent.created_at, **query)
 

@@ -1,24 +1,21 @@
 """Passwords of accounts: which are good enough, demanded once more, and replaced."""
 
-from uuid import UUID
-
 from flask import current_app
 
-from .. import clock, logs, weakness
-from ..db import db, release
+from .. import logs, weakness
+from ..db import release
 from ..errors import (
     CommonPassword,
     Fault,
+    InvalidAccessToken,
     InvalidParameters,
     OwnNameAsPassword,
     WrongPassword,
 )
-from ..letters import letters
-from ..mail import NOTICE_LIFE, mail
 from ..models import Session, User
 from ..passwords import normalized, passwords
 from ..ratelimit import PASSWORDS_PER_SESSION, SIGN_INS_PER_NETWORK, limiter
-from . import codes, events, languages
+from . import events
 from .events import Kind
 
 
@@ -51,57 +48,39 @@ def demand_password(
     limiter.hit(SIGN_INS_PER_NETWORK, network)
     limiter.hit(PASSWORDS_PER_SESSION, str(session.id))
     release()
-    if not passwords.verify(password, user.password_hash):
+    if not passwords.verify(password, user.password_hash, network):
         logs.event("password_refused", user_id=user.id, session_id=session.id)
         events.refuse(Kind.PASSWORD_REFUSED, user.email, network=network, device=device)
         raise WrongPassword
     limiter.clear(PASSWORDS_PER_SESSION, str(session.id))
 
 
-def change_password(
-    session: Session,
-    *,
-    current_password: str,
-    password: str,
-    network: str,
-    device: str | None = None,
-) -> None:
-    """Set another password for whoever is signed in and knows the one so far.
+def replace_password(user: User, password_hash: str) -> bool:
+    """Set a password and forget all sessions, in the transaction that the caller is in.
 
-    Ends all other sessions, makes all codes worthless, and tells the owner by mail. Raises
-    what `demand_strong` does; WrongPassword; TooManyRequests after too many tries, and when too
-    many passwords are being hashed.
+    Returns whether the account was there and not disabled. Its row is held first, as by whoever
+    starts a session: one for the password before is there to be ended, or comes to nothing.
+    """
+    if not change_account(user, password_hash=password_hash):
+        return False
+    Session.forget(user)
+    return True
+
+
+def hold_account(session: Session, *, at: str | None = None) -> None:
+    """Hold the account that a session was read with, to the end of the caller's transaction.
+
+    What was looked at before then still holds. Raises InvalidAccessToken when the session is over
+    by now, or the account gone or disabled; WrongPassword when the account has another password
+    than it was read with, or an address other than `at`.
     """
     user = session.user
-    demand_strong(password, user.email, user.username)
-    demand_password(session, current_password, network, device)
-    password_hash = passwords.hash(password)
-    with db.atomic():
-        if not replace_password(user, password_hash, was=user.password_hash, but=session.id):
-            raise WrongPassword
-        codes.void_all(user)
-        events.record(
-            user, Kind.PASSWORD_CHANGED, network=network, device=device, session_id=session.id
-        )
-    logs.event("password_changed", user_id=user.id)
-    told_in = languages.of(user)
-    letter = letters.new_password_letter(told_in, device, network, clock.now())
-    mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
-
-
-def replace_password(
-    user: User, password_hash: str, *, was: str | None = None, but: UUID | None = None
-) -> bool:
-    """Set a password and forget all sessions but one, in the transaction that the caller is in.
-
-    Returns whether the account was there, not disabled, and had the hash that it should. Its row
-    is held first, as by whoever starts a session: one for the password before is there to be
-    ended, or comes to nothing.
-    """
-    if not change_account(user, was=was, password_hash=password_hash):
-        return False
-    Session.forget(user, but=but)
-    return True
+    is_same = change_account(user, was=user.password_hash, at=at)
+    # The account first, as by all who end its sessions.
+    if not Session.hold_live(session.id):
+        raise InvalidAccessToken
+    if not is_same:
+        raise WrongPassword
 
 
 def change_account(user: User, *, was: str | None = None, at: str | None = None, **columns) -> bool:

@@ -12,7 +12,7 @@ from peewee import IntegrityError, fn
 
 from .. import clock, logs, metrics
 from ..db import db, from_now
-from ..errors import Fault, InvalidCode, InvalidParameters, WrongPassword
+from ..errors import Fault, InvalidAccessToken, InvalidCode, InvalidParameters
 from ..letters import Letter, MailedCode, WayBack, letters
 from ..mail import NOTICE_LIFE, mail
 from ..models import CODE_LIFE, EmailChange, Session, SignUp, User
@@ -24,8 +24,9 @@ from ..ratelimit import (
     limiter,
 )
 from ..tokens import InvalidToken, tokens
-from . import codes, credentials, events, languages
+from . import codes, credentials, events, languages, sessions
 from .events import Kind
+from .sessions import TokenPair
 
 
 def begin(
@@ -42,16 +43,20 @@ def begin(
 
     The old one is told, with the way back. Raises InvalidParameters for a `redirect_to` whose
     origin is not allowed and for the address that the account has already; WrongPassword;
-    TooManyRequests.
+    TooManyRequests; InvalidAccessToken when the session is over or the account gone by now.
     """
     user = session.user
     codes.demand_allowed(redirect_to)
     if email.lower() == user.email.lower():
         raise InvalidParameters(Fault("#/email", "own_email"))
     credentials.demand_password(session, current_password, network, device)
-    limiter.check(EMAIL_CHANGES_PER_USER, str(user.id))
+    # Also by the address: who erases the account and signs up anew has another id.
+    asker = (str(user.id), user.email.lower())
+    for key in asker:
+        limiter.check(EMAIL_CHANGES_PER_USER, key)
     limiter.hit(EMAIL_CHANGES_PER_ADDRESS, email.lower())
-    limiter.hit(EMAIL_CHANGES_PER_USER, str(user.id))
+    for key in asker:
+        limiter.hit(EMAIL_CHANGES_PER_USER, key)
     change = EmailChange(
         user=user,
         old_email=user.email,
@@ -64,8 +69,7 @@ def begin(
     with db.atomic():
         # Who sets another password meanwhile makes all codes worthless, this one too; and the
         # notice goes to the address that the account has.
-        if not credentials.change_account(user, was=user.password_hash, at=change.old_email):
-            raise WrongPassword
+        credentials.hold_account(session, at=change.old_email)
         change.save(force_insert=True)
         origin = {"network": network, "device": device, "session_id": session.id}
         events.record(user, Kind.EMAIL_CHANGE_REQUESTED, **origin)
@@ -83,12 +87,13 @@ def verify(
     code: str,
     network: str,
     device: str | None = None,
-) -> User:
+) -> TokenPair:
     """Give the account of who is signed in the address that `code` was mailed to.
 
-    Ends all other sessions, makes all other codes worthless, and tells the old address. Every
-    comparison is counted before it is made. Raises InvalidCode, also when the address has an
-    account by now; TooManyRequests.
+    Ends every session, also the one that asks, and starts another in its place. Makes all other
+    codes worthless, and tells the old address. Every comparison is counted before it is made.
+    Raises InvalidCode, also when the address has an account by now; TooManyRequests;
+    InvalidAccessToken when the session is over or the account gone by now.
     """
     user, old_email = session.user, session.user.email
     limiter.hit(CODES_PER_NETWORK, network)
@@ -99,21 +104,20 @@ def verify(
         codes.refuse(old_email, network, device)
     try:
         with db.atomic():
-            if not _move(user, change.email):
-                raise InvalidCode
+            if not (_move(user, change.email) and Session.hold_live(session.id)):
+                raise InvalidAccessToken
             codes.use_up(change)
             EmailChange.update(changed_at=from_now()).where(EmailChange.id == change.id).execute()
             codes.void_all(user, old_email)
-            Session.end_live(user, but=session.id)
-            origin = {"network": network, "device": device, "session_id": session.id}
-            events.record(user, Kind.EMAIL_CHANGED, **origin)
+            Session.end_live(user)
+            pair = sessions.start(user, network, device, Kind.EMAIL_CHANGED)
     except IntegrityError as error:
         EmailChange.void(EmailChange.id == change.id)
         raise InvalidCode from error
     SignUp.void(fn.LOWER(SignUp.email) == email.lower())
     logs.event("email_changed", user_id=user.id)
     _tell_old(change, letters.email_changed_letter, languages.of(user))
-    return user
+    return pair
 
 
 def undo(token: str, *, network: str, device: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Leaving: an account is erased, whatever goes on in it meanwhile."""
+"""An account is erased or disabled while runs go on in it."""
 
 import time
 
@@ -12,6 +12,7 @@ from .credentials import demand_password
 
 # A run that has not ended by then ends when it finds that it is in no table any more.
 STOP_SECONDS = 2
+POLL_SECONDS = 0.05
 
 
 def erase_own(session: Session, password: str, network: str, device: str | None = None) -> None:
@@ -43,8 +44,20 @@ def _tell(user: User, asker: Caller | None = None) -> None:
     mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
 
 
+def disable(user: User) -> int:
+    """Shut an account, see `users.disable`, and stop its runs, in whichever process.
+
+    Returns how many of its sessions were live. Raises UserNotFound.
+    """
+    ended = users.disable(user)
+    # No run begins in a disabled account, but one that had begun may be in the table only then.
+    time.sleep(POLL_SECONDS)
+    _stop_runs(user)
+    return ended
+
+
 def _stop_runs(user: User) -> None:
     """Back when the models were told to stop, or after STOP_SECONDS at the most."""
     deadline = time.monotonic() + STOP_SECONDS
     while runs.stop_all(user) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)

@@ -17,7 +17,7 @@ from werkzeug.local import LocalProxy
 
 from .. import logs, metrics
 from ..db import from_now, release
-from ..models import SecurityEvent, User
+from ..models import SecurityEvent, Session, User
 
 # What is refused within it is written together; and by then nobody's answer waits for the thread.
 PAUSE_SECONDS = 1
@@ -25,6 +25,8 @@ PAUSE_SECONDS = 1
 CAPACITY = 1000
 # Of one kind in 24 hours, so that a flood of wrong passwords does not fill the disk.
 REFUSALS_A_DAY = 100
+# Of one kind and one session in 24 hours: a phone that hops between networks has fewer.
+PLACES_A_DAY = 20
 
 
 class Kind(StrEnum):
@@ -33,6 +35,8 @@ class Kind(StrEnum):
     SIGNED_UP = "signed_up"
     SIGNED_IN = "signed_in"
     SIGN_IN_REFUSED = "sign_in_refused"
+    SESSION_MOVED = "session_moved"
+    REFRESH_TOKEN_REPEATED = "refresh_token_repeated"
     EMAIL_CHANGE_REQUESTED = "email_change_requested"
     EMAIL_CHANGED = "email_changed"
     EMAIL_CHANGE_UNDONE = "email_change_undone"
@@ -75,6 +79,25 @@ def record(
         created_at=from_now(seconds=-seconds_ago),
     ).execute()
     metrics.security_events.inc(kind)
+
+
+def record_place(session: Session, kind: Kind, network: str, device: str | None) -> None:
+    """Record that a session was used from another place, in the caller's transaction.
+
+    Once in 24 hours for each network and device, and PLACES_A_DAY times in all: a phone that hops
+    between two networks all day has two events. The caller has changed the session's row in this
+    transaction, so that of two who record the same at once one waits for the other.
+    """
+    today = SecurityEvent.created_at > from_now(days=-1)
+    like_it = SecurityEvent.select(SecurityEvent.network, SecurityEvent.device).where(
+        SecurityEvent.user == session.user_id,
+        SecurityEvent.kind == kind.value,
+        SecurityEvent.session_id == session.id,
+        today,
+    )
+    places = list(like_it.tuples())
+    if (network, device) not in places and len(places) < PLACES_A_DAY:
+        record(session.user_id, kind, network=network, device=device, session_id=session.id)
 
 
 def refuse(kind: Kind, email: str, *, network: str, device: str | None = None) -> None:

@@ -142,7 +142,12 @@ def begin(session: Session, *, network: str, device: str | None, language: str) 
     Raises TooManyRequests; InvalidAccessToken when the account is gone.
     """
     user = session.user
-    limiter.hit(EXPORTS_PER_USER, str(user.id))
+    # Also by the address: who erases the account and signs up anew has another id.
+    keys = (str(user.id), user.email.lower())
+    for key in keys:
+        limiter.check(EXPORTS_PER_USER, key)
+    for key in keys:
+        limiter.hit(EXPORTS_PER_USER, key)
     where = {"network": network, "device": device, "session_id": session.id}
     try:
         with db.atomic():

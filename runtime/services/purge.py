@@ -24,10 +24,12 @@ from ..models import (
     WAITING_LIFE,
     Allowance,
     EmailChange,
+    FormerSpending,
     Recovery,
     SecurityEvent,
     Session,
     SignUp,
+    Spending,
 )
 
 # A session is remembered for so long after it ran out: limits and mails know by it which networks
@@ -52,6 +54,7 @@ def _rules() -> dict[type[Model], Expression]:
         Allowance: Allowance.spent_until < clock.now().timestamp(),
         Session: Session.refreshed_at <= from_now(days=-remembered.days),
         SecurityEvent: SecurityEvent.created_at <= from_now(days=-events_days),
+        FormerSpending: FormerSpending.day < Spending.today(),
     }
 
 

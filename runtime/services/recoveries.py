@@ -70,7 +70,7 @@ def verify(
         codes.refuse(email, network, device)
     credentials.demand_strong(password, user.email, user.username)
     release()
-    password_hash = passwords.hash(password)
+    password_hash = passwords.hash(password, network)
     with db.atomic():
         if not credentials.replace_password(user, password_hash):
             raise InvalidCode

@@ -297,8 +297,7 @@ def _claim(user: User, run: Run) -> bool:
     except IntegrityError as error:
         if Run.get_or_none(id=run.id):
             return False
-        if not User.select().where(User.id == user.id).exists():
-            raise InvalidAccessToken from error
+        _demand_open(user)
         raise ChatBusy from error
 
 
@@ -325,15 +324,26 @@ def _insert(user: User, run: Run) -> bool:
     else:
         is_ours = _CHAT_WITH_RUN.rows(chat_id, user_id, run_id, *brought)
     if not is_ours:
+        _demand_open(user)
         raise ChatNotFound
     return True
 
 
+def _demand_open(user: User) -> None:
+    """Raises InvalidAccessToken when the account was erased or disabled meanwhile."""
+    if not User.select().where(User.is_open(user.id)).exists():
+        raise InvalidAccessToken
+
+
 def _chat(chat_id, user_id) -> Insert:
-    """Make a chat, or be active in it once more; no row if it is somebody else's."""
-    values = [chat_id, user_id, from_now(), from_now()]
+    """Make a chat, or be active in it once more.
+
+    No row if it is somebody else's, or the account is gone or disabled: a request that was let in
+    before begins no run afterwards.
+    """
+    owned = User.select(chat_id, User.id, from_now(), from_now()).where(User.is_open(user_id))
     return (
-        Chat.insert_many([values], [Chat.id, Chat.user, Chat.created_at, Chat.active_at])
+        Chat.insert_from(owned, [Chat.id, Chat.user, Chat.created_at, Chat.active_at])
         .on_conflict(
             conflict_target=[Chat.id],
             update={Chat.active_at: EXCLUDED.active_at},

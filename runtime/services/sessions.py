@@ -72,14 +72,14 @@ def sign_in(
     if not _may_as_known_device(user, refresh_token):
         _count_sign_in(email.lower(), network)
     release()
-    is_right = passwords.verify(password, user and user.password_hash)
+    is_right = passwords.verify(password, user and user.password_hash, network)
     if not is_right or user is None or user.is_disabled:
         logs.event("sign_in_refused", network=network)
         events.refuse(Kind.SIGN_IN_REFUSED, email, network=network, device=device)
         raise WrongCredentials
     limiter.clear(SIGN_INS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
     if needs_rehash(user.password_hash):
-        _renew_hash(user, password)
+        _renew_hash(user, password, network)
     is_new = _is_new_device(user, network, device)
     pair = start(user, network, device)
     if is_new:
@@ -130,35 +130,62 @@ def authenticate(access_token: str, ask_for: str | None = None) -> Session:
 
 @metrics.refreshes.outcomes
 def refresh(
-    refresh_token: str,
-    network: str | None = None,
-    device: str | None = None,
-    language: str | None = None,
+    refresh_token: str, network: str, device: str | None = None, language: str | None = None
 ) -> TokenPair:
     """Exchange a refresh token for the next pair.
 
     The one rotated away last gets the same successor again while it may be a retry; any older
-    one is a thief's, or its victim's, and ends the session. Raises InvalidRefreshToken when the
-    token means nothing or its session is over.
+    one is a thief's, or its victim's, and ends the session. Another network or device than the
+    session was used from last is recorded. Raises InvalidRefreshToken when the token means nothing
+    or its session is over.
     """
     try:
         claims = tokens.read_refresh(refresh_token)
     except InvalidToken as error:
         raise InvalidRefreshToken from error
-    rotated = Session.rotate(claims.session_id, claims.generation)
+    rotated = Session.rotate(claims.session_id, claims.generation, network, device)
     if rotated:
         languages.note_refresh(rotated, language, network, device)
         return _pair(rotated, rotated.refreshed_at)
     session = Session.find_with_user(claims.session_id)
+    if session and session.generation == claims.generation:
+        rotated = _rotate_elsewhere(session, network, device)
+        if rotated:
+            languages.note_refresh(rotated, language, network, device)
+            return _pair(rotated, rotated.refreshed_at)
+        session = Session.find_with_user(claims.session_id)
     if session is None or session.is_over:
         raise InvalidRefreshToken
     if session.may_repeat(claims.generation):
+        _note_repeat(session, network, device)
         return _pair(session, _repeated_at(session))
     if claims.generation < session.generation:
         metrics.refresh_tokens_reused.inc()
         logs.event("refresh_token_reused", user_id=session.user_id, session_id=session.id)
         _end(claims, Kind.REFRESH_TOKEN_REUSED, network, device)
     raise InvalidRefreshToken
+
+
+def _rotate_elsewhere(session: Session, network: str, device: str | None) -> Session | None:
+    """Rotate a session that was used from another place last, and record that.
+
+    None when it is over, or when somebody else rotated it meanwhile: of many at once the others
+    wait for this transaction, and then find the next generation.
+    """
+    with db.atomic():
+        rotated = Session.rotate_elsewhere(session.id, session.generation, network, device)
+        if rotated and session.last_place != (network, device):
+            events.record_place(session, Kind.SESSION_MOVED, network, device)
+    return rotated
+
+
+def _note_repeat(session: Session, network: str, device: str | None) -> None:
+    """Record that the last successor goes to another place than before: it may be a thief's."""
+    if session.last_place == (network, device):
+        return
+    with db.atomic():
+        if session.use_elsewhere(network, device):
+            events.record_place(session, Kind.REFRESH_TOKEN_REPEATED, network, device)
 
 
 def find_live(current: Session, *, cursor: str | None, limit: int) -> Page:
@@ -262,12 +289,12 @@ def _is_new_device(user: User, network: str, device: str | None) -> bool:
     """Whether the account has been signed in to before, and never by this device on this network.
 
     Both: anybody may say that they are `Chrome · Windows`, nobody that they are on the owner's
-    network; and a network may be a carrier's, a thousand people on it. The session that began
-    the account is no news to its owner. What an earlier release started has no device, and
-    passes for any.
+    network; and a network may be a carrier's, a thousand people on it. A client that names no
+    device is known by a session that named none, and makes no other known. The session that began
+    the account is no news to its owner.
     """
     before = Session.select().where(Session.user == user)
-    same_device = Session.device.is_null() | (Session.device == device)
+    same_device = Session.device.is_null() if device is None else Session.device == device
     if before.where(Session.network == network, same_device).exists():
         return False
     return user.signed_in_at is not None or before.exists()
@@ -284,13 +311,13 @@ def _note_sign_in(user: User) -> None:
         raise WrongCredentials
 
 
-def _renew_hash(user: User, password: str) -> None:
+def _renew_hash(user: User, password: str, network: str) -> None:
     """Hash again with today's parameters, unless the hash was changed meanwhile.
 
     When too many are being hashed it waits for another sign-in; this one has succeeded.
     """
     with suppress(Overloaded):
-        renewed = passwords.hash(password)
+        renewed = passwords.hash(password, network)
         same = (User.id == user.id) & (User.password_hash == user.password_hash)
         if User.update(password_hash=renewed).where(same).execute():
             user.password_hash = renewed
@@ -298,7 +325,7 @@ def _renew_hash(user: User, password: str) -> None:
         # Another sign-in may have renewed it too; with another password no session is started.
         now = User.get_or_none(User.id == user.id)
         release()
-        if now and passwords.verify(password, now.password_hash):
+        if now and passwords.verify(password, now.password_hash, network):
             user.password_hash = now.password_hash
 
 

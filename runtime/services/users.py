@@ -10,11 +10,10 @@ from ..errors import (
     InvalidAccessToken,
     UsernameTaken,
     UserNotFound,
-    WrongPassword,
 )
 from ..models import Chat, EmailChange, Recovery, Run, Session, SignUp, User
 from ..passwords import passwords
-from . import codes, credentials, events
+from . import codes, credentials, events, former_spendings
 from .events import Kind
 
 # Erased by one statement, with their journals.
@@ -37,17 +36,17 @@ def get_by_email(email: str, asker: User) -> User:
 def change_profile(user: User, changes: dict) -> User:
     """Set the columns named in `changes` (username, avatar_url, bio) and no other.
 
-    Raises UsernameTaken when another account has the name, in whatever case.
+    Raises UsernameTaken when another account has the name, in whatever case; InvalidAccessToken
+    when the account was erased or disabled meanwhile.
     """
     if not changes:
         return user
     try:
         with db.atomic():
-            User.update(changes).where(User.id == user.id).execute()
+            if not credentials.change_account(user, **changes):
+                raise InvalidAccessToken
     except IntegrityError as error:
         raise UsernameTaken from error
-    for name, value in changes.items():
-        setattr(user, name, value)
     return user
 
 
@@ -62,6 +61,7 @@ def create(username: str, email: str, password: str, is_admin: bool = False) -> 
     try:
         with db.atomic():
             user = User.create(**details, is_admin=is_admin, created_at=clock.now())
+            former_spendings.inherit(user)
     except IntegrityError as error:
         raise EmailTaken if User.find_by_email(email) else UsernameTaken from error
     logs.event("user_created", user_id=user.id)
@@ -124,7 +124,7 @@ def erase(user: User, asked_in: Session | None = None) -> None:
     That is its sessions, its journal, its changes of address, its chats with their runs and words.
     What waits for a code at its address, or at one that it had, whoever began it, is void and
     names nobody; it counts as before, so that no limit tells a stranger that somebody left, and
-    leaving and coming back gives no new tries.
+    leaving and coming back gives no new tries. Nor does it give a new day's tokens.
 
     `asked_in` is the session that its owner asked in, with the password that the account had when
     it was read: raises WrongPassword when it has another by now, InvalidAccessToken when the
@@ -136,7 +136,7 @@ def erase(user: User, asked_in: Session | None = None) -> None:
         EmailChange.hide(email)
     with db.atomic():
         if asked_in:
-            _demand_still_good(asked_in)
+            credentials.hold_account(asked_in)
         # The row first, so that no session is started meanwhile; then in the order in which
         # others take them, so that nobody waits for each other.
         User.update(disabled_at=from_now()).where(User.id == user.id).execute()
@@ -148,21 +148,11 @@ def erase(user: User, asked_in: Session | None = None) -> None:
         # Nobody records an event, or begins a chat, after this; whoever ended a session has.
         _lock(User.select(User.id).where(User.id == user.id))
         _erase_chats(user)
+        former_spendings.keep(user, emails)
         User.delete().where(User.id == user.id).execute()
     for email in emails:
         EmailChange.hide(email)
     logs.event("user_erased", user_id=user.id)
-
-
-def _demand_still_good(session: Session) -> None:
-    """Hold the account of a session, if it and the password are still what they were."""
-    user = session.user
-    is_same = credentials.change_account(user, was=user.password_hash)
-    now = Session.find_with_user(session.id)
-    if now is None or now.is_over:
-        raise InvalidAccessToken
-    if not is_same:
-        raise WrongPassword
 
 
 def _emails_of(user: User) -> set[str]:

@@ -25,7 +25,7 @@ from ..ratelimit import (
     SIGN_UPS_PER_NETWORK,
     limiter,
 )
-from . import codes, credentials, languages, sessions
+from . import codes, credentials, former_spendings, languages, sessions
 from .events import Kind
 from .sessions import TokenPair
 
@@ -53,7 +53,7 @@ def begin(
     limiter.check(SIGN_UPS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
     limiter.check(SIGN_UPS_PER_ADDRESS, email.lower())
     release()
-    password_hash = passwords.hash(password)
+    password_hash = passwords.hash(password, network)
     limiter.hit(SIGN_UPS_PER_ADDRESS, email.lower())
     limiter.hit(SIGN_UPS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
     sign_up = SignUp(
@@ -125,6 +125,7 @@ def _complete(sign_up: SignUp, network: str, device: str | None, language: str |
                 email_confirmed_at=clock.now(),
                 language=language,
             )
+            former_spendings.inherit(user)
             pair = sessions.start(user, network, device, Kind.SIGNED_UP)
     except IntegrityError as error:
         SignUp.void(SignUp.id == sign_up.id)

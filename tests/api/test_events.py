@@ -133,7 +133,7 @@ def test_nothing_secret_is_in_it(app: Flask, ground, quick, alice: Person):
     ground.settle()
 
     text = alice.get("/users/me/events").text
-    assert len(journal(alice)) == 3
+    assert len(journal(alice)) == 4
     for secret in (PASSWORD, "a wrong Passw0rd", "735902", *alice.tokens.values(), alice.email):
         assert str(secret) not in text
 

@@ -20,6 +20,7 @@ from runtime.models import (
     Allowance,
     Chat,
     EmailChange,
+    FormerSpending,
     Recovery,
     Run,
     RunEvent,
@@ -45,8 +46,8 @@ ROWS: dict[type[Model], Callable[[dict], list]] = {
     Run: lambda export: [run for chat in export["chats"] for run in chat["runs"]],
     RunEvent: lambda export: [event for run in ROWS[Run](export) for event in run["events"]],
 }
-# Whose rows are nobody's: the keys of allowances are keyed hashes.
-NOBODYS = {Allowance}
+# Whose rows are nobody's: the keys of these are keyed hashes.
+NOBODYS = {Allowance, FormerSpending}
 
 # What is kept under another name in an export.
 NAMES = {

@@ -174,7 +174,8 @@ def test_passwords_that_find_no_place_are_counted(figure: Figures, app: Flask, a
     passwords = app.extensions["passwords"] = Passwords(1, queue=0)
     body = {"email": alice.email, "password": PASSWORD}
     holds, may_end = threading.Event(), threading.Event()
-    busy = threading.Thread(target=passwords._run, args=(lambda: (holds.set(), may_end.wait(30)),))
+    hold = (alice.network, lambda: (holds.set(), may_end.wait(30)))
+    busy = threading.Thread(target=passwords._run, args=hold)
     busy.start()
     holds.wait(30)
 

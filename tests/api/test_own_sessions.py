@@ -52,7 +52,8 @@ def test_one_sees_ones_sessions_the_newest_first(app: Flask, quick, alice: Perso
     sessions = listed(phone)
 
     assert sessions[0].keys() == {
-        *("id", "created_at", "last_used_at", "device", "network", "is_current")
+        *("id", "created_at", "device", "network"),
+        *("last_used_at", "last_device", "last_network", "is_current"),
     }
     assert [(each["device"], each["network"], each["is_current"]) for each in sessions] == [
         ("Safari · iPhone", AWAY, True),
@@ -321,19 +322,23 @@ def test_an_account_whose_sessions_were_all_forgotten_has_no_known_device(
     assert len(notices(outbox)) == 1
 
 
-def test_what_an_earlier_release_started_is_known_by_its_network(
+def test_a_client_that_names_no_device_makes_no_other_known(
     app: Flask, quick, alice: Person, outbox: Outbox
 ):
-    with app.app_context():
-        Session.update(network=HOME, device=None).execute()
-        User.update(signed_in_at=None).execute()
-    sign_in(app, HOME, PHONE)
-    assert notices(outbox) == []
-
-    with app.app_context():
-        User.update(signed_in_at=None).execute()
-    sign_in(app, AWAY, PHONE)
+    """Else one request without a User-Agent would make a thief on the same network known."""
+    sign_in(app, AWAY, "")
     assert len(notices(outbox)) == 1
+    sign_in(app, AWAY, "")
+    assert len(notices(outbox)) == 1
+
+    sign_in(app, AWAY, PHONE)
+    assert len(notices(outbox)) == 2
+
+
+def test_an_app_with_a_dot_in_its_name_is_a_device(app: Flask, quick, alice: Person):
+    sign_in(app, AWAY, "com.example.Notes/2.1 (Android)")
+
+    assert listed(alice)[0]["device"] == "com-example-Notes · Android"
 
 
 def test_the_mail_is_in_the_owners_language_whoever_signed_in(

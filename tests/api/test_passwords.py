@@ -1,10 +1,13 @@
 """/users/me/password"""
 
+from itertools import pairwise
+
 import pytest
 from flask import Flask
 
+from runtime.errors import InvalidAccessToken
 from runtime.models import Session, User
-from runtime.services import sessions, users
+from runtime.services import password_changes, sessions, users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 
 NEW = "another horse entirely"
@@ -27,25 +30,103 @@ def elsewhere(app: Flask, network="192.0.2.30") -> Person:
 def test_a_password_can_be_changed(app: Flask, quick, alice: Person):
     answer = change(alice)
 
-    assert (answer.status_code, answer.data) == (204, b"")
+    assert answer.status_code == 200
+    assert answer.json.keys() == {
+        *("access_token", "refresh_token", "expires_in"),
+        "token_type",
+        "user",
+    }
+    assert answer.json["user"] == {"id": alice.id, "email": alice.email}
     assert sign_in(elsewhere(app), PASSWORD).status_code == 401
     assert sign_in(elsewhere(app), NEW).status_code == 200
 
 
-def test_this_session_goes_on_and_all_others_end(app: Flask, quick, alice: Person, bob: Person):
+def test_every_token_made_before_is_dead_and_the_answers_are_good(
+    app: Flask, quick, alice: Person, bob: Person
+):
+    """Those of the session that asked too: they may have been copied."""
     other = elsewhere(app)
     other.tokens = sign_in(other, PASSWORD).json
-    change(alice)
+    copied = dict(alice.tokens)
+    alice.tokens = alice.refresh().json
+    fresh = change(alice).json
+    thieves = [elsewhere(app), elsewhere(app), other]
+    thieves[0].tokens, thieves[1].tokens = copied, alice.tokens
 
-    assert other.get("/users/me").status_code == 401
-    assert other.refresh().status_code == 401
+    for thief in thieves:
+        for _ in range(4):
+            assert thief.get("/users/me").status_code == 401
+            assert thief.get("/users/me/export").status_code == 401
+            assert thief.refresh().status_code == 401
+    alice.tokens = fresh
     assert alice.get("/users/me").status_code == 200
     assert alice.refresh().status_code == 200
     assert bob.get("/users/me").status_code == 200
 
 
+def test_an_old_token_that_comes_back_ends_not_the_fresh_session(quick, alice: Person, clock):
+    """Another tab holds it, and is no thief."""
+    old = alice.tokens["refresh_token"]
+    alice.tokens = change(alice).json
+    for seconds in (0, 11, 3600):
+        clock.advance(seconds=seconds)
+        assert alice.refresh(old).status_code == 401
+
+    alice.tokens = alice.refresh().json
+    assert alice.get("/users/me").status_code == 200
+
+
+def test_a_change_leaves_one_session_where_it_was_asked_for(quick, alice: Person):
+    alice.tokens = change(alice).json
+
+    [session] = alice.get("/auth/sessions").json["sessions"]
+    assert (session["network"], session["is_current"]) == (alice.network, True)
+    [event, *_] = alice.get("/users/me/events").json["events"]
+    assert (event["type"], event["session_id"]) == ("password_changed", session["id"])
+
+
+def test_a_session_that_ended_meanwhile_changes_no_password(app: Flask, quick, alice: Person):
+    """Its owner ended it while a thief's new password was hashed."""
+    with app.app_context():
+        session = Session.find_with_user(Session.get().id)
+        sessions.end(alice.tokens["refresh_token"])
+
+        with pytest.raises(InvalidAccessToken):
+            password_changes.change(
+                session, current_password=PASSWORD, password=NEW, network=alice.network
+            )
+    assert sign_in(elsewhere(app), PASSWORD).status_code == 200
+
+
+def test_a_change_beside_refreshes_and_sign_ins_leaves_its_own_session(
+    app: Flask, quick, alice: Person
+):
+    """Many rounds: what comes before the change is dead by then, what comes after is refused.
+
+    A sign-in that renews the hash first has the change refused, and asked for again.
+    """
+    words = [PASSWORD, *(f"password number {number}" for number in range(6))]
+    for old, new in pairwise(words):
+        token = alice.tokens["refresh_token"]
+        guests = [elsewhere(app) for _ in range(4)]
+        calls = [lambda old=old, new=new: change(alice, new, old)]
+        calls += [lambda p=p, t=token: p.refresh(t) for p in guests[:2]]
+        calls += [lambda p=p, old=old: sign_in(p, old) for p in guests[2:]]
+        changed, *others = at_once(*calls)
+
+        assert {answer.status_code for answer in others} <= {200, 401}
+        if changed.status_code == 422:
+            changed = change(alice, new, old)
+        assert changed.status_code == 200
+        for guest, answer in zip(guests, others, strict=True):
+            guest.tokens = answer.json if answer.status_code == 200 else {}
+            assert guest.get("/users/me").status_code == 401
+        alice.tokens = changed.json
+        assert len(alice.get("/auth/sessions").json["sessions"]) == 1
+
+
 def test_the_owner_is_told_and_reads_of_it(quick, alice: Person, outbox: Outbox):
-    change(alice)
+    alice.tokens = change(alice).json
 
     [notice] = outbox.texts(alice.email)
     assert "设置了新密码" in notice
@@ -117,8 +198,9 @@ def test_two_changes_at_once_have_one_outcome(app: Flask, quick, alice: Person):
     )
 
     statuses = [answer.status_code for answer in answers]
-    assert sorted(statuses) in ([204, 401], [204, 422])
-    won = statuses.index(204)
+    assert sorted(statuses) in ([200, 401], [200, 422])
+    won = statuses.index(200)
+    people[won].tokens = answers[won].json
     assert people[won].get("/users/me").status_code == 200
     assert people[1 - won].get("/users/me").status_code == 401
     opens = ["the first password", "the second password"][won]
@@ -136,7 +218,7 @@ def test_a_change_and_a_recovery_at_once_have_one_password(app, quick, alice, ou
     )
 
     statuses = (changed.status_code, recovered.status_code)
-    assert statuses in ((204, 401), (422, 200), (401, 200))
+    assert statuses in ((200, 401), (422, 200), (401, 200))
     opens = "the recovered one" if recovered.status_code == 200 else "the changed one"
     assert sign_in(elsewhere(app), opens).status_code == 200
     with app.app_context():

@@ -178,7 +178,7 @@ def test_an_old_hash_is_renewed_at_the_next_sign_in(app: Flask, alice: Person, o
 class BusyPasswords(Passwords):
     """Has time to check a password and none to hash one."""
 
-    def hash(self, password: str) -> str:
+    def hash(self, password: str, network: str = "") -> str:
         raise Overloaded(2)
 
 
@@ -202,7 +202,7 @@ class WatchedPasswords(Passwords):
             self.running += by
             self.most_running = max(self.most_running, self.running)
 
-    def _run(self, function, *arguments):
+    def _run(self, network: str, function, *arguments):
         def watched(*arguments):
             self._change(1)
             try:
@@ -210,7 +210,7 @@ class WatchedPasswords(Passwords):
             finally:
                 self._change(-1)
 
-        return super()._run(watched, *arguments)
+        return super()._run(network, watched, *arguments)
 
 
 @pytest.mark.in_process("counts how many hashes run at once")
@@ -537,13 +537,13 @@ def test_keys_rotate_without_signing_anybody_out(serve, settings: dict, member):
         keys = {"SECRET_KEY": newest, "SECRET_KEY_FALLBACKS": " ".join(older)}
         return serve({**settings, **keys})
 
-    signed_in = tokens_of_ada(with_keys("the-first-key"))
-    rotated = at(with_keys("the-second-key", "the-first-key"), "192.0.2.9", **signed_in)
+    signed_in = tokens_of_ada(with_keys("the-first-key" * 3))
+    rotated = at(with_keys("the-second-key" * 3, "the-first-key" * 3), "192.0.2.9", **signed_in)
     assert is_signed_in(rotated)
     refreshed = rotated.refresh()
     assert refreshed.status_code == 200
 
-    dropped = at(with_keys("the-second-key"), "192.0.2.9")
+    dropped = at(with_keys("the-second-key" * 3), "192.0.2.9")
     for tokens, works in ((signed_in, False), (refreshed.json, True)):
         dropped.tokens = tokens
         assert is_signed_in(dropped) is works

@@ -129,3 +129,24 @@ def test_a_deletion_ends_the_runs_and_leaves_nothing(
             assert trace not in left
     for machine in machines:
         assert not [line for line in machine.events() if line["level"] == "error"]
+
+
+def test_a_disabled_accounts_runs_stop_in_every_process(
+    machines: list[Service], persons: list[SignedIn], settings: dict[str, str], database
+):
+    """An operator disables it in a process of their own."""
+    person, bystander = persons[:2]
+    answers: list = []
+    threads = [chat(machine, person, answers) for machine in machines for _ in range(2)]
+    others: list = []
+    chat(machines[0], bystander, others)
+    wait_until(lambda: are_speaking(5), 10, "five runs go on")
+    flask("users", "disable", person.email, **settings)
+    for thread in threads:
+        thread.join(10)
+
+    assert [answer.status for answer in answers] == [200] * 4
+    endings = [answer.json["events"][-1] for answer in answers]
+    assert {ending["type"] for ending in endings} == {"RUN_ERROR"}
+    assert machines[0].client.get("/users/me", person.access_token).status == 401
+    assert others == []

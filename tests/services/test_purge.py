@@ -24,6 +24,7 @@ NOTHING = {
     "allowances": 0,
     "sessions": 0,
     "security_events": 0,
+    "former_spendings": 0,
 }
 
 

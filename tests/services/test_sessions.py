@@ -22,11 +22,11 @@ class InterruptedPasswords(Passwords):
         super().__init__(1)
         self.meanwhile = meanwhile
 
-    def hash(self, password: str) -> str:
+    def hash(self, password: str, network: str = "") -> str:
         self.meanwhile("hash")
-        return self._run(generate_password_hash, password, "scrypt:512:8:1")
+        return self._run(network, generate_password_hash, password, "scrypt:512:8:1")
 
-    def verify(self, password: str, password_hash: str | None) -> bool:
+    def verify(self, password: str, password_hash: str | None, network: str = "") -> bool:
         self.meanwhile("verify")
         return True
 
@@ -73,9 +73,9 @@ def test_two_who_renew_a_hash_at_once_both_sign_in(app: Flask, alice: Person, re
     old, new = (generate_password_hash(word, "pbkdf2:sha256:1") for word in (PASSWORD, renewed))
 
     class SlowPasswords(Passwords):
-        def hash(self, password: str) -> str:
+        def hash(self, password: str, network: str = "") -> str:
             User.update(password_hash=new).execute()
-            return super().hash(password)
+            return super().hash(password, network)
 
     with app.app_context():
         User.update(password_hash=old).execute()
@@ -117,7 +117,7 @@ def test_a_token_from_the_future_of_a_restored_database_ends_nothing(app: Flask,
         session = Session.get()
         token = app.extensions["tokens"].make_refresh(Claims(session.user_id, session.id, 7))
         with pytest.raises(InvalidRefreshToken):
-            sessions.refresh(token)
+            sessions.refresh(token, alice.network)
 
     assert alice.get("/users/me").status_code == 200
 
@@ -126,10 +126,11 @@ def test_a_slow_request_sets_no_session_back(app: Flask, alice: Person):
     """It read the token, others refreshed it twice, and only now does it come to write."""
     with app.app_context():
         session = Session.get()
-        second = sessions.refresh(alice.tokens["refresh_token"])
-        sessions.refresh(second.refresh_token)
+        second = sessions.refresh(alice.tokens["refresh_token"], alice.network)
+        sessions.refresh(second.refresh_token, alice.network)
 
-        assert Session.rotate(session.id, session.generation) is None
+        assert Session.rotate(session.id, session.generation, alice.network, None) is None
+        assert Session.rotate_elsewhere(session.id, session.generation, "192.0.2.1", None) is None
         assert Session.get().generation == 3
 
 
@@ -138,7 +139,8 @@ def test_a_slow_request_wakes_no_session_that_has_ended(app: Flask, alice: Perso
         session = Session.get()
         sessions.end(alice.tokens["refresh_token"])
 
-        assert Session.rotate(session.id, session.generation) is None
+        assert Session.rotate(session.id, session.generation, alice.network, None) is None
+        assert Session.rotate_elsewhere(session.id, session.generation, "192.0.2.1", None) is None
         assert Session.get().is_over
 
 
@@ -160,7 +162,9 @@ def test_a_refresh_that_lost_the_race_after_the_sign_out_is_refused(app: Flask, 
             pair = sessions.start(User.find_by_email(alice.email), alice.network)
             refresh_token = pair.refresh_token
         barrier = Barrier(4)
-        calls = [sessions.refresh, sessions.refresh, sessions.refresh, sessions.end]
+        places = ["192.0.2.1", "192.0.2.2", alice.network]
+        calls = [lambda token, at=at: sessions.refresh(token, at) for at in places]
+        calls.append(sessions.end)
         threads = [Thread(target=run, args=(call,)) for call in calls]
         for thread in threads:
             thread.start()

@@ -1,5 +1,6 @@
 """What operators do to accounts, and what happens to them in the middle of a request."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from threading import Event, Thread
 from uuid import UUID
@@ -19,7 +20,16 @@ from runtime.errors import (
     WrongPassword,
 )
 from runtime.models import MODELS, Allowance, Chat, Run, Session, User
-from runtime.services import credentials, events, exports, recoveries, runs, sessions, users
+from runtime.services import (
+    credentials,
+    erasures,
+    events,
+    exports,
+    recoveries,
+    runs,
+    sessions,
+    users,
+)
 from runtime.services.events import Kind
 from tests.conftest import PASSWORD, Person, at_once
 
@@ -248,13 +258,39 @@ def test_nothing_is_done_to_an_account_that_was_erased_meanwhile(app: Flask, ali
             change(user)
 
 
-def test_no_run_begins_in_an_account_that_was_erased_meanwhile(app: Flask, alice: Person):
+@pytest.mark.parametrize("shut", [users.erase, users.disable])
+@pytest.mark.parametrize("session_id", [None, UUID(int=7 << 76)], ids=["new", "named"])
+def test_no_run_begins_in_an_account_that_is_gone_or_disabled_meanwhile(
+    app: Flask, alice: Person, shut: Callable, session_id: UUID | None
+):
     with app.app_context():
         user = found(alice)
-        users.erase(user)
+        shut(user)
 
         with pytest.raises(InvalidAccessToken):
-            runs.start(user, "hello", None)
+            runs.start(user, "hello", session_id)
+        assert Chat.select().count() == Run.select().count() == 0
+
+
+@pytest.mark.parametrize("shut", [users.erase, users.disable])
+def test_no_profile_changes_in_an_account_that_is_gone_or_disabled_meanwhile(
+    app: Flask, alice: Person, shut: Callable
+):
+    with app.app_context():
+        user = found(alice)
+        shut(user)
+
+        with pytest.raises(InvalidAccessToken):
+            users.change_profile(user, {"bio": "still here"})
+
+
+def test_disabling_stops_the_runs(app: Flask, alice: Person):
+    with app.app_context():
+        user, in_a_minute = found(alice), runtime_clock.now() + timedelta(minutes=1)
+        run = Run.create(chat=Chat.create(user=user), message="hello", lease_until=in_a_minute)
+        erasures.disable(user)
+
+        assert Run.get_by_id(run.id).stop_requested_at
 
 
 def test_no_export_begins_of_an_account_that_was_erased_meanwhile(app: Flask, alice: Person):
@@ -382,7 +418,7 @@ def test_an_erasure_at_once_with_everything_leaves_nothing(app: Flask, member):
             release()
         at_once(
             *[lambda u=user: call(sessions.start, u, "192.0.2.1")] * 2,
-            *[lambda t=token: call(sessions.refresh, t)] * 2,
+            *[lambda t=token: call(sessions.refresh, t, "192.0.2.2")] * 2,
             *[lambda t=token: call(sessions.end, t)] * 2,
             lambda u=user: call(sessions.end_all, u),
             lambda u=user: call(users.erase, u),
