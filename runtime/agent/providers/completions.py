@@ -4,7 +4,6 @@ Every dialect is dealt with here; nothing in this module touches the network.
 """
 
 import json
-import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from runtime.agent.providers import (
     TextDelta,
     ToolCallDelta,
 )
+from runtime.agent.providers.refusals import Refusal
 from runtime.agent.tools import Tool
 
 T = TypeVar("T")
@@ -26,13 +26,8 @@ T = TypeVar("T")
 _decode = json.JSONDecoder().raw_decode
 
 
-# What a server may not know; without it the answer is the same, or longer.
-OPTIONS = ("stream_options", "max_tokens", "max_completion_tokens")
-# How one says that it does not know an option, rather than what is wrong with the value.
-UNKNOWN = re.compile(
-    r"unsupported|unrecogni[sz]ed|unknown|unexpected|extra_forbidden|not (supported|permitted)",
-    re.IGNORECASE,
-)
+# The two names of the bound on an answer: servers know one of them, or both.
+BOUNDS = ("max_tokens", "max_completion_tokens")
 # More tokens in one step than any model has room for are no count.
 MAX_TOKENS = 100_000_000
 
@@ -58,17 +53,23 @@ def request_body(
 
 
 def in_dialect(body: dict[str, Any], refused: Collection[str]) -> dict[str, Any]:
-    """The body without the options that a server refuses; the newer name of one for its older."""
+    """The body without the options that a server refuses; the bound goes by its other name."""
     known = {name: value for name, value in body.items() if name not in refused}
-    if "max_tokens" in body and "max_tokens" in refused:
-        known["max_completion_tokens"] = body["max_tokens"]
-    return {name: value for name, value in known.items() if name not in refused}
+    for name, other in zip(BOUNDS, reversed(BOUNDS), strict=True):
+        if name in body and name in refused:
+            known[other] = body[name]
+    return known
 
 
-def refused_option(body: dict[str, Any], text: str) -> str | None:
-    """Which option of the body a refusal is about, if it is about one."""
-    named = [name for name in OPTIONS if name in body and name in text]
-    return next((n for n in named if n == "stream_options" or UNKNOWN.search(text)), None)
+def is_unbounded(refused: Collection[str]) -> bool:
+    """Whether no name is left for the bound, which is never dropped."""
+    return refused >= {*BOUNDS}
+
+
+def refused_option(sent: dict[str, Any], refusal: Refusal) -> str | None:
+    """Which option of a request the refusal is about, if it is one that can be done without."""
+    names = [name for name in ("stream_options", *BOUNDS) if name in sent]
+    return next((name for name in names if refusal.is_about(name)), None)
 
 
 def _function(tool: Tool) -> dict[str, Any]:

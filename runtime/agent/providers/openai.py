@@ -24,12 +24,14 @@ from runtime.agent.providers.completions import (
     StepReader,
     error_message,
     in_dialect,
+    is_unbounded,
     parse,
     protocol_error,
     refused_option,
     request_body,
 )
 from runtime.agent.providers.patience import Patience, patient_pool
+from runtime.agent.providers.refusals import BELIEVED_SECONDS, Learnt, Refusal
 from runtime.agent.stop import Stop
 from runtime.agent.tools import Tool
 
@@ -59,7 +61,8 @@ class OpenAIProvider:
     `base_url` is what comes before `/chat/completions`; `api_key` may be None for a local
     server. A request that fails before anything of the answer was passed on is made up to
     `attempts` times within the run's deadline; `backoff_seconds` doubles each time, and a
-    server's Retry-After goes before it. Raises ValueError when URL or key cannot be used.
+    server's Retry-After goes before it. What the server was found to refuse is believed for
+    `believed_seconds`. Raises ValueError when URL or key cannot be used.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class OpenAIProvider:
         connect_seconds: float = 5.0,
         backoff_seconds: float = 0.5,
         max_connections: int = 64,
+        believed_seconds: float = BELIEVED_SECONDS,
     ) -> None:
         if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
             raise ValueError(f"{base_url!r} is no http or https URL")
@@ -85,7 +89,7 @@ class OpenAIProvider:
         self._connect_seconds = connect_seconds
         self._backoff_seconds = backoff_seconds
         self._pool = patient_pool(max_connections)
-        self._refused: set[str] = set()
+        self._learnt = Learnt(believed_seconds)
 
     def stream(
         self,
@@ -103,11 +107,13 @@ class OpenAIProvider:
         What arrives together is given together: the deltas of one read are joined.
         """
         body = request_body(self.model, messages, tools, max_output_tokens)
+        # What is refused of a request that has other people's tools may be refused for their sake.
+        may_teach = all(tool.function for tool in tools)
         for attempt in range(self._attempts):
             patience = Patience(silence_seconds, deadline)
             try:
                 with stop.waking(patience.abandon):
-                    yield from self._attempt(body, patience)
+                    yield from self._attempt(body, patience, may_teach)
                 return
             except _Transient as failure:
                 is_accepted = failure.code == ErrorCode.PROVIDER_INTERRUPTED
@@ -130,10 +136,12 @@ class OpenAIProvider:
         log.info("provider: %s; again in %.1f s", failure, seconds)
         stop.wait(seconds)
 
-    def _attempt(self, body: dict[str, Any], patience: Patience) -> Iterator[Chunk]:
+    def _attempt(
+        self, body: dict[str, Any], patience: Patience, may_teach: bool
+    ) -> Iterator[Chunk]:
         reader, is_accepted = StepReader(), False
         try:
-            with closing(self._open(body, patience)) as response:
+            with closing(self._open(body, patience, may_teach)) as response:
                 is_accepted = True
                 yield from _chunks(response, reader, patience)
         except HTTPError as error:
@@ -146,19 +154,39 @@ class OpenAIProvider:
             raise
         yield reader.finished()
 
-    def _open(self, body: dict[str, Any], patience: Patience) -> urllib3.BaseHTTPResponse:
-        """The answer to a request that was accepted. Raises ProviderError or HTTPError."""
-        sent = in_dialect(body, self._refused)
-        response = self._post(sent, patience)
-        if response.status == 200:
-            return response
-        with closing(response):
-            text = _read(response, MAX_ERROR_BYTES)
-        option = refused_option(sent, text) if response.status in (400, 422) else None
-        if option:
-            self._refused.add(option)
-            return self._open(body, patience)
-        raise _refusal(response, text)
+    def _open(
+        self, body: dict[str, Any], patience: Patience, may_teach: bool
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer to a request that was accepted. Raises ProviderError or HTTPError.
+
+        An option that the server does not know is left out, and learnt once that was accepted.
+        """
+        known, refused = self._learnt.names(), set[str]()
+        while True:
+            sent = in_dialect(body, known | refused)
+            response = self._post(sent, patience)
+            if response.status == 200:
+                if refused and may_teach:
+                    self._learn(refused)
+                return response
+            with closing(response):
+                text = _read(response, MAX_ERROR_BYTES)
+            option = None
+            if response.status in (400, 422):
+                option = refused_option(sent, Refusal.read(response.status, text))
+            if option is None or option in refused or is_unbounded(known | refused | {option}):
+                raise _refusal(response, text)
+            refused.add(option)
+
+    def _learn(self, refused: set[str]) -> None:
+        self._learnt.learn(refused)
+        log.warning(
+            "%s on %s refuses %s: asked otherwise for %.0f s",
+            self.model,
+            urlsplit(self._url).hostname,
+            ", ".join(sorted(refused)),
+            self._learnt.seconds,
+        )
 
     def _post(self, body: dict[str, Any], patience: Patience) -> urllib3.BaseHTTPResponse:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}

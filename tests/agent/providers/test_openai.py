@@ -5,7 +5,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -18,6 +18,7 @@ from runtime.agent.messages import Message, ToolCall, Usage
 from runtime.agent.providers import Chunk, ProviderError, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.stop import Stop, Stopped
+from runtime.agent.tools import Tool
 from tests.agent.completions_server import (
     CLOSE,
     DONE,
@@ -27,6 +28,7 @@ from tests.agent.completions_server import (
     Drip,
     Pause,
     Reply,
+    Request,
     answer,
     call,
     chunk,
@@ -448,20 +450,118 @@ def test_a_server_that_wants_the_newer_bound_gets_it(server: CompletionsServer, 
     ]
 
 
-def test_a_server_that_knows_no_bound_is_asked_without(server: CompletionsServer) -> None:
+def test_a_bound_is_never_dropped(server: CompletionsServer) -> None:
     server.script(
         plain({"detail": "unknown field: stream_options"}, 422),
         plain({"detail": "unknown field: max_tokens"}, 422),
         plain({"detail": "unknown field: max_completion_tokens"}, 422),
         answer("Hi"),
     )
-    assert joined(list(open_stream(provider_for(server), max_output_tokens=9))) == "Hi"
-    assert asked(server) == [
-        {"max_tokens": 9},
-        {"max_tokens": 9},
-        {"max_completion_tokens": 9},
-        {},
-    ]
+    with pytest.raises(ProviderError) as caught:
+        list(open_stream(provider_for(server), max_output_tokens=9))
+    assert caught.value.code == ErrorCode.PROVIDER_REJECTED
+    assert asked(server) == [{"max_tokens": 9}, {"max_tokens": 9}, {"max_completion_tokens": 9}]
+
+
+def has_stream_options(server: CompletionsServer) -> list[bool]:
+    """Whether each request had them."""
+    return ["stream_options" in request.body for request in server.requests]
+
+
+def refusing(option: str, **refusal: Any) -> Callable[[Request], Reply]:
+    """A server that does not know an option, and says so in these words."""
+    return lambda request: plain(refusal, 400) if option in request.body else answer("Hi")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"error": {"message": "Unsupported parameter.", "param": "stream_options"}},
+        {"error": {"message": "Unknown member.", "param": "stream_options.include_usage"}},
+        {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]},
+        {"message": {"detail": [{"loc": ["stream_options"], "type": "extra_forbidden"}]}},
+        {"error": {"message": "Invalid JSON: Unknown name 'stream_options': Cannot find field."}},
+        {"error": {"message": "stream_options: Extra inputs are not permitted"}},
+        {"error": {"message": "`stream_options` isn't supported here."}},
+        {"error": "This server does not support stream_options."},
+        {"errors": ["json: unknown field 'stream_options'"]},
+        {"error": {"message": '{"error": {"message": "no such option: stream_options"}}'}},
+    ],
+)
+def test_an_option_that_is_named_as_the_culprit_is_left_out(
+    server: CompletionsServer, refusal: dict
+) -> None:
+    server.script(refusing("stream_options", **refusal))
+    provider = provider_for(server)
+    for _ in range(2):
+        assert joined(list(open_stream(provider))) == "Hi"
+    assert has_stream_options(server) == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'images are not supported; asked: {"n": 1, "stream_options": {"include_usage": true}}',
+        "images are not supported {'stream_options': {'include_usage': True}, 'max_tokens': 9}",
+        "The tool 'x' has a type that is none: it must be 'object'. Offered beside stream_options.",
+    ],
+)
+def test_an_option_that_is_only_quoted_is_no_culprit(
+    server: CompletionsServer, message: str
+) -> None:
+    server.script(plain({"error": {"message": message}}, 400), answer("Hi"))
+    with pytest.raises(ProviderError):
+        ask(server, max_output_tokens=9)
+    assert len(server.requests) == 1
+
+
+def test_a_culprit_that_the_server_names_goes_before_its_words(server: CompletionsServer) -> None:
+    error = {"message": "unsupported: stream_options", "param": "tools[0].function.parameters"}
+    server.script(plain({"error": error}, 400), answer("Hi"))
+    with pytest.raises(ProviderError):
+        ask(server)
+    assert len(server.requests) == 1
+
+
+def test_a_refusal_teaches_nothing_unless_the_next_request_is_accepted(
+    server: CompletionsServer,
+) -> None:
+    server.script(plain({"error": "unsupported: stream_options, you wrote"}, 400))
+    provider = provider_for(server)
+    with pytest.raises(ProviderError):
+        list(open_stream(provider))
+    server.script(answer("Hi"))
+    list(open_stream(provider))
+    assert has_stream_options(server) == [True, False, True]
+
+
+def test_a_request_with_tools_of_somebody_else_teaches_nothing(server: CompletionsServer) -> None:
+    server.script(refusing("stream_options", error="unknown field stream_options"))
+    provider = provider_for(server)
+    theirs = Tool("pick", "Pick.", {"type": "object", "properties": {}, "required": []})
+    assert joined(list(open_stream(provider, tools=[calculate, theirs]))) == "Hi"
+    assert joined(list(open_stream(provider, tools=[calculate]))) == "Hi"
+    list(open_stream(provider, tools=[calculate]))
+    assert has_stream_options(server) == [True, False, True, False, False]
+
+
+def test_what_a_server_refuses_is_believed_for_a_while(
+    server: CompletionsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script(refusing("stream_options", error="unknown field stream_options"))
+    provider = OpenAIProvider(server.url, KEY, "m", believed_seconds=0)
+    for _ in range(2):
+        list(open_stream(provider))
+    assert has_stream_options(server) == [True, False, True, False]
+    lines = [each.getMessage() for each in caplog.records if "refuses" in each.getMessage()]
+    assert lines == ["m on 127.0.0.1 refuses stream_options: asked otherwise for 0 s"] * 2
+
+
+def test_what_one_model_refuses_is_asked_of_another(server: CompletionsServer) -> None:
+    server.script(refusing("stream_options", error="unknown field stream_options"))
+    list(open_stream(OpenAIProvider(server.url, KEY, "one")))
+    list(open_stream(OpenAIProvider(server.url, KEY, "other")))
+    assert has_stream_options(server) == [True, False, True, False]
 
 
 def test_a_bound_that_a_server_finds_too_high_is_not_taken_away(server: CompletionsServer) -> None:
