@@ -71,6 +71,18 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "run_provider_rejected": ("模型拒绝了该请求", "The model refused the request."),
     "run_no_answer": ("模型没有给出回答", "The model gave no answer."),
     "run_answer_too_long": ("回答过长，已停止", "The answer became too long and was stopped."),
+    "run_answer_filtered": (
+        "模型的服务器拦下了余下的回答",
+        "The model's server withheld the rest of the answer.",
+    ),
+    "run_answer_unfinished": (
+        "模型没有把回答说完",
+        "The model ended before its answer was whole.",
+    ),
+    "run_conversation_too_long": (
+        "这个对话对模型来说太长了，请缩短消息或开始新的对话",
+        "The conversation has become too long for the model. Please send less, or begin a new one.",
+    ),
     "run_too_many_steps": ("步骤过多，已停止", "The run took too many steps and was stopped."),
     "run_out_of_time": ("用时过长，已停止", "The run took too long and was stopped."),
     "run_interrupted": ("回答因服务中断而停止", "The run was interrupted."),

@@ -24,6 +24,9 @@ class ErrorCode(StrEnum):
     PROVIDER_PROTOCOL = "provider_protocol"
     PROVIDER_REJECTED = "provider_rejected"
     NO_ANSWER = "no_answer"
+    ANSWER_FILTERED = "answer_filtered"
+    ANSWER_UNFINISHED = "answer_unfinished"
+    CONVERSATION_TOO_LONG = "conversation_too_long"
     ANSWER_TOO_LONG = "answer_too_long"
     TOO_MANY_STEPS = "too_many_steps"
     OUT_OF_TIME = "out_of_time"
@@ -41,6 +44,9 @@ SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.PROVIDER_PROTOCOL: "The model sent an answer that makes no sense.",
     ErrorCode.PROVIDER_REJECTED: "The model refused the request.",
     ErrorCode.NO_ANSWER: "The model gave no answer.",
+    ErrorCode.ANSWER_FILTERED: "The model's server withheld the rest of the answer.",
+    ErrorCode.ANSWER_UNFINISHED: "The model ended before its answer was whole.",
+    ErrorCode.CONVERSATION_TOO_LONG: "The conversation has become too long for the model.",
     ErrorCode.ANSWER_TOO_LONG: "The answer became too long.",
     ErrorCode.TOO_MANY_STEPS: "The run took too many steps.",
     ErrorCode.OUT_OF_TIME: "The run took too long.",
@@ -92,8 +98,15 @@ class TextMessageContent(Event):
 
 @dataclass(frozen=True)
 class TextMessageEnd(Event):
+    """`vendor` stays with us: what the server sent of its own with the step, see `Vendor`.
+
+    It has the step's `origin`, and its members as `message`; a call's end has those of the `call`.
+    The first end of a step has the step's.
+    """
+
     type = "TEXT_MESSAGE_END"
     message_id: str
+    vendor: dict[str, Any] | None = field(default=None, metadata={"wire": False})
 
 
 @dataclass(frozen=True)
@@ -115,8 +128,11 @@ class ToolCallArgs(Event):
 
 @dataclass(frozen=True)
 class ToolCallEnd(Event):
+    """See TextMessageEnd about `vendor`."""
+
     type = "TOOL_CALL_END"
     tool_call_id: str
+    vendor: dict[str, Any] | None = field(default=None, metadata={"wire": False})
 
 
 @dataclass(frozen=True)

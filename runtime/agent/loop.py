@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from runtime.agent.events import (
@@ -30,14 +31,18 @@ from runtime.agent.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history
+from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, Vendor, cut_history
 from runtime.agent.providers import (
+    Chunk,
     Provider,
     ProviderError,
+    ReasoningDelta,
     StepFinished,
     TextDelta,
     ToolCallDelta,
+    VendorMembers,
 )
+from runtime.agent.providers.endings import CODES, kind_of
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import TextCleaner, clean
 from runtime.agent.tools import Context, Tool, cut
@@ -151,7 +156,9 @@ class _Run:
             ours = [call for call in calls if not self._is_left_to_others(call)]
             if not steps_left and ours == [*calls]:
                 raise _Failed(ErrorCode.TOO_MANY_STEPS)
-            self.messages.append(Message("assistant", self.step.text, calls))
+            self.messages.append(
+                Message("assistant", self.step.text, calls, vendor=self.step.vendor)
+            )
             yield from self._answer(ours)
             if ours != [*calls]:
                 return
@@ -166,13 +173,20 @@ class _Run:
             silence_seconds=self.bounds.silence_seconds,
             stop=self.stop,
         )
+        reason = "stop"
         with closing(stream):
             for chunk in stream:
-                self.seconds_left()
+                # What came last of a run that is told to stop is kept too.
+                if not isinstance(chunk, VendorMembers):
+                    self.seconds_left()
                 if isinstance(chunk, StepFinished):
                     self.usage += chunk.usage or Usage()
+                    reason = chunk.finish_reason
                 else:
                     yield from self.step.add(chunk)
+        if (kind := kind_of(reason)) != "stop":
+            code = CODES.get(kind, ErrorCode.ANSWER_UNFINISHED)
+            raise ProviderError(code, f"the model ended with {reason[:80]!r}")
         yield from self.step.finish()
 
     def _is_left_to_others(self, call: ToolCall) -> bool:
@@ -252,24 +266,44 @@ class _Step:
         self._cleaner = TextCleaner()
         self._text: list[str] = []
         self._calls: dict[int, _Call] = {}
-        self._open: list[Event] = []
+        self._open: list[TextMessageEnd | ToolCallEnd] = []
+        self._members = VendorMembers()
 
     @property
     def text(self) -> str:
         return "".join(self._text)
 
     @property
+    def vendor(self) -> Vendor | None:
+        """What the server sent of its own with the step."""
+        members = self._members
+        return Vendor(members.origin, members.message) if members.message else None
+
+    @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls in the order they began."""
         return tuple(
-            ToolCall(call.id, call.name, "".join(call.arguments)) for call in self._calls.values()
+            ToolCall(call.id, call.name, "".join(call.arguments), self._vendor_of(number))
+            for number, call in self._calls.items()
         )
 
-    def add(self, chunk: TextDelta | ToolCallDelta) -> Iterator[Event]:
+    def add(self, chunk: Chunk) -> Iterator[Event]:
         """The events a chunk gives, which may be none."""
-        if isinstance(chunk, TextDelta):
-            return self._add_text(self._cleaner.clean(chunk.text))
-        return self._add_call(chunk)
+        match chunk:
+            case TextDelta():
+                return self._add_text(self._cleaner.clean(chunk.text))
+            case ToolCallDelta():
+                return self._add_call(chunk)
+            case VendorMembers():
+                self._members = chunk
+            case ReasoningDelta():
+                pass
+        return iter(())
+
+    def _vendor_of(self, number: int) -> Vendor | None:
+        call, members = self._calls[number], self._members.calls.get(number, {})
+        members = {n: v for n, v in members.items() if (n, v) != ("id", call.id)}
+        return Vendor(self._members.origin, members) if members else None
 
     def finish(self) -> Iterator[Event]:
         """The events that complete a step which came to its end. Raises _Failed if it is empty."""
@@ -284,8 +318,13 @@ class _Step:
 
     def close(self) -> Iterator[Event]:
         """The ends of everything that is open, whether or not the step came to its end."""
+        vendors = {call.id: self._vendor_of(number) for number, call in self._calls.items()}
+        step = self.vendor
         while self._open:
-            yield self._open.pop(0)
+            end = self._open.pop(0)
+            call = vendors.get(end.tool_call_id) if isinstance(end, ToolCallEnd) else None
+            yield replace(end, vendor=_kept(step, call))
+            step = None
 
     def _add_text(self, text: str) -> Iterator[Event]:
         affordable = self._run.afford(text)
@@ -328,6 +367,14 @@ class _Step:
             yield ToolCallArgs(self._run.id, call.id, affordable)
         if len(affordable) < len(arguments):
             raise _Failed(ErrorCode.ANSWER_TOO_LONG)
+
+
+def _kept(step: Vendor | None, call: Vendor | None) -> dict[str, Any] | None:
+    """What an end tells of a step and of its own call, as events have it."""
+    given = {"message": step, "call": call}
+    members = {name: dict(vendor.members) for name, vendor in given.items() if vendor}
+    origin = next((vendor.origin for vendor in given.values() if vendor), None)
+    return {"origin": origin, **members} if members else None
 
 
 class _TookTooLong(Exception):

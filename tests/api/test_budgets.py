@@ -296,10 +296,12 @@ def test_an_answer_is_as_long_as_the_setting_allows(settings, model: Completions
     assert failed.json["output"] == "As far as"
 
 
-def test_an_answer_that_ends_at_the_models_own_length_is_one(model, alice: Person):
+def test_an_answer_that_ends_at_the_models_own_length_is_not_whole(model, alice: Person):
     model.script(stream(text("As far as"), finish("length"), usage(20, 50), DONE))
 
-    assert types(alice.chat("hello"))[-1] == "RUN_FINISHED"
+    failed = alice.chat("hello")
+
+    assert (last_error(failed), failed.json["output"]) == (TOO_LONG, "As far as")
 
 
 def test_a_run_that_was_had_is_had_again_whatever_is_left(budget, app, alice: Person):

@@ -1,102 +1,144 @@
-"""Which options a model's server does not know: found in its refusals, and believed for minutes.
+"""How a request is put otherwise once a server has refused it, and for how long that is kept to.
 
-A refusal may quote what users have sent, so that an option's name in its text says nothing. It
-counts where the server names the culprit, and is remembered only once the request without that
-option was accepted.
+What can be put otherwise has a name: that of the member that is left out or written differently
+(`stream_options`, `max_tokens`), or one of those below. The dialects write a request without it,
+`history` the conversation.
+
+Nothing that one user sends may change what is asked for another. A refusal is learnt from only if
+the request so put was accepted, if it had no tools but the service's own, and if nobody's words in
+it could be what the server quoted; and for minutes.
 """
 
-import json
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
+
+from runtime.agent.providers.refusal import UNKNOWN, Refusal
+from runtime.agent.providers.request import StepRequest
 
 # Long enough that a busy service rarely asks in vain, short enough that an upgrade is noticed.
 BELIEVED_SECONDS = 600.0
-# No server nests what it says deeper than this.
-MAX_DEPTH = 8
+# A request is put otherwise so often at the most.
+MAX_CHANGES = 8
+# Statuses that speak of the key, the money or the moment, not of how a request is put.
+NOT_ABOUT_THE_REQUEST = (401, 402, 403, 407, 408, 429, 529)
 
-# How servers say that they do not know an option, rather than what is wrong with its value.
-UNKNOWN = (
-    r"unsupported|un-?recogni[sz]ed|unknown|unexpected|extra_forbidden|extra (?:inputs|fields?)"
-    r"|(?:not|n['’]t) (?:\w+ )?(?:support|permit|allow|recogni[sz]|accept|know|implement|expect"
-    r"|exist|enabled|available|valid)\w*"
-    r"|no such|cannot find|disallowed|forbidden|invalid (?:parameter|argument|field|option|key)"
-    r"|additional propert|deprecated|removed|in place of|instead"
+# No tools are offered, and those in the history are told of as text.
+TOOLS = "tools"
+# Tools are offered, and the model does not think.
+EFFORT = "reasoning_effort"
+# The instructions stand before what the user said first.
+SYSTEM = "system"
+# The answer comes whole.
+STREAM = "stream"
+# Calls are known by nine letters and digits each.
+IDS = "ids"
+# The other dialect is spoken.
+RESPONSES = "responses"
+# What a message has of a vendor's own, but for that of its calls, is left out: "vendor NAME".
+VENDOR = "vendor "
+
+_TOOL_WORDS = r"\btools?\b|tool[_ -]?(?:choice|calls?|calling|use)|function[_ -]?call(?:s|ing)?\b"
+_NEEDS_FLAG = rf"{UNKNOWN}|--[a-z]|no (?:\w+ )?template|\bflag\b"
+_ROLES = (
+    r"\b(?:system|developer)[\"'`]? (?:role|message|prompt|instruction)|\bonly\b.{0,30}\buser\b"
+    r"|(?:role|variant|instruction)s?\b\W{0,4}(?:\w+ )?[\"'`]?(?:system|developer)\b|\broles must"
 )
-# How far from such words an option's name still belongs to them; no sentence ends between.
-NEAR = r"[^.;\n]{0,60}?"
+_NO_ROLE = rf"{UNKNOWN}|invalid|\bmust\b|only|one of|roles?\b|alternat"
+_ID_WORDS = r"tool[_ ]?(?:call[_ ]?)?ids?\b|\bcall[_ ]?ids?\b|tool_calls[^ ]*\bid\b"
+_ID_SHAPE = r"\b(?:nine|9|40|64)\b|length|long|letters|digits|alphanumeric|characters|pattern|a-z"
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """What a server said when it did not take a request.
+def remedy(
+    refusal: Refusal, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
+) -> str | None:
+    """The name of what must be put otherwise for the server to take the request, if anything can.
 
-    `named` are the members of the request that it names as the culprits in members of its own
-    (`param`, `loc`), outermost first, and `words` is its text.
+    An option of the operator's own and the bound stay; the bound goes by its other name.
     """
-
-    status: int
-    words: str
-    named: tuple[str, ...] = ()
-
-    @classmethod
-    def read(cls, status: int, text: str) -> "Refusal":
-        """The refusal in the body of an answer, of any shape."""
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            return cls(status, text)
-        objects = list(_objects(value))
-        places = [place for each in objects for place in _places(each)]
-        words = " \n".join(
-            text for each in objects for text in each.values() if isinstance(text, str)
-        )
-        return cls(status, words or str(value), tuple(places))
-
-    def is_about(self, name: str) -> bool:
-        """Whether the server says that it does not know this option of the request.
-
-        Where it names a culprit in a member of its own, that alone is one.
-        """
-        if self.named:
-            return name in self.named and re.search(UNKNOWN, self.words, re.IGNORECASE) is not None
-        # A name with a value behind it is one in a request that is quoted.
-        name = rf"(?<![\w-]){re.escape(name)}(?![\w-])(?!\\?[\"'] ?: ?[\[{{\"'\d\\tfn])"
-        beside = rf"(?:{UNKNOWN}){NEAR}{name}|{name}{NEAR}(?:{UNKNOWN})"
-        return re.search(beside, self.words, re.IGNORECASE) is not None
+    if refusal.status in NOT_ABOUT_THE_REQUEST:
+        return None
+    for name in _causes(refusal, request, body, dialect):
+        if name in request.otherwise or (name in request.options and name not in dialect.BOUNDS):
+            continue
+        if name in dialect.BOUNDS and request.otherwise | {name} >= {*dialect.BOUNDS}:
+            continue
+        return name
+    return None
 
 
-def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
-    """All objects in a JSON value, those in a text too, the outer ones first."""
-    if depth > MAX_DEPTH:
-        return
-    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    if isinstance(value, list):
-        for each in value:
-            if isinstance(each, str) and depth == 0:
-                yield {"message": each}
-            yield from _objects(each, depth + 1)
+def _causes(
+    refusal: Refusal, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
+) -> Iterator[str]:
+    """What the refusal may be about, the likeliest first."""
+    options = (*dialect.OPTIONS, *dialect.BOUNDS)
+    yield from (name for name in options if name in body and refusal.is_about(name))
+    yield from (VENDOR + n for n in _vendor_members(request) if _is_about_member(refusal, n))
+    if body.get("stream") and (refusal.is_about("stream") or refusal.says_beside(r"\bstreaming\b")):
+        yield STREAM
+    if _has_calls(request) and _is_about_ids(refusal):
+        yield IDS
+    if request.tools and refusal.says(r"reasoning[_. ]effort"):
+        yield EFFORT
+    if (request.tools or _has_calls(request)) and _is_about_tools(refusal):
+        yield TOOLS
+    if request.messages[0].role == "system" and _is_about_system(refusal):
+        yield SYSTEM
+    if refusal.says(r"\bv1/responses|responses api"):
+        yield RESPONSES
 
 
-def _places(error: dict[str, Any]) -> Iterator[str]:
-    """The members of a request that an error object names: `max_tokens`, `tools[0].function`."""
-    for key in ("param", "loc", "field", "path", "parameter"):
-        place = error.get(key)
-        if isinstance(place, str) and place:
-            place = re.split(r"[.\[\]/]+", place)
-        if isinstance(place, list):
-            parts = [part for part in place if isinstance(part, str) and part not in ("", "body")]
-            yield from parts[:1]
+def _has_calls(request: StepRequest) -> bool:
+    return any(message.tool_calls or message.role == "tool" for message in request.messages)
+
+
+def _vendor_members(request: StepRequest) -> list[str]:
+    return list({n: 1 for m in request.messages if m.vendor for n in m.vendor.members})
+
+
+def _is_about_member(refusal: Refusal, name: str) -> bool:
+    """Whether it is about a member of the messages: `messages.2.reasoning_content`."""
+    if refusal.places:
+        return any(name in place for place in refusal.places)
+    return refusal.is_about(name)
+
+
+def _is_about_ids(refusal: Refusal) -> bool:
+    in_place = any(
+        place[0] in ("messages", "input") and place[-1] in ("id", "tool_call_id", "call_id")
+        for place in refusal.places
+    )
+    return in_place or refusal.says_beside(_ID_WORDS, rf"{UNKNOWN}|invalid|{_ID_SHAPE}")
+
+
+def _is_about_tools(refusal: Refusal) -> bool:
+    """Whether it is about tools at all; what is wrong with one of them is its author's to mend."""
+    if refusal.places:
+        named = any(place in (("tools",), ("tool_choice",)) for place in refusal.places)
+        return named and refusal.says(_NEEDS_FLAG)
+    return refusal.says_beside(_TOOL_WORDS, _NEEDS_FLAG)
+
+
+def _is_about_system(refusal: Refusal) -> bool:
+    if ("messages", "0", "role") in refusal.places:
+        return True
+    return refusal.places in ((), (("messages",),)) and refusal.says_beside(_ROLES, _NO_ROLE)
+
+
+def may_teach(request: StepRequest, names: Collection[str]) -> bool:
+    """Whether what was found with this request can be nobody's doing but the server's.
+
+    It cannot where a front end has brought tools, or where somebody's words speak of the same.
+    """
+    if not all(tool.function for tool in request.tools):
+        return False
+    said = [message.content for message in request.messages if message.role != "system"]
+    words = [each for each in said if re.search(UNKNOWN, each, re.IGNORECASE)]
+    return not any(name.removeprefix(VENDOR) in text for text in words for name in names)
 
 
 @dataclass
