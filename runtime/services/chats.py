@@ -132,8 +132,11 @@ def _ended(chat_id: UUID, offset: int) -> list[tuple[str, str | None, list[dict]
     which = (chat_id.hex, RUNS_A_QUERY, offset)
     events: dict = {}
     runs = _ENDED_RUNS.rows(*which)
-    for run_id, data in _THEIR_EVENTS.rows(*which) if runs else ():
-        events.setdefault(run_id, []).append(json.loads(data))
+    for run_id, data, vendor in _THEIR_EVENTS.rows(*which) if runs else ():
+        event = json.loads(data)
+        if vendor:
+            event["vendor"] = json.loads(vendor)
+        events.setdefault(run_id, []).append(event)
     return [(message, brought, events.get(run_id, [])) for run_id, message, brought in runs]
 
 
@@ -148,7 +151,7 @@ _ENDED_RUNS = Prepared(
 # Beginnings and ends say nothing that the rest does not, and ends say all of it again.
 _THEIR_EVENTS = Prepared(
     lambda *which: (
-        RunEvent.select(RunEvent.run, RunEvent.data)
+        RunEvent.select(RunEvent.run, RunEvent.data, RunEvent.vendor)
         .where(RunEvent.run.in_(_ended_runs(*which, Run.id)), SQL("substr(data, 10, 4) <> 'RUN_'"))
         .order_by(RunEvent.run, RunEvent.number)
     ),

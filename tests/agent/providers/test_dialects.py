@@ -13,36 +13,12 @@ from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, ToolCa
 from runtime.agent.loop import Bounds, run
 from runtime.agent.messages import Message, Usage, from_events
 from runtime.agent.providers.openai import OpenAIProvider
-from runtime.agent.tools import tool
 from tests.agent.completions_server import CompletionsServer, finish, stream, text
+from tests.agent.dialect_tools import add, blanks, nothing, now
 from tests.agent.dialects_server import DIALECTS, HELLO, make
 from tests.agent.order import check_order
 
 KEY = "sk-of-nobody-at-all"
-
-
-@tool
-def now() -> str:
-    """Tell the time."""
-    return "noon"
-
-
-@tool
-def add(expression: str) -> str:
-    """Add numbers."""
-    return str(eval(expression, {}))
-
-
-@tool
-def nothing() -> str:
-    """Give no text."""
-    return ""
-
-
-@tool
-def blanks() -> str:
-    """Give blanks."""
-    return " \n "
 
 
 TOOLS = [now, add, nothing, blanks]
