@@ -5,6 +5,7 @@ The environment is the only source. `load` turns it into a mapping of typed valu
 """
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -17,6 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+# What a request to the model has from the service itself.
+TAKEN_OPTIONS = {"model", "messages", "input", "instructions", "tools", "stream"}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -162,6 +165,22 @@ def _origins_or_any(value: str) -> list[str]:
     return ["*"] if value.strip() == "*" else _origins(value)
 
 
+def _tool_names(value: str) -> list[str]:
+    return [] if value.strip().lower() == "none" else _words(value)
+
+
+def _options(value: str) -> dict[str, object]:
+    try:
+        options = json.loads(value)
+    except (ValueError, RecursionError):
+        options = None
+    if not isinstance(options, dict):
+        raise ValueError('must be a JSON object, as in {"temperature": 0.2}')
+    if taken := sorted(options.keys() & TAKEN_OPTIONS):
+        raise ValueError(f"must leave {taken[0]!r} to the service")
+    return options
+
+
 SETTINGS = (
     Setting(
         "DATABASE_URL",
@@ -217,7 +236,22 @@ SETTINGS = (
         "AGENT_TOOLS",
         _text,
         None,
-        "`package.module` whose tools are offered besides the built-in ones.",
+        "`package.module` whose tools are offered besides the built-in ones; one of the same name"
+        " replaces a built-in one.",
+    ),
+    Setting(
+        "AGENT_BUILTIN_TOOLS",
+        _tool_names,
+        None,
+        "Which built-in tools are offered: some of `current_time, calculate, my_profile`, or"
+        " `none`. Unset: all.",
+    ),
+    Setting(
+        "AGENT_OPTIONS",
+        _options,
+        {},
+        'A JSON object that is merged into every request to the model: `{"temperature": 0.2,'
+        ' "reasoning_effort": "low"}`. `null` leaves a member out.',
     ),
     Setting("AGENT_MAX_STEPS", _whole(1, 100), 10, "Calls to the model in one run."),
     Setting("AGENT_MAX_SECONDS", _whole(1, 3600), 300, "Wall time of one run."),

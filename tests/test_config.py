@@ -51,6 +51,9 @@ def test_an_empty_variable_counts_as_unset():
         ("RATE_LIMITS", "maybe"),
         ("METRICS_TOKEN", "two words"),
         ("AGENT_MAX_STEPS", "0"),
+        ("AGENT_OPTIONS", "temperature=1"),
+        ("AGENT_OPTIONS", '["temperature"]'),
+        ("AGENT_OPTIONS", '{"model": "another"}'),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: str):

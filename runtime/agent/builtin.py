@@ -44,8 +44,12 @@ def calculate(
 
 
 @tool
-def my_profile(context: Context | None) -> dict[str, Any]:
+def my_profile(
+    context: Context | None,
+    with_email: Annotated[bool, "true only if the user asks for their email address"] = False,
+) -> dict[str, Any]:
     """The profile of the user who is asking: their name and what they say of themselves."""
     if context is None:
         raise ValueError("Nobody is signed in, so there is no profile.")
-    return context.profile()
+    # What a tool gives goes to the model's server, which need not know an address.
+    return {n: v for n, v in context.profile().items() if with_email or n != "email"}

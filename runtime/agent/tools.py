@@ -7,7 +7,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
@@ -72,6 +72,7 @@ class Tool:
             values = json.loads(arguments or "{}", parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise InvalidArguments(f"The arguments are not valid JSON: {error}") from error
+        values = _as_meant(values, self.parameters)
         _check(values, self.parameters, "arguments")
         return values
 
@@ -153,6 +154,26 @@ def _schema(hint: Any, place: str) -> Schema:
     raise TypeError(f"{place}: {hint!r} is no type a tool can take")
 
 
+def _as_meant(values: Any, schema: Schema) -> Any:
+    """The arguments as models mean them: 12.0 is a whole number, null the parameter's default."""
+    if isinstance(values, float) and values.is_integer() and schema.get("type") == "integer":
+        return int(values)
+    if isinstance(values, list) and "items" in schema:
+        return [_as_meant(each, schema["items"]) for each in values]
+    if values is not None and "anyOf" in schema:
+        return _as_meant(values, schema["anyOf"][0])
+    if isinstance(values, dict) and (known := schema.get("properties")):
+        given = {n: v for n, v in values.items() if v is not None or not _has_default(known, n)}
+        return {n: _as_meant(v, known.get(n, {})) for n, v in given.items()}
+    return values
+
+
+def _has_default(properties: Schema, name: str) -> bool:
+    """Whether null stands for a default: it does not where the parameter takes null itself."""
+    schema = properties.get(name, {})
+    return "default" in schema and "anyOf" not in schema
+
+
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
@@ -196,20 +217,31 @@ def _check_members(values: Mapping[str, Any], schema: Schema, place: str) -> Non
         _check(value, schema["properties"][name], f"{place}.{name}")
 
 
-def load_tools(module_name: str | None = None) -> list[Tool]:
+def load_tools(
+    module_name: str | None = None, builtin: Collection[str] | None = None
+) -> list[Tool]:
     """The built-in tools and, with a "package.module", every Tool in it.
 
-    Raises ValueError, in one line, when the module cannot be imported, has no tool, or has one
-    under a name that is taken.
+    `builtin` names the built-in tools that are offered, None all of them. A tool of the module's
+    stands in for a built-in one of its name. Raises ValueError, in one line, when the module
+    cannot be imported, has no tool, or has two of one name; when there is no such built-in tool.
     """
-    found = _tools_in("runtime.agent.builtin")
-    if module_name:
-        found += [other for other in _tools_in(module_name) if other not in found]
-    names = [each.name for each in found]
+    built_in = _chosen(builtin)
+    own = [each for each in _tools_in(module_name) if each not in built_in] if module_name else []
+    names = [each.name for each in own]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"tools from {module_name!r}: the name {twice[0]!r} is taken")
-    return found
+    return [*(each for each in built_in if each.name not in names), *own]
+
+
+def _chosen(names: Collection[str] | None) -> list[Tool]:
+    """The built-in tools that have these names, None for all of them."""
+    known = {each.name: each for each in _tools_in("runtime.agent.builtin")}
+    chosen = known if names is None else names
+    if unknown := [name for name in chosen if name not in known]:
+        raise ValueError(f"{unknown[0]!r} is none of the built-in tools {', '.join(known)}")
+    return [each for name, each in known.items() if name in chosen]
 
 
 def _tools_in(module_name: str) -> list[Tool]:

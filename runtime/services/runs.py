@@ -502,6 +502,7 @@ def _provider(config: dict):
             config["OPENAI_BASE_URL"] or OPENAI_BASE_URL,
             config["OPENAI_API_KEY"],
             config["AGENT_MODEL"],
+            options=config["AGENT_OPTIONS"],
             max_connections=config["WEB_THREADS"],
         )
     except ValueError as error:
@@ -510,7 +511,11 @@ def _provider(config: dict):
 
 def _tools(config: dict) -> list[Tool]:
     try:
-        return agent.load_tools(config["AGENT_TOOLS"])
+        agent.load_tools(builtin=config["AGENT_BUILTIN_TOOLS"])
+    except ValueError as error:
+        raise ConfigError(f"AGENT_BUILTIN_TOOLS: {error}") from error
+    try:
+        return agent.load_tools(config["AGENT_TOOLS"], config["AGENT_BUILTIN_TOOLS"])
     except ValueError as error:
         raise ConfigError(f"AGENT_TOOLS: {error}") from error
 

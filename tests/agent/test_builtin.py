@@ -12,8 +12,11 @@ from runtime.agent.builtin import calculate, current_time, my_profile
 class AdaAtNoon:
     """The context of a run that Ada asked for, at noon."""
 
+    def __init__(self, **more: str) -> None:
+        self._more = more
+
     def profile(self) -> dict[str, Any]:
-        return {"username": "ada", "bio": "first 程序员"}
+        return {"username": "ada", "bio": "first 程序员", **self._more}
 
     def now(self) -> datetime:
         return datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -46,6 +49,12 @@ def test_a_sum_is_worked_out() -> None:
 def test_the_profile_is_the_one_of_who_asks() -> None:
     result = my_profile.call("{}", AdaAtNoon())
     assert result == '{"username": "ada", "bio": "first 程序员"}'
+
+
+def test_the_profile_has_an_email_address_only_if_it_is_asked_for() -> None:
+    context = AdaAtNoon(email="ada@example.org")
+    assert "email" not in my_profile.call("{}", context)
+    assert "ada@example.org" in my_profile.call('{"with_email": true}', context)
 
 
 def test_without_a_context_there_is_no_profile() -> None:

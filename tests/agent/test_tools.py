@@ -2,6 +2,7 @@
 
 import sys
 import types
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -60,7 +61,7 @@ def test_a_tool_is_called_with_json_and_gives_text() -> None:
         ('{"city": 1, "nights": 1}', "arguments.city must be of type string"),
         ('{"city": null, "nights": 1}', "arguments.city must be of type string"),
         ('{"city": "", "nights": true}', "arguments.nights must be of type integer"),
-        ('{"city": "", "nights": 1.0}', "arguments.nights must be of type integer"),
+        ('{"city": "", "nights": 1.5}', "arguments.nights must be of type integer"),
         ('{"city": "", "nights": 1, "price": true}', "arguments.price must be of type number"),
         ('{"city": "", "nights": 1, "price": 1e999}', "arguments.price must be of type number"),
         ('{"city": "", "nights": 1, "guests": [1]}', r"arguments.guests\[0\] must be of type"),
@@ -71,6 +72,25 @@ def test_a_tool_is_called_with_json_and_gives_text() -> None:
 def test_arguments_that_do_not_fit_are_explained(arguments: str, reason: str) -> None:
     with pytest.raises(InvalidArguments, match=reason):
         book.call(arguments)
+
+
+@tool
+def count(number: int, step: int = 2, numbers: list[int] | None = None) -> list:
+    """Say what came."""
+    return [number, step, numbers]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "came"),
+    [
+        ('{"number": 12.0}', "[12, 2, null]"),
+        ('{"number": 1, "step": null}', "[1, 2, null]"),
+        ('{"number": 1, "numbers": null}', "[1, 2, null]"),
+        ('{"number": 1, "numbers": [1.0, 2]}', "[1, 2, [1, 2]]"),
+    ],
+)
+def test_arguments_are_taken_as_models_mean_them(arguments: str, came: str) -> None:
+    assert count.call(arguments) == came
 
 
 def test_a_choice_of_numbers_takes_no_boolean() -> None:
@@ -185,10 +205,30 @@ def test_a_module_without_tools_is_one_clear_line() -> None:
         load_tools("json")
 
 
-def test_a_name_that_is_taken_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_of_ones_own_replaces_a_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    @tool
     def calculate() -> int:
         """Another one."""
         return 1
 
-    with pytest.raises(ValueError, match="'calculate' is taken"):
-        load_tools(module_with(monkeypatch, calculate=tool(calculate)))
+    loaded = load_tools(module_with(monkeypatch, calculate=calculate))
+    assert names(loaded) == ["current_time", "my_profile", "calculate"]
+    assert loaded[-1] is calculate
+
+
+def test_a_name_that_is_taken_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    @tool
+    def order() -> int:
+        """One."""
+        return 1
+
+    other = replace(order, description="Another.")
+    with pytest.raises(ValueError, match="'order' is taken"):
+        load_tools(module_with(monkeypatch, order=order, other=other))
+
+
+def test_the_built_in_tools_are_those_that_are_named() -> None:
+    assert names(load_tools(builtin=["calculate"])) == ["calculate"]
+    assert load_tools(builtin=[]) == []
+    with pytest.raises(ValueError, match="'weather' is none of the built-in tools"):
+        load_tools(builtin=["weather"])

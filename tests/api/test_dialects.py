@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
+from runtime.config import ConfigError
 from runtime.models import RunEvent
 from tests.agent.completions_server import (
     CompletionsServer,
@@ -114,3 +115,27 @@ def test_a_conversation_too_long_for_the_model_is_called_so(
     model.script(error("too much", code="context_length_exceeded"))
     failed = alice.chat("Hi")
     assert failed.json["events"][-1]["error"].startswith("这个对话对模型来说太长了")
+
+
+def test_the_operators_settings_are_in_every_request(
+    settings: dict, model: CompletionsServer, request: pytest.FixtureRequest
+):
+    settings |= {"AGENT_OPTIONS": '{"temperature": 0.5}', "AGENT_BUILTIN_TOOLS": "calculate"}
+    request.getfixturevalue("alice").chat("Hi")
+    sent = model.requests[0].body
+    assert sent["temperature"] == 0.5
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["calculate"]
+
+
+def test_with_no_tools_none_are_offered(
+    settings: dict, model: CompletionsServer, request: pytest.FixtureRequest
+):
+    settings["AGENT_BUILTIN_TOOLS"] = "none"
+    request.getfixturevalue("alice").chat("Hi")
+    assert "tools" not in model.requests[0].body
+
+
+@pytest.mark.in_process("a start is refused")
+def test_a_built_in_tool_that_is_none_stops_the_start(settings: dict, serve: Callable):
+    with pytest.raises(ConfigError, match="AGENT_BUILTIN_TOOLS: 'weather' is none of"):
+        serve(settings | {"AGENT_BUILTIN_TOOLS": "weather"})

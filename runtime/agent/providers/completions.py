@@ -40,15 +40,9 @@ def body(request: StepRequest) -> dict[str, Any]:
         made["tools"] = [_tool(tool) for tool in request.tools]
         if "reasoning_effort" in request.otherwise:
             made["reasoning_effort"] = "none"
-    if request.bound is not None:
-        made[_bound_name(request)] = request.bound
+    if request.bound is not None and (name := request.name_of_bound(BOUNDS)):
+        made[name] = request.bound
     return request.merged(made)
-
-
-def _bound_name(request: StepRequest) -> str:
-    chosen = [name for name in BOUNDS if name in request.options]
-    names = [name for name in [*chosen, *BOUNDS] if name not in request.otherwise]
-    return names[0] if names else BOUNDS[0]
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

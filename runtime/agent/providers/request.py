@@ -34,6 +34,16 @@ class StepRequest:
         said = [self.max_output_tokens, *(self.options.get(name) for name in BOUNDS)]
         return min((each for each in said if type(each) is int), default=None)
 
+    def name_of_bound(self, names: Sequence[str]) -> str | None:
+        """Which of these names the bound goes by: the operator's, or the first that is not refused.
+
+        None if the operator has said null to all of them.
+        """
+        taken = [name for name in names if self.options.get(name, 0) is not None]
+        chosen = [name for name in taken if name in self.options]
+        known = [name for name in [*chosen, *taken] if name not in self.otherwise]
+        return next(iter([*known, *taken]), None)
+
     def merged(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body with the operator's options, but for the bound, which has its place already."""
         merged = body | {n: v for n, v in self.options.items() if n not in BOUNDS}
