@@ -56,6 +56,15 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in words:
+            raise ValueError(f"must be {' or '.join(words)}")
+        return value.lower()
+
+    return parse
+
+
 def _on_off(value: str) -> bool:
     if value.lower() not in ("on", "off"):
         raise ValueError("must be on or off")
@@ -226,6 +235,13 @@ SETTINGS = (
     ),
     Setting("OPENAI_API_KEY", _text, None, "The key sent to that server."),
     Setting("AGENT_MODEL", _text, "gpt-4o-mini", "The model's name on that server."),
+    Setting(
+        "AGENT_DIALECT",
+        _one_of("completions", "responses"),
+        None,
+        "What that server speaks: `completions` or `responses`. Unset: chat completions, until it"
+        " asks for OpenAI's Responses.",
+    ),
     Setting(
         "AGENT_INSTRUCTIONS",
         _text,

@@ -51,6 +51,7 @@ def test_an_empty_variable_counts_as_unset():
         ("RATE_LIMITS", "maybe"),
         ("METRICS_TOKEN", "two words"),
         ("AGENT_MAX_STEPS", "0"),
+        ("AGENT_DIALECT", "latin"),
         ("AGENT_OPTIONS", "temperature=1"),
         ("AGENT_OPTIONS", '["temperature"]'),
         ("AGENT_OPTIONS", '{"model": "another"}'),

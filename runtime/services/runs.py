@@ -503,6 +503,7 @@ def _provider(config: dict):
             config["OPENAI_API_KEY"],
             config["AGENT_MODEL"],
             options=config["AGENT_OPTIONS"],
+            dialect=config["AGENT_DIALECT"],
             max_connections=config["WEB_THREADS"],
         )
     except ValueError as error:

@@ -14,13 +14,14 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, cut_history
-from runtime.agent.providers import Chunk, ProviderError, completions
+from runtime.agent.providers import Chunk, ProviderError, completions, responses
 from runtime.agent.providers.answer import Reader, chunks
 from runtime.agent.providers.history import for_server
 from runtime.agent.providers.patience import Patience
 from runtime.agent.providers.refusals import (
     BELIEVED_SECONDS,
     MAX_CHANGES,
+    RESPONSES,
     Learnt,
     may_teach,
     remedy,
@@ -44,12 +45,14 @@ log = logging.getLogger(__name__)
 class OpenAIProvider:
     """One model on one server. Safe for many threads: they share a pool of connections.
 
-    `base_url` is what comes before `/chat/completions`; `api_key` may be None for a local
-    server; `options` are merged into every request. A request that fails before anything of the
-    answer was passed on is made up to `attempts` times within the run's deadline;
-    `backoff_seconds` doubles each time, and a server's Retry-After goes before it. What the server
-    was found to refuse is believed for `believed_seconds`. Raises ValueError when URL or key
-    cannot be used.
+    `base_url` is what comes before `/chat/completions`; `api_key` may be None for a local server.
+    `dialect` is "completions", "responses", or None: chat completions, until the server asks for
+    the other one. `options` are merged into every request.
+
+    A request that fails before anything of the answer was passed on is made up to `attempts` times
+    within the run's deadline; `backoff_seconds` doubles each time, and a server's Retry-After goes
+    before it. What the server was found to refuse is believed for `believed_seconds`. Raises
+    ValueError when URL or key cannot be used.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class OpenAIProvider:
         model: str,
         *,
         options: Mapping[str, Any] | None = None,
+        dialect: str | None = None,
         attempts: int = 4,
         connect_seconds: float = 5.0,
         backoff_seconds: float = 0.5,
@@ -66,6 +70,7 @@ class OpenAIProvider:
         believed_seconds: float = BELIEVED_SECONDS,
     ) -> None:
         self.model = model
+        self.dialect = dialect
         self.options = dict(options or {})
         self.transport = Transport(base_url, api_key, connect_seconds, max_connections)
         self._attempts = attempts
@@ -168,6 +173,8 @@ class _Step:
 
     def _write(self) -> None:
         otherwise = self._provider.learnt.names() | self._changes
+        is_other = RESPONSES in otherwise or self._provider.dialect == RESPONSES
+        self._dialect = responses if is_other else completions
         origin = self._provider.origin(self._dialect)
         messages = for_server(self._messages, origin, otherwise, has_tools=bool(self._asked.tools))
         self._asked = replace(self._asked, messages=messages, otherwise=otherwise)
@@ -191,6 +198,11 @@ class _Step:
             failure.code, failure.is_transient = ErrorCode.CONVERSATION_TOO_LONG, False
             return False
         change = remedy(failure.refusal, self._asked, self._body, self._dialect)
+        if change == RESPONSES and self._provider.dialect:
+            return False
+        if change == RESPONSES:
+            # What the other dialect does not take is found anew.
+            self._changes = set()
         if change:
             self._changes.add(change)
         return change is not None

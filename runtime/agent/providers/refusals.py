@@ -88,7 +88,9 @@ def _causes(
         yield TOOLS
     if request.messages[0].role == "system" and _is_about_system(refusal):
         yield SYSTEM
-    if refusal.says(r"\bv1/responses|responses api"):
+    if "input" in body and refusal.says(r"encrypted|['\"`]reasoning['\"`]|item with id"):
+        yield from (VENDOR + name for name in _vendor_members(request))
+    if "messages" in body and refusal.says(r"\bv1/responses|responses api"):
         yield RESPONSES
 
 
