@@ -314,6 +314,12 @@ refusing(
     plain({"detail": "Input is too long for requested model."}, 422),
 )
 refusing(
+    "ids_of_twelve",
+    lambda request: any(len(each["id"]) != 12 for each in calls_in(request)),
+    error("Invalid tool_call_id: it must have exactly 12 characters"),
+    error("bad id", param="messages[2].tool_calls[0].id", detail="a length of 12 is expected"),
+)
+refusing(
     "ids_of_nine",
     lambda request: any(len(each["id"]) != 9 for each in calls_in(request)),
     flat_error("Tool call id was call_x but must be of 9 letters or digits", code="3280"),

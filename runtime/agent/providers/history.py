@@ -14,7 +14,6 @@ NO_WORDS = "(Nothing was said.)"
 NO_ANSWER = "(No answer was given.)"
 GO_ON = "Please go on."
 
-NINE = 9
 ALPHABET = string.ascii_letters + string.digits
 
 
@@ -34,7 +33,8 @@ def for_server(
     made = list(_in_turn(_not_blank(made)))
     if SYSTEM in otherwise:
         made = _instructed_by_user(made)
-    return _with_short_ids(made) if IDS in otherwise else made
+    lengths = [int(each.removeprefix(IDS)) for each in otherwise if each.startswith(IDS)]
+    return _with_short_ids(made, min(lengths)) if lengths else made
 
 
 def _returned(message: Message, origin: str, otherwise: Collection[str]) -> Message:
@@ -74,20 +74,20 @@ def _with_ids(message: Message, ids: dict[str, str]) -> Message:
     return message
 
 
-def _with_short_ids(messages: Sequence[Message]) -> list[Message]:
+def _with_short_ids(messages: Sequence[Message], length: int) -> list[Message]:
     ids = {call.id for message in messages for call in message.tool_calls}
     ids |= {message.tool_call_id or "" for message in messages if message.role == "tool"}
-    short = {each: _short(each) for each in ids}
+    short = {each: _short(each, length) for each in ids}
     return [_with_ids(message, short) for message in messages]
 
 
-def _short(call_id: str) -> str:
-    """Nine letters and digits: the id itself if it is so, or always the same made of it."""
-    if len(call_id) == NINE and call_id.isascii() and call_id.isalnum():
+def _short(call_id: str, length: int) -> str:
+    """So many letters and digits: the id itself if it is so, or always the same made of it."""
+    if len(call_id) == length and call_id.isascii() and call_id.isalnum():
         return call_id
     number = int.from_bytes(hashlib.sha256(call_id.encode("utf-8", "replace")).digest())
     made = ""
-    for _ in range(NINE):
+    for _ in range(length):
         number, digit = divmod(number, len(ALPHABET))
         made += ALPHABET[digit]
     return made

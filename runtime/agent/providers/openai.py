@@ -30,6 +30,7 @@ from runtime.agent.providers.request import StepRequest
 from runtime.agent.providers.room import (
     MAX_CUTS,
     Room,
+    bytes_of,
     chars_of,
     is_too_long,
     share_that_fits,
@@ -212,27 +213,24 @@ class _Step:
             return False
         self._cuts += 1
         chars = chars_of(self._messages)
-        self._most = int(chars * share)
-        self._messages = cut_history(self._messages, self._most)
+        self._most = int(bytes_of(self._messages) * share)
+        self._messages = cut_history(self._messages, int(chars * share))
         return chars_of(self._messages) < chars
 
     def _learn(self) -> None:
         """Remember what the server took at last, if that was nobody's doing but its own."""
         provider, changes = self._provider, sorted(self._changes)
-        if not may_teach(self._asked, changes):
+        if not (changes or self._cuts) or not may_teach(self._asked, changes):
             return
         found = list(changes)
         provider.learnt.learn(changes)
         if self._cuts and not any(speaks_of_room(each) for each in self._messages):
             provider.room.learn(self._most)
-            found.append(f"more than {self._most} characters")
+            found.append(f"more than {self._most} bytes of conversation")
         if found:
+            named = provider.model, provider.transport.host, ", ".join(found)
             log.warning(
-                "%s on %s refuses %s: asked otherwise for %.0f s",
-                provider.model,
-                provider.transport.host,
-                ", ".join(found),
-                provider.learnt.seconds,
+                "%s on %s refuses %s: asked otherwise for %.0f s", *named, provider.learnt.seconds
             )
 
 

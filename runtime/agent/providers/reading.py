@@ -1,5 +1,6 @@
 """What the dialects' readers share: JSON that must be of a kind, texts in parts, vendor members."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,7 +13,9 @@ T = TypeVar("T")
 MAX_TOKENS = 100_000_000
 # What a step may have of members that are the vendor's own, in characters.
 MAX_MEMBERS_CHARS = 1_000_000
-# Members whose pieces make one text; of others the last one counts.
+# Members of a delta that are no text in pieces, but a name that is repeated.
+NAMES = re.compile(r"(?:^|_)(?:id|type|status|format|model|object|version)$")
+# Members further in whose pieces make one text; of others the last one counts.
 TEXTS = frozenset(("text", "thinking", "content", "summary", "data", "reasoning", "encrypted"))
 
 
@@ -59,9 +62,14 @@ class Members:
     """
 
     def __init__(self) -> None:
-        self.value: dict[str, Any] = {}
         self._texts: dict[str, list[str]] = {}
+        self._others: dict[str, Any] = {}
         self._chars = 0
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """The members as far as they came."""
+        return {**{n: "".join(pieces) for n, pieces in self._texts.items()}, **self._others}
 
     def add(self, members: dict[str, Any]) -> None:
         """Take the members of one more piece."""
@@ -70,23 +78,24 @@ class Members:
         self._chars += sum(len(str(value)) for value in members.values())
         if self._chars > MAX_MEMBERS_CHARS:
             raise ProviderError(ErrorCode.ANSWER_TOO_LONG, "too much of a vendor's own")
-        self.value = _merged(self.value, members, is_outermost=True)
+        for name, value in members.items():
+            if isinstance(value, str) and not NAMES.search(name):
+                self._texts.setdefault(name, []).append(value)
+            else:
+                self._others[name] = _merged(self._others.get(name), value)
 
 
-def _merged(old: Any, new: Any, *, is_outermost: bool = False) -> Any:
+def _merged(old: Any, new: Any) -> Any:
     if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{n: _member(old, n, v, is_outermost) for n, v in new.items()}}
+        return {**old, **{n: _member(old.get(n), n, v) for n, v in new.items()}}
     if isinstance(old, list) and isinstance(new, list):
         return _list(old, new)
     return new
 
 
-def _member(old: dict[str, Any], name: str, new: Any, is_outermost: bool) -> Any:
-    known = old.get(name)
-    if isinstance(known, str) and isinstance(new, str):
-        # Of a delta every text is a piece of one; deeper down some are names, which are repeated.
-        return known + new if is_outermost or name in TEXTS else new
-    return _merged(known, new) if known is not None else new
+def _member(old: Any, name: str, new: Any) -> Any:
+    is_piece = name in TEXTS and isinstance(old, str) and isinstance(new, str)
+    return old + new if is_piece else _merged(old, new)
 
 
 def _list(old: list[Any], new: list[Any]) -> list[Any]:

@@ -18,6 +18,7 @@ SENTENCES = (
 )
 # Members that name what is wrong in the request, and those that have a status.
 PLACES = ("param", "loc", "field", "path", "parameter")
+NO_PLACES = ("none", "null", "unknown", "request", "body", "root", "__root__")
 STATUSES = ("status", "status_code", "code", "http_status", "statusCode")
 # What says which status is meant where there is no number.
 KINDS = (
@@ -62,14 +63,14 @@ class Refusal:
         places = tuple(place for each in objects for place in _places(each))
         return cls(status or _status(objects, words), _message(value), words, places)
 
-    def is_about(self, name: str) -> bool:
-        """Whether the server says that it does not know, or take, this member of the request.
+    def is_about(self, name: str, unknown: str = UNKNOWN) -> bool:
+        """Whether the server says of this member of the request what `unknown` is a pattern of.
 
         Where it names a culprit in a member of its own, that alone is one.
         """
         if self.places:
-            return any(name == place[0] for place in self.places) and self.says(UNKNOWN)
-        return self.says_beside(rf"(?<![\w-]){re.escape(name)}(?![\w-]){NO_VALUE}")
+            return any(name == place[0] for place in self.places) and self.says(unknown)
+        return self.says_beside(rf"(?<![\w-]){re.escape(name)}(?![\w-]){NO_VALUE}", unknown)
 
     def says(self, pattern: str) -> bool:
         """Whether the pattern is somewhere in its words."""
@@ -116,7 +117,7 @@ def _is_plain(value: Any) -> bool:
 def _places(error: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for key in PLACES:
         place = error.get(key)
-        if isinstance(place, str):
+        if isinstance(place, str) and place.lower() not in NO_PLACES:
             place = re.split(r"[.\[\]/]+", place)
         if isinstance(place, list):
             parts = tuple(str(part) for part in place if part not in ("", "body", "$"))

@@ -35,8 +35,8 @@ EFFORT = "reasoning_effort"
 SYSTEM = "system"
 # The answer comes whole.
 STREAM = "stream"
-# Calls are known by nine letters and digits each.
-IDS = "ids"
+# Calls are known by so many letters and digits each: "ids NUMBER".
+IDS = "ids "
 # The other dialect is spoken.
 RESPONSES = "responses"
 # What a message has of a vendor's own, but for that of its calls, is left out: "vendor NAME".
@@ -50,7 +50,16 @@ _ROLES = (
 )
 _NO_ROLE = rf"{UNKNOWN}|invalid|\bmust\b|only|one of|roles?\b|alternat"
 _ID_WORDS = r"tool[_ ]?(?:call[_ ]?)?ids?\b|\bcall[_ ]?ids?\b|tool_calls[^ ]*\bid\b"
-_ID_SHAPE = r"\b(?:nine|9|40|64)\b|length|long|letters|digits|alphanumeric|characters|pattern|a-z"
+_ID_SHAPE = r"length|long|letters|digits|alphanumeric|characters|pattern|a-z"
+# How many are said, and how many are taken by most that take few.
+_ID_LENGTH = (
+    r"(?:length|exactly|most|maximum|be|of)\W+(?:of |length )?(\d+)\b"
+    r"|\b(\d+) (?:\w+ )?(?:letters|characters|chars|digits)"
+)
+NINE = 9
+MAX_ID_CHARS = 40
+# An option that the answer does not need is left out for any complaint about it.
+_COMPLAINT = rf"{UNKNOWN}|invalid|illegal|\bonly\b|\bbad\b|\bmust\b|requires?\b"
 
 
 def remedy(
@@ -75,18 +84,19 @@ def _causes(
     refusal: Refusal, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
 ) -> Iterator[str]:
     """What the refusal may be about, the likeliest first."""
-    options = (*dialect.OPTIONS, *dialect.BOUNDS)
-    yield from (name for name in options if name in body and refusal.is_about(name))
+    sent = [name for name in dialect.OPTIONS if name in body]
+    yield from (name for name in sent if refusal.is_about(name, _COMPLAINT))
+    yield from (name for name in dialect.BOUNDS if name in body and refusal.is_about(name))
     yield from (VENDOR + n for n in _vendor_members(request) if _is_about_member(refusal, n))
     if body.get("stream") and (refusal.is_about("stream") or refusal.says_beside(r"\bstreaming\b")):
         yield STREAM
     if _has_calls(request) and _is_about_ids(refusal):
-        yield IDS
+        yield IDS + str(_id_length(refusal))
     if request.tools and refusal.says(r"reasoning[_. ]effort"):
         yield EFFORT
     if (request.tools or _has_calls(request)) and _is_about_tools(refusal):
         yield TOOLS
-    if request.messages[0].role == "system" and _is_about_system(refusal):
+    if any(message.role == "system" for message in request.messages) and _is_about_system(refusal):
         yield SYSTEM
     if "input" in body and refusal.says(r"encrypted|['\"`]reasoning['\"`]|item with id"):
         yield from (VENDOR + name for name in _vendor_members(request))
@@ -117,6 +127,12 @@ def _is_about_ids(refusal: Refusal) -> bool:
     return in_place or refusal.says_beside(_ID_WORDS, rf"{UNKNOWN}|invalid|{_ID_SHAPE}")
 
 
+def _id_length(refusal: Refusal) -> int:
+    """How long an id may be, if the server says so."""
+    found = (int(a or b) for a, b in re.findall(_ID_LENGTH, refusal.words, re.IGNORECASE))
+    return min((each for each in found if NINE // 2 < each <= MAX_ID_CHARS), default=NINE)
+
+
 def _is_about_tools(refusal: Refusal) -> bool:
     """Whether it is about tools at all; what is wrong with one of them is its author's to mend."""
     if refusal.places:
@@ -131,6 +147,16 @@ def _is_about_system(refusal: Refusal) -> bool:
     return refusal.places in ((), (("messages",),)) and refusal.says_beside(_ROLES, _NO_ROLE)
 
 
+# What a refusal says about each; others are called by their names.
+_WORDS = {
+    TOOLS: _TOOL_WORDS,
+    EFFORT: r"reasoning",
+    SYSTEM: r"system|developer|roles?\b",
+    STREAM: r"stream",
+    RESPONSES: r"responses",
+}
+
+
 def may_teach(request: StepRequest, names: Collection[str]) -> bool:
     """Whether what was found with this request can be nobody's doing but the server's.
 
@@ -138,9 +164,11 @@ def may_teach(request: StepRequest, names: Collection[str]) -> bool:
     """
     if not all(tool.function for tool in request.tools):
         return False
+    words = "|".join(_WORDS.get(n) or re.escape(n.removeprefix(VENDOR)) for n in names)
     said = [message.content for message in request.messages if message.role != "system"]
-    words = [each for each in said if re.search(UNKNOWN, each, re.IGNORECASE)]
-    return not any(name.removeprefix(VENDOR) in text for text in words for name in names)
+    return not any(
+        re.search(words, each, re.I) and re.search(_COMPLAINT, each, re.I) for each in said
+    )
 
 
 @dataclass

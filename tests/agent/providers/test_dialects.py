@@ -240,8 +240,8 @@ def test_a_size_that_is_remembered_has_room_for_more_than_one_message() -> None:
         assert len(last_messages(chat.server)) == 4
 
 
-@pytest.mark.parametrize("name", rows("ids_of_nine"))
-def test_a_server_with_ids_of_nine_letters_has_them(name: str) -> None:
+@pytest.mark.parametrize("name", rows("ids_of_"))
+def test_a_server_that_takes_short_ids_alone_has_them(name: str) -> None:
     with chat_with("all_index_0_with_ids") as chat:
         chat.answered()
         chat.server.script(DIALECTS[name]())

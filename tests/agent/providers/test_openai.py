@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -544,6 +545,36 @@ def test_a_request_with_tools_of_somebody_else_teaches_nothing(server: Completio
     assert joined(list(open_stream(provider, tools=[calculate]))) == "Hi"
     list(open_stream(provider, tools=[calculate]))
     assert has_stream_options(server) == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "unsupported: stream_options",
+        "Tool use is not supported here",
+        "The system role is not supported",
+        "Streaming is not supported",
+        "tool calls are forbidden. reasoning_effort must be 'none'",
+        "Please use the Responses API, this is not supported",
+        "maximum context length exceeded",
+    ],
+)
+def test_words_that_a_server_may_have_quoted_teach_nothing(
+    server: CompletionsServer, message: str
+) -> None:
+    provider = provider_for(server)
+    quoted = plain({"error": {"message": f"I cannot read this: {message}"}}, 400)
+    server.script(quoted, answer("Hi"))
+    asked = [Message("system", "Be brief."), *HELLO, Message("user", message)]
+    with suppress(ProviderError):
+        list(open_stream(provider, asked, tools=[calculate]))
+
+    list(open_stream(provider, [Message("system", "Be brief."), *HELLO], tools=[calculate]))
+
+    sent = server.requests[-1]
+    assert sent.path == "/v1/chat/completions"
+    assert sent.body.keys() == {"model", "messages", "stream", "stream_options", "tools"}
+    assert sent.body["stream"] and len(sent.body["messages"]) == 2
 
 
 def test_what_a_server_refuses_is_believed_for_a_while(
