@@ -153,6 +153,10 @@ refusing(
     error("No endpoints found that support tool use.", 404, code=404),
     error("This model doesn't support tool use in this region."),
     error("Unsupported parameter.", param="tools"),
+    error("The chat template of this model has no tool support"),
+    error("This model cannot use tools."),
+    error("tools are disabled here"),
+    error("tool_choice must be none for this model"),
     flat_error("`tool calling` is not supported with this model", 422),
     plain({"detail": [{"loc": ["body", "tools"], "msg": "Extra inputs are not permitted"}]}, 422),
 )
@@ -162,6 +166,7 @@ refusing(
     error("Tools go with reasoning_effort 'none' alone.", param="reasoning_effort", code=None),
     error("Function tools with reasoning_effort are not supported here; set it to 'none'."),
     error('Tools are not supported unless `reasoning_effort` is "none".', param="tools"),
+    error("To call functions here, set reasoning to none.", param="reasoning.effort"),
 )
 refusing(
     "no_system",
@@ -170,6 +175,9 @@ refusing(
     error("Developer instruction is not enabled for models/mine"),
     error("Only user and assistant roles are supported!", 500),
     error("Unsupported value: no such role here.", param="messages[0].role"),
+    error("'system' is not a valid role"),
+    error("A conversation must start with a user message."),
+    error("messages[0].role: unknown variant `system`, expected `user` or `assistant`", 422),
     flat_error("Conversation roles must alternate user/assistant/user/assistant", code=400),
     plain(
         {"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "Input should be 'user'"}]}, 422
@@ -180,6 +188,7 @@ refusing(
     lambda request: request.body.get("stream"),
     error("Your organisation may not stream this model.", param="stream", code="unsupported_value"),
     error("streaming is not supported"),
+    error("`stream` must be false"),
 )
 
 # What a model wants back
@@ -311,8 +320,20 @@ refusing(
     error("the request exceeds the available context size, try increasing it"),
     error("This model's maximum context length is 4096 tokens, you sent 9000.", param="messages"),
     Reply(("too much",), 413),
+    error("`inputs` must have less than 1000 tokens. Given: 1500", 422),
+    error("exceeds", type="exceed_context_size_error", code=400),
     plain({"detail": "Input is too long for requested model."}, 422),
 )
+
+
+@dialect
+def no_null(request: Request) -> Reply:
+    """Every message has a text, and a call's is not null."""
+    if any(not isinstance(m.get("content"), str) for m in request.body["messages"]):
+        return error("Input should be a valid string", param="messages[2].content")
+    return no_blanks(request)
+
+
 refusing(
     "ids_of_twelve",
     lambda request: any(len(each["id"]) != 12 for each in calls_in(request)),
@@ -338,6 +359,12 @@ always("error_of_a_type", half, {"type": "error", "msg": "the engine died"}, DON
 always("error_in_detail", half, {"detail": "the engine died"}, DONE)
 always("error_in_chunk", half, {**finish("error"), "error": {"message": "the engine died"}})
 always("error_as_text", half, {"error": "the engine died"}, DONE)
+always(
+    "error_in_the_choice",
+    half,
+    {"choices": [{"delta": {}, "finish_reason": "error", "error": {"message": "the engine died"}}]},
+)
+always("error_of_no_shape", half, {"oops": "the engine died"}, DONE)
 always("errors", half, {"errors": [{"message": "the engine died"}]}, DONE)
 always("breaks_off_in_arguments", half, call(0, "c", "add", '{"ex'), {"error": {"message": "x"}})
 always(
@@ -367,6 +394,7 @@ for number, busy in enumerate(
 ):
     once(f"busy_in_the_stream_{number}", stream(busy))
 always("error_as_stream", '{"error": {"message": "no channel for this"}}')
+always("error_as_plain_text", "no channel for this", content_type="text/plain")
 always("error_with_200", '{"code": "Invalid", "message": "no channel for this"}')
 always("error_in_a_list", '[{"error": {"code": 400, "message": "no channel for this"}}]')
 always("a_page", "<!doctype html><p>no channel for this", content_type="text/html")
@@ -377,6 +405,7 @@ always("a_page_as_stream", "\n<html>no channel for this")
 calling("no_index", fragment("now", "{}", "", None), fragment("add", SUM, "", None))
 calling("all_index_0", fragment("now", "{}", ""), fragment("add", SUM, ""))
 calling("all_index_0_with_ids", fragment("now", "{}", "a"), fragment("add", SUM, "b"))
+calling("one_tool_twice", fragment("now", "{}"), fragment("add", SUM), fragment("add", SUM, "b"))
 calling("no_arguments_first", fragment("now", "", "a"), fragment("add", SUM, "b"))
 calling(
     "interleaved",
@@ -400,6 +429,7 @@ calling(
     fragment("add", "", "a", None),
     *(fragment("", piece, "", None) for piece in PIECES),
 )
+calling("two_indexes", fragment("add", ""), *(fragment(None, p, None, 3) for p in PIECES))
 calling("two_ids", fragment("add", "", "a"), *(fragment(None, piece, "b") for piece in PIECES))
 calling("two_ids_and_names", *(fragment("add", p, f"i{i}") for i, p in enumerate(PIECES)))
 calling(

@@ -26,6 +26,9 @@ from runtime.agent.providers.transport import DONE, drain, payloads
 # What may still follow an ending is the usage and [DONE], and some servers never send them.
 SECONDS_AFTER_FINISH = 2.0
 
+# What of a text that is no JSON says what it is.
+MAX_TEXT_CHARS = 200
+
 # What `json.loads` does with a text, without looking what else it might have been given.
 _decode = json.JSONDecoder().raw_decode
 
@@ -69,7 +72,7 @@ def chunks(
     if not reader.finish_reason:
         raise ProviderError(
             ErrorCode.PROVIDER_INTERRUPTED,
-            "the answer ended without a finish_reason",
+            f"the answer ended without a finish_reason{_told(reader)}",
             is_transient=not reader.has_begun,
         )
     if not reader.has_choice:
@@ -79,8 +82,13 @@ def chunks(
 def _end(reader: Reader) -> None:
     """Take [DONE] for an ending, unless something came that may have been another one."""
     if reader.finish_reason is None and reader.unknown is not None:
-        raise protocol_error(f"an answer with {json.dumps(reader.unknown)} in it, and no end")
+        raise protocol_error(f"the answer has no finish_reason{_told(reader)}")
     reader.finish_reason = reader.finish_reason or "stop"
+
+
+def _told(reader: Reader) -> str:
+    """What came that is part of no answer, and may say why there is none."""
+    return "" if reader.unknown is None else f", but {json.dumps(reader.unknown)}"
 
 
 class _Batch:
@@ -111,7 +119,7 @@ def _parsed(text: str, has_begun: bool) -> dict[str, Any]:
     try:
         value, end = _decode(text)
     except (ValueError, RecursionError) as error:
-        raise protocol_error(f"not JSON: {error}") from error
+        raise protocol_error(f"not JSON, {error}: {text[:MAX_TEXT_CHARS]}") from error
     if end < len(text):
         raise protocol_error("JSON, and more behind it")
     if isinstance(value, list) and value and isinstance(value[0], dict):

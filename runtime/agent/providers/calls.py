@@ -97,14 +97,17 @@ class CallReader:
 
     def _number(self, index: Any, call_id: str | None, name: str | None, piece: str) -> int:
         """Which call of the step a fragment belongs to, whatever the server tells of it."""
-        number = self._known(index, call_id)
+        number = self._known(index, call_id, name)
         if number is None or self._begins_anew(self._calls[number], call_id, name, piece):
             self._calls.append(_Call(index))
             return len(self._calls) - 1
         return number
 
-    def _known(self, index: Any, call_id: str | None) -> int | None:
-        """The call that index and id point at: the id first, then the index, then the last call."""
+    def _known(self, index: Any, call_id: str | None, name: str | None) -> int | None:
+        """The call that index and id point at: the id first, then the index, then the last call.
+
+        A fragment with nothing but an index goes on with the last call, whatever the index is.
+        """
         latest = list(enumerate(self._calls))[::-1]
         for number, call in latest:
             if call_id and call_id == call.id and index == call.index:
@@ -112,7 +115,8 @@ class CallReader:
         for number, call in latest:
             if index is not None and index == call.index:
                 return number
-        return latest[0][0] if latest and index is None else None
+        goes_on = index is None or not (call_id or name)
+        return latest[0][0] if latest and goes_on else None
 
     def _begins_anew(self, call: _Call, call_id: str | None, name: str | None, piece: str) -> bool:
         """Whether a fragment that points at this call is another one's first all the same.
@@ -124,9 +128,11 @@ class CallReader:
             return False
         if name != call.name:
             return True
-        if call_id and call.id == call_id:
-            return False
-        return call.is_complete() or (bool(call_id and call.id) and not piece)
+        if call_id and call.id and call_id != call.id:
+            return call.is_complete() or not piece
+        is_repeated = piece == call.arguments
+        is_whole = piece.lstrip().startswith("{") and bool(call.arguments) and call.is_complete()
+        return is_whole and not is_repeated
 
 
 def _text(value: Any) -> str | None:

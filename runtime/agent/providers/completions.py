@@ -125,6 +125,8 @@ class StepReader:
         return StepFinished(self.finish_reason or "stop", self._usage)
 
     def _choice(self, choice: dict[str, Any]) -> Iterator[Chunk]:
+        if choice.get("error") and (failure := failure_in(choice, self.has_begun)):
+            raise failure
         delta = expect(choice.get("delta") or choice.get("message") or {}, dict, "delta")
         has_words = False
         for chunk in self._words(delta):

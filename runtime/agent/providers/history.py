@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from runtime.agent.messages import Message, Vendor
-from runtime.agent.providers.refusals import IDS, SYSTEM, TOOLS, VENDOR
+from runtime.agent.providers.refusals import CONTENT, IDS, SYSTEM, TOOLS, VENDOR
 
 # Said in place of nothing, where a server takes no blank text or no two roles in a row.
 NO_RESULT = "(The tool gave no text.)"
 NO_WORDS = "(Nothing was said.)"
 NO_ANSWER = "(No answer was given.)"
+CALLING = "(I am calling a tool.)"
 GO_ON = "Please go on."
 
 ALPHABET = string.ascii_letters + string.digits
@@ -31,6 +32,8 @@ def for_server(
     if not has_tools or TOOLS in otherwise:
         made = _told(made)
     made = list(_in_turn(_not_blank(made)))
+    if CONTENT in otherwise:
+        made = [replace(m, content=m.content or CALLING) for m in made]
     if SYSTEM in otherwise:
         made = _instructed_by_user(made)
     lengths = [int(each.removeprefix(IDS)) for each in otherwise if each.startswith(IDS)]

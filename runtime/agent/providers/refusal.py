@@ -30,12 +30,14 @@ KINDS = (
 UNKNOWN = (
     r"unsupported|un-?recogni[sz]ed|unknown|unexpected|extra_forbidden|extra (?:inputs|fields?)"
     r"|(?:not|n['’]t|no) (?:\w+ ){0,3}(?:support|permit|allow|recogni[sz]|accept|know|implement"
-    r"|expect|exist|enabled|available|valid)\w*"
-    r"|no such|cannot find|disallow|forbid|invalid (?:parameter|argument|field|option|key)"
+    r"|expect|exist|enabled|available|valid|compatible)\w*"
+    r"|no such|cannot|can['’]t|unable|disallow|disabled|forbid|incompatible"
+    r"|invalid (?:parameter|argument|field|option|key)"
     r"|additional propert|deprecated|remove|in place of|instead"
 )
-# How far from such words a name still belongs to them; no sentence ends between.
-NEAR = r"[^.;\n]{0,60}?"
+# How far from such words a name still belongs to them, if no sentence ends between.
+NEAR = 80
+SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
 # A name with a value behind it is one in a request that is quoted.
 NO_VALUE = r"(?!\\?[\"'] ?: ?[\[{\"'\d\\tfn])"
 
@@ -70,15 +72,22 @@ class Refusal:
         """
         if self.places:
             return any(name == place[0] for place in self.places) and self.says(unknown)
-        return self.says_beside(rf"(?<![\w-]){re.escape(name)}(?![\w-]){NO_VALUE}", unknown)
+        name = rf"(?<![\w-]){re.escape(name)}(?![\w-]){NO_VALUE}"
+        return self.says_beside(name, unknown)
 
     def says(self, pattern: str) -> bool:
         """Whether the pattern is somewhere in its words."""
         return re.search(pattern, self.words, re.IGNORECASE) is not None
 
     def says_beside(self, pattern: str, unknown: str = UNKNOWN) -> bool:
-        """Whether the pattern is in a sentence of its words with one of UNKNOWN near it."""
-        return self.says(rf"(?:{unknown}){NEAR}(?:{pattern})|(?:{pattern}){NEAR}(?:{unknown})")
+        """Whether the pattern is in a sentence of its words, and `unknown` near it."""
+        found = re.finditer(pattern, self.words, re.IGNORECASE)
+        return any(re.search(unknown, self._around(each), re.IGNORECASE) for each in found)
+
+    def _around(self, found: re.Match[str]) -> str:
+        before = self.words[max(0, found.start() - NEAR) : found.start()]
+        behind = self.words[found.end() : found.end() + NEAR]
+        return SENTENCE_END.split(before)[-1] + found[0] + SENTENCE_END.split(behind)[0]
 
 
 def _decoded(value: Any) -> Any:

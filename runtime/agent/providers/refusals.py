@@ -37,15 +37,20 @@ SYSTEM = "system"
 STREAM = "stream"
 # Calls are known by so many letters and digits each: "ids NUMBER".
 IDS = "ids "
+# A message with calls has a text, also where the model said none.
+CONTENT = "content"
 # The other dialect is spoken.
 RESPONSES = "responses"
 # What a message has of a vendor's own, but for that of its calls, is left out: "vendor NAME".
 VENDOR = "vendor "
 
 _TOOL_WORDS = r"\btools?\b|tool[_ -]?(?:choice|calls?|calling|use)|function[_ -]?call(?:s|ing)?\b"
-_NEEDS_FLAG = rf"{UNKNOWN}|--[a-z]|no (?:\w+ )?template|\bflag\b"
+_NEEDS_FLAG = (
+    rf"{UNKNOWN}|--[a-z]|no (?:\w+ )?template|\bflags?\b|\benabl|must be (?:none|empty|off)"
+)
 _ROLES = (
     r"\b(?:system|developer)[\"'`]? (?:role|message|prompt|instruction)|\bonly\b.{0,30}\buser\b"
+    r"|\b(?:system|developer)[\"'`]? (?:\w+ ){0,5}role|(?:first|start)\w* .{0,30}\buser\b"
     r"|(?:role|variant|instruction)s?\b\W{0,4}(?:\w+ )?[\"'`]?(?:system|developer)\b|\broles must"
 )
 _NO_ROLE = rf"{UNKNOWN}|invalid|\bmust\b|only|one of|roles?\b|alternat"
@@ -86,22 +91,38 @@ def _causes(
     """What the refusal may be about, the likeliest first."""
     sent = [name for name in dialect.OPTIONS if name in body]
     yield from (name for name in sent if refusal.is_about(name, _COMPLAINT))
-    yield from (name for name in dialect.BOUNDS if name in body and refusal.is_about(name))
+    # Where a server speaks of the bound's other name, which was not sent, it wants that one.
+    others = refusal.says("|".join(name for name in dialect.BOUNDS if name not in body) or "$^")
+    bounds = [name for name in dialect.BOUNDS if name in body]
+    yield from (name for name in bounds if others or refusal.is_about(name))
     yield from (VENDOR + n for n in _vendor_members(request) if _is_about_member(refusal, n))
-    if body.get("stream") and (refusal.is_about("stream") or refusal.says_beside(r"\bstreaming\b")):
+    if body.get("stream") and _is_about_streaming(refusal):
         yield STREAM
     if _has_calls(request) and _is_about_ids(refusal):
         yield IDS + str(_id_length(refusal))
-    if request.tools and refusal.says(r"reasoning[_. ]effort"):
+    if request.tools and _is_about_effort(refusal):
         yield EFFORT
     if (request.tools or _has_calls(request)) and _is_about_tools(refusal):
         yield TOOLS
     if any(message.role == "system" for message in request.messages) and _is_about_system(refusal):
         yield SYSTEM
+    if _has_calls(request) and _is_about_content(refusal):
+        yield CONTENT
     if "input" in body and refusal.says(r"encrypted|['\"`]reasoning['\"`]|item with id"):
         yield from (VENDOR + name for name in _vendor_members(request))
     if "messages" in body and refusal.says(r"\bv1/responses|responses api"):
         yield RESPONSES
+
+
+def _is_about_streaming(refusal: Refusal) -> bool:
+    is_said = not refusal.places and refusal.says_beside(r"\bstreaming\b")
+    return is_said or refusal.is_about("stream", _COMPLAINT)
+
+
+def _is_about_effort(refusal: Refusal) -> bool:
+    return refusal.says(r"reasoning[_. ]?effort") or (
+        refusal.says(_TOOL_WORDS) and refusal.says_beside(r"\breasoning\b", r"\bnone\b|\boff\b")
+    )
 
 
 def _has_calls(request: StepRequest) -> bool:
@@ -117,6 +138,14 @@ def _is_about_member(refusal: Refusal, name: str) -> bool:
     if refusal.places:
         return any(name in place for place in refusal.places)
     return refusal.is_about(name)
+
+
+def _is_about_content(refusal: Refusal) -> bool:
+    if refusal.places:
+        return any(place[-1] == "content" for place in refusal.places)
+    return refusal.says_beside(
+        r"\bcontent\b", r"\b(?:null|none|empty|blank|string|required|missing)\b"
+    )
 
 
 def _is_about_ids(refusal: Refusal) -> bool:

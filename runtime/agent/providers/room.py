@@ -15,7 +15,8 @@ SHARE_OF_ROOM = 0.8
 
 TOO_LONG = (
     r"context[_ -]?(?:length|window|size|limit)|maximum (?:context|input|prompt|sequence)"
-    r"|(?:prompt|input|request|messages?|conversation)\b[^.;\n]{0,40}\btoo (?:long|large|many)"
+    r"|(?:prompt|input|request|messages?|conversation)\b[^.;\n]{0,40}\btoo (?:long|large|many|big)"
+    r"|(?:less|fewer) than [\d,]+ (?:\w+ )?tokens|\bshorten\b|\bn_ctx\b"
     r"|too many (?:input |prompt )?tokens|reduce (?:the |your )?(?:length|number|size|prompt|input)"
     r"|exceed\w*[^.;\n]{0,60}\b(?:tokens?|context)\b|tokens?\b[^.;\n]{0,40}\bexceed"
     r"|(?:longer|more tokens) than"
@@ -26,6 +27,8 @@ def is_too_long(refusal: Refusal) -> bool:
     """Whether the refusal says that the conversation has become too long for the model."""
     if refusal.status == 413:
         return True
+    if refusal.status in (429, 529):
+        return False
     places = {place[0] for place in refusal.places}
     return places <= {"messages", "input", "prompt"} and refusal.says(TOO_LONG)
 

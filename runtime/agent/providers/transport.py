@@ -32,6 +32,8 @@ SECONDS_AFTER_DONE = 0.05
 # As much of a key's start or end is what servers leave to be seen of one that they mask.
 QUOTED_CHARS = 4
 READ_BYTES = 1 << 16
+# What a line of an event stream begins with.
+FIELD = re.compile(r"(?:data|event|id|retry)?:|data$")
 
 DONE = "[DONE]"
 
@@ -134,8 +136,13 @@ def payloads(response: urllib3.BaseHTTPResponse, patience: Patience) -> Iterator
         page = _rest(first, pieces, MAX_PAGE_CHARS)
         raise protocol_error(f"a page instead of an answer: {page[:MAX_PAGE_CHARS]}")
     else:
+        is_stream = False
         for lines in _lines(first, pieces, patience):
+            is_stream = is_stream or any(FIELD.match(line) for line in lines)
             yield _data(lines)
+        if first and not is_stream:
+            text = first[:MAX_PAGE_CHARS].decode("utf-8", "replace")
+            raise protocol_error(f"a text instead of an answer: {text}")
 
 
 def drain(response: urllib3.BaseHTTPResponse, patience: Patience) -> None:

@@ -210,6 +210,16 @@ def test_no_text_is_blank(name: str) -> None:
         assert chat.answered(" ") == "hello there"
 
 
+def test_a_server_that_takes_no_null_has_a_text() -> None:
+    with chat_with("no_null") as chat:
+        assert [chat.answered("call now"), chat.answered("call now")] == ["hello there"] * 2
+
+
+def test_one_tool_may_be_called_twice_at_once() -> None:
+    with chat_with("one_tool_twice") as chat:
+        assert results(chat.say("Hi")) == [("now", "noon"), ("add", "5"), ("add", "5")]
+
+
 @pytest.mark.parametrize("name", rows("small_context"))
 def test_a_conversation_that_outgrows_the_model_goes_on(name: str) -> None:
     with chat_with(name) as chat:
@@ -292,8 +302,10 @@ def test_an_error_in_the_middle_keeps_the_words(
         ending = chat.say("Hi")[-1]
         assert isinstance(ending, RunError)
         assert len(chat.server.requests) == 1
-        if name in ("error_as_stream", "error_with_200", "error_in_a_list"):
+        if not ending.output:
             assert "no channel for this" in caplog.text
+        elif name == "error_of_no_shape":
+            assert "the engine died" in caplog.text
         else:
             assert (ending.code, ending.output) == (ErrorCode.PROVIDER_INTERRUPTED, "Half an ")
             assert "the engine died" in caplog.text
@@ -337,7 +349,7 @@ def test_calls_at_once_are_told_apart(name: str) -> None:
     "name",
     [
         *("blank_ids", "name_repeated", "name_repeated_without_id", "no_index_blank_ids"),
-        *("two_ids", "two_ids_and_names", "two_ids_no_index", "empty_object_first"),
+        *("two_indexes", "two_ids", "two_ids_and_names", "two_ids_no_index", "empty_object_first"),
         *("empty_object_in_pieces", "null_first", "whole_call_repeated", "arguments_object"),
         *("json_in_json", "json_in_json_in_pieces", "function_call"),
     ],

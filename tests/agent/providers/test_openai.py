@@ -438,6 +438,7 @@ def test_output_is_bounded_only_when_somebody_asks_for_it(server: CompletionsSer
         " Use 'max_completion_tokens' instead.",
         [{"type": "extra_forbidden", "loc": ["body", "max_tokens"]}],
         "Unrecognized request argument supplied: max_tokens",
+        "max_tokens was renamed: use max_completion_tokens.",
     ],
 )
 def test_a_server_that_wants_the_newer_bound_gets_it(server: CompletionsServer, refusal) -> None:
@@ -488,6 +489,11 @@ def refusing(option: str, **refusal: Any) -> Callable[[Request], Reply]:
         {"error": "This server does not support stream_options."},
         {"errors": ["json: unknown field 'stream_options'"]},
         {"error": {"message": '{"error": {"message": "no such option: stream_options"}}'}},
+        {"error": {"message": "stream_options.include_usage is not available"}},
+        {"error": "[{'type': 'extra_forbidden', 'loc': ('body', 'stream_options')}]"},
+        {"code": 20015, "message": "The parameter stream_options is invalid.", "data": None},
+        {"message": "Additional properties are not allowed ('stream_options' was unexpected)"},
+        {"error": {"message": "stream_options: unsupported", "param": "None", "code": "bad"}},
     ],
 )
 def test_an_option_that_is_named_as_the_culprit_is_left_out(
