@@ -101,16 +101,21 @@ class StepReader:
 
     def read(self, event: dict[str, Any]) -> Iterator[Chunk]:
         """The chunks of an object's first choice. Raises ProviderError for an error or rubbish."""
-        if failure := failure_in(event, self.has_begun):
-            raise failure
+        # Most objects have choices and no error: not worth a closer look.
+        if "error" in event or not event.get("choices"):
+            self._look_for_error(event)
         if isinstance(event.get("usage"), dict):
             self._usage = _usage(event["usage"]) or self._usage
-        if "choices" not in event and "usage" not in event:
-            self.unknown = event
         for choice in expect_list(event, "choices"):
             if not expect(choice, dict, "choice").get("index"):
                 self.has_choice = True
                 yield from self._choice(choice)
+
+    def _look_for_error(self, event: dict[str, Any]) -> None:
+        if failure := failure_in(event, self.has_begun):
+            raise failure
+        if "choices" not in event and "usage" not in event:
+            self.unknown = event
 
     def last(self) -> Iterator[Chunk]:
         """The chunks that were held back for what might have followed."""
@@ -142,15 +147,19 @@ class StepReader:
         self.is_ending = is_last and not self._says_finish_early
 
     def _words(self, delta: dict[str, Any]) -> Iterator[Chunk]:
-        self._members.add({n: v for n, v in delta.items() if n not in COMMON and v is not None})
         thought, text = parts_of(delta.get("content"))
-        for name in ("reasoning_content", "reasoning"):
-            if isinstance(delta.get(name), str) and not thought:
-                thought = delta[name]
+        if not delta.keys() <= COMMON:
+            self._members.add({n: v for n, v in delta.items() if n not in COMMON and v is not None})
+            told = (delta.get(name) for name in ("reasoning_content", "reasoning"))
+            thought = thought or next((each for each in told if isinstance(each, str) and each), "")
         if thought:
             yield ReasoningDelta(thought)
         if text := text or parts_of(delta.get("refusal"))[1]:
             yield TextDelta(text)
+        if delta.get("tool_calls") or delta.get("function_call"):
+            yield from self._called(delta)
+
+    def _called(self, delta: dict[str, Any]) -> Iterator[Chunk]:
         calls = delta.get("tool_calls") or []
         for call in [calls] if isinstance(calls, dict) else expect(calls, list, "tool_calls"):
             yield from self._calls.read(expect(call, dict, "tool call"))

@@ -63,7 +63,7 @@ def _with_their_ids(messages: Iterable[Message]) -> list[Message]:
         given = {c.id: c.vendor.members.get("id") for c in message.tool_calls if c.vendor}
         # Two calls of one step could not be told apart by one id.
         ids |= {i: own for i, own in given.items() if own and list(given.values()).count(own) == 1}
-        made.append(_with_ids(message, ids))
+        made.append(_with_ids(message, ids) if ids else message)
     return made
 
 

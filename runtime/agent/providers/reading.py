@@ -39,8 +39,8 @@ def count(owner: Mapping[str, Any], name: str) -> int | None:
 
 def parts_of(content: Any) -> tuple[str, str]:
     """What of a `content` was thought and what is text; some servers give both in parts."""
-    if content is None:
-        return "", ""
+    if content is None or type(content) is str:
+        return "", content or ""
     if not isinstance(content, list):
         return "", expect(content, str, "content")
     thought, text = "", ""
