@@ -72,8 +72,8 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "run_no_answer": ("模型没有给出回答", "The model gave no answer."),
     "run_answer_too_long": ("回答过长，已停止", "The answer became too long and was stopped."),
     "run_answer_filtered": (
-        "模型的服务器拦下了余下的回答",
-        "The model's server withheld the rest of the answer.",
+        "回答触发了模型的内容过滤，余下的部分没有给出",
+        "The model's filter withheld the rest of the answer.",
     ),
     "run_answer_unfinished": (
         "模型没有把回答说完",

@@ -44,7 +44,7 @@ SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.PROVIDER_PROTOCOL: "The model sent an answer that makes no sense.",
     ErrorCode.PROVIDER_REJECTED: "The model refused the request.",
     ErrorCode.NO_ANSWER: "The model gave no answer.",
-    ErrorCode.ANSWER_FILTERED: "The model's server withheld the rest of the answer.",
+    ErrorCode.ANSWER_FILTERED: "The model's filter withheld the rest of the answer.",
     ErrorCode.ANSWER_UNFINISHED: "The model ended before its answer was whole.",
     ErrorCode.CONVERSATION_TOO_LONG: "The conversation has become too long for the model.",
     ErrorCode.ANSWER_TOO_LONG: "The answer became too long.",

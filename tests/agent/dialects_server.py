@@ -270,7 +270,7 @@ def long_ids(request: Request) -> Reply:
 @dialect
 def alternate(request: Request) -> Reply:
     """User and assistant in turns; FAIL is refused for another reason."""
-    if any(a == b for a, b in zip(roles(request), roles(request)[1:], strict=False)):
+    if any(a == b != "tool" for a, b in zip(roles(request), roles(request)[1:], strict=False)):
         return flat_error("the roles here go in turns", code=400)
     return error("no luck") if "FAIL" in last_words(request) else HELLO
 
@@ -327,6 +327,20 @@ refusing(
 
 
 @dialect
+def strict(request: Request) -> Reply:
+    """All of these at once, and calls that are answered one by one."""
+    asked = request.body["messages"]
+    ids = [call["id"] for call in calls_in(request)]
+    if ids != [m["tool_call_id"] for m in asked if m["role"] == "tool"]:
+        return error("a call and its result must go together")
+    for script in (alternate, strict_order, no_blanks):
+        reply = script(request)
+        if reply.status != 200:
+            return reply
+    return HELLO
+
+
+@dialect
 def no_null(request: Request) -> Reply:
     """Every message has a text, and a call's is not null."""
     if any(not isinstance(m.get("content"), str) for m in request.body["messages"]):
@@ -353,6 +367,9 @@ refusing(
 half = text("Half an ")
 died = {"code": "InternalError", "message": "the engine died"}
 always("error_event", half, f"event: error\ndata: {json.dumps(died)}\n\n", DONE)
+always(
+    "error_event_in_two", half, "event: error\n", Pause(0.05), f"data: {json.dumps(died)}\n\n", DONE
+)
 always("error_event_of_text", half, "event: error\ndata: the engine died\n\n", DONE)
 always("error_object", half, {"object": "error", "message": "the engine died", "code": 500}, DONE)
 always("error_of_a_type", half, {"type": "error", "msg": "the engine died"}, DONE)

@@ -37,7 +37,7 @@ def for_server(
     if SYSTEM in otherwise:
         made = _instructed_by_user(made)
     lengths = [int(each.removeprefix(IDS)) for each in otherwise if each.startswith(IDS)]
-    return _with_short_ids(made, min(lengths)) if lengths else made
+    return _with_short_ids(made, lengths[0]) if lengths else made
 
 
 def _returned(message: Message, origin: str, otherwise: Collection[str]) -> Message:

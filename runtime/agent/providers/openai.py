@@ -20,6 +20,7 @@ from runtime.agent.providers.history import for_server
 from runtime.agent.providers.patience import Patience
 from runtime.agent.providers.refusals import (
     BELIEVED_SECONDS,
+    IDS,
     MAX_CHANGES,
     RESPONSES,
     Learnt,
@@ -147,7 +148,7 @@ class _Step:
             provider.model, (), tools, max_output_tokens, options=provider.options
         )
         self._changes: set[str] = set()
-        self._cuts, self._most = 0, 0
+        self._tries, self._cuts, self._most = 0, 0, 0
         self._dialect: ModuleType = completions
         self._body: dict[str, Any] = {}
 
@@ -191,8 +192,9 @@ class _Step:
 
         A conversation that stays too long is called so.
         """
-        if failure.refusal is None or len(self._changes) == MAX_CHANGES:
+        if failure.refusal is None or self._tries == MAX_CHANGES:
             return False
+        self._tries += 1
         if is_too_long(failure.refusal):
             if self._is_cut(share_that_fits(failure.refusal)):
                 return True
@@ -201,12 +203,14 @@ class _Step:
         change = remedy(failure.refusal, self._asked, self._body, self._dialect)
         if change == RESPONSES and self._provider.dialect:
             return False
-        if change == RESPONSES:
-            # What the other dialect does not take is found anew.
-            self._changes = set()
         if change:
-            self._changes.add(change)
+            self._change(change)
         return change is not None
+
+    def _change(self, name: str) -> None:
+        # Of two lengths of ids the later one counts; what Responses do not take is found anew.
+        is_moot = IDS if name.startswith(IDS) else "" if name == RESPONSES else name
+        self._changes = {each for each in self._changes if not each.startswith(is_moot)} | {name}
 
     def _is_cut(self, share: float) -> bool:
         if self._cuts == MAX_CUTS:

@@ -136,11 +136,10 @@ def payloads(response: urllib3.BaseHTTPResponse, patience: Patience) -> Iterator
         page = _rest(first, pieces, MAX_PAGE_CHARS)
         raise protocol_error(f"a page instead of an answer: {page[:MAX_PAGE_CHARS]}")
     else:
-        is_stream = False
+        events = _Events()
         for lines in _lines(first, pieces, patience):
-            is_stream = is_stream or any(FIELD.match(line) for line in lines)
-            yield _data(lines)
-        if first and not is_stream:
+            yield events.data(lines)
+        if first and not events.are_there:
             text = first[:MAX_PAGE_CHARS].decode("utf-8", "replace")
             raise protocol_error(f"a text instead of an answer: {text}")
 
@@ -202,19 +201,27 @@ def _lines(first: bytes, pieces: Iterator[bytes], patience: Patience) -> Iterato
     yield whole.decode("utf-8", "replace").split("\n")
 
 
-def _data(lines: list[str]) -> list[str]:
-    """The data of the events in some lines."""
-    found, is_error = [], False
-    for line in lines:
-        if line.startswith("data:"):
-            data = line[len("data:") :].strip()
-            if data:
-                found.append(_as_error(data) if is_error else data)
-        elif line.startswith("event:"):
-            is_error = line[len("event:") :].strip() in ("error", "exception", "fatal")
-        elif not line.strip():
-            is_error = False
-    return found
+class _Events:
+    """The events of one stream, as its lines come. `are_there`: it is a stream of events at all."""
+
+    def __init__(self) -> None:
+        self.are_there = False
+        self._is_error = False
+
+    def data(self, lines: list[str]) -> list[str]:
+        """The data of the events in some more lines."""
+        self.are_there = self.are_there or any(FIELD.match(line) for line in lines)
+        found = []
+        for line in lines:
+            if line.startswith("data:"):
+                data = line[len("data:") :].strip()
+                if data:
+                    found.append(_as_error(data) if self._is_error else data)
+            elif line.startswith("event:"):
+                self._is_error = line[len("event:") :].strip() in ("error", "exception", "fatal")
+            elif not line.strip():
+                self._is_error = False
+        return found
 
 
 def _as_error(data: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,16 @@ from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, ToolCa
 from runtime.agent.loop import Bounds, run
 from runtime.agent.messages import Message, Usage, from_events
 from runtime.agent.providers.openai import OpenAIProvider
-from tests.agent.completions_server import CompletionsServer, finish, stream, text
+from runtime.agent.stop import Stop
+from tests.agent.completions_server import (
+    HANG,
+    CompletionsServer,
+    call,
+    chunk,
+    finish,
+    stream,
+    text,
+)
 from tests.agent.dialect_tools import add, blanks, nothing, now
 from tests.agent.dialects_server import DIALECTS, HELLO, make
 from tests.agent.order import check_order
@@ -37,10 +47,10 @@ class Chat:
         """Forget all that the process has learnt."""
         self.provider = OpenAIProvider(self.server.url, KEY, self._model, **self._how)
 
-    def say(self, message: str, **bounds: Any) -> list[Event]:
+    def say(self, message: str, stop: Stop | None = None) -> list[Event]:
         """One run, to its end."""
         asked = [*self.history(), Message("user", message)]
-        events = list(run(asked, self.provider, TOOLS, Bounds(**bounds)))
+        events = list(run(asked, self.provider, TOOLS, Bounds(max_steps=4), stop=stop))
         check_order(events)
         wire = [event.to_dict() | {"vendor": getattr(event, "vendor", None)} for event in events]
         self._kept += [message, [json.dumps(each) for each in wire]]
@@ -201,6 +211,31 @@ def test_a_chat_survives_a_failure_behind_a_tools_result() -> None:
         assert isinstance(chat.say("CALL FAIL")[-1], RunError)
         assert chat.answered() == "hello there"
         assert chat.answered("CALL") == "done"
+
+
+SLOW = ("late_usage", "finish_in_every_chunk", "finish_is_the_text_null")
+
+
+@pytest.mark.parametrize("name", [name for name in DIALECTS if name not in SLOW])
+def test_no_run_leaves_a_chat_that_a_strict_server_refuses(name: str) -> None:
+    with chat_with(name) as chat:
+        for message in ("Hi", "CALL FAIL", "call nothing"):
+            chat.say(message)
+        chat.server.script(DIALECTS["strict"]())
+        assert chat.answered() == "hello there"
+        chat.restart()
+        assert chat.answered() == "hello there"
+
+
+def test_what_came_before_a_stop_comes_back() -> None:
+    thought = chunk({"reasoning_content": "I need the time."})
+    with CompletionsServer(stream(thought, call(0, "a", "now", "{}"), HANG)) as server:
+        chat = Chat(server)
+        stop = Stop()
+        threading.Timer(0.2, stop.set).start()
+        assert isinstance(chat.say("Hi", stop=stop)[-1], RunError)
+        server.script(DIALECTS["reasoning_back"]())
+        assert chat.answered() == "done"
 
 
 @pytest.mark.parametrize("name", ["nothing", "blanks"])
