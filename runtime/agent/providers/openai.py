@@ -143,6 +143,7 @@ class _Step:
         max_output_tokens: int | None,
     ) -> None:
         self._provider = provider
+        self._said = messages
         self._messages = provider.room.fit(messages)
         self._asked = StepRequest(
             provider.model, (), tools, max_output_tokens, options=provider.options
@@ -224,11 +225,11 @@ class _Step:
     def _learn(self) -> None:
         """Remember what the server took at last, if that was nobody's doing but its own."""
         provider, changes = self._provider, sorted(self._changes)
-        if not (changes or self._cuts) or not may_teach(self._asked, changes):
+        if not (changes or self._cuts) or not may_teach(self._said, self._asked.tools, changes):
             return
         found = list(changes)
         provider.learnt.learn(changes)
-        if self._cuts and not any(speaks_of_room(each) for each in self._messages):
+        if self._cuts and not any(speaks_of_room(each) for each in self._said):
             provider.room.learn(self._most)
             found.append(f"more than {self._most} bytes of conversation")
         if found:

@@ -12,13 +12,15 @@ it could be what the server quoted; and for minutes.
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from runtime.agent.messages import Message
 from runtime.agent.providers.refusal import UNKNOWN, Refusal
 from runtime.agent.providers.request import StepRequest
+from runtime.agent.tools import Tool
 
 # Long enough that a busy service rarely asks in vain, short enough that an upgrade is noticed.
 BELIEVED_SECONDS = 600.0
@@ -186,17 +188,19 @@ _WORDS = {
 }
 
 
-def may_teach(request: StepRequest, names: Collection[str]) -> bool:
-    """Whether what was found with this request can be nobody's doing but the server's.
+def may_teach(said: Sequence[Message], tools: Sequence[Tool], names: Collection[str]) -> bool:
+    """Whether what was found with such a request can be nobody's doing but the server's.
 
     It cannot where a front end has brought tools, or where somebody's words speak of the same.
     """
-    if not all(tool.function for tool in request.tools):
+    if not all(tool.function for tool in tools):
         return False
+    if not names:
+        return True
     words = "|".join(_WORDS.get(n) or re.escape(n.removeprefix(VENDOR)) for n in names)
-    said = [message.content for message in request.messages if message.role != "system"]
+    texts = [message.content for message in said if message.role != "system"]
     return not any(
-        re.search(words, each, re.I) and re.search(_COMPLAINT, each, re.I) for each in said
+        re.search(words, each, re.I) and re.search(_COMPLAINT, each, re.I) for each in texts
     )
 
 

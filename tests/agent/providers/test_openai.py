@@ -571,16 +571,18 @@ def test_words_that_a_server_may_have_quoted_teach_nothing(
     provider = provider_for(server)
     quoted = plain({"error": {"message": f"I cannot read this: {message}"}}, 400)
     server.script(quoted, answer("Hi"))
-    asked = [Message("system", "Be brief."), *HELLO, Message("user", message)]
+    system, long = Message("system", "Be brief."), "x" * 900
+    earlier = [Message("user", f"{message} {long}"), Message("assistant", "No.")]
     with suppress(ProviderError):
-        list(open_stream(provider, asked, tools=[calculate]))
+        list(open_stream(provider, [system, *earlier, *HELLO], tools=[calculate]))
 
-    list(open_stream(provider, [Message("system", "Be brief."), *HELLO], tools=[calculate]))
+    others = [Message("user", long), Message("assistant", long), *HELLO]
+    list(open_stream(provider, [system, *others], tools=[calculate]))
 
     sent = server.requests[-1]
     assert sent.path == "/v1/chat/completions"
     assert sent.body.keys() == {"model", "messages", "stream", "stream_options", "tools"}
-    assert sent.body["stream"] and len(sent.body["messages"]) == 2
+    assert sent.body["stream"] and len(sent.body["messages"]) == 4
 
 
 def test_what_a_server_refuses_is_believed_for_a_while(
