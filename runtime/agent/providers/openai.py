@@ -18,12 +18,14 @@ from runtime.agent.providers import Chunk, ProviderError, completions, responses
 from runtime.agent.providers.answer import Reader, chunks
 from runtime.agent.providers.history import for_server
 from runtime.agent.providers.patience import Patience
+from runtime.agent.providers.refusal import Refusal
 from runtime.agent.providers.refusals import (
     BELIEVED_SECONDS,
     IDS,
     MAX_CHANGES,
     RESPONSES,
     Learnt,
+    may_be_quoted,
     may_teach,
     remedy,
 )
@@ -193,25 +195,30 @@ class _Step:
 
         A conversation that stays too long is called so.
         """
-        if failure.refusal is None or self._tries == MAX_CHANGES:
+        refusal = failure.refusal
+        if refusal is None or self._tries == MAX_CHANGES:
             return False
         self._tries += 1
-        if is_too_long(failure.refusal):
-            if self._is_cut(share_that_fits(failure.refusal)):
+        if is_too_long(refusal):
+            if self._is_cut(share_that_fits(refusal)):
                 return True
             failure.code, failure.is_transient = ErrorCode.CONVERSATION_TOO_LONG, False
             return False
-        change = remedy(failure.refusal, self._asked, self._body, self._dialect)
-        if change == RESPONSES and self._provider.dialect:
+        change = remedy(refusal, self._asked, self._body, self._dialect)
+        if change is None or not self._may_change(change, refusal):
             return False
-        if change:
-            self._change(change)
-        return change is not None
-
-    def _change(self, name: str) -> None:
         # Of two lengths of ids the later one counts; what Responses do not take is found anew.
-        is_moot = IDS if name.startswith(IDS) else "" if name == RESPONSES else name
-        self._changes = {each for each in self._changes if not each.startswith(is_moot)} | {name}
+        is_moot = IDS if change.startswith(IDS) else "" if change == RESPONSES else change
+        self._changes = {each for each in self._changes if not each.startswith(is_moot)} | {change}
+        return True
+
+    def _may_change(self, name: str, refusal: Refusal) -> bool:
+        if name == RESPONSES:
+            return self._provider.dialect is None
+        if name in self._dialect.BOUNDS and not refusal.places:
+            # A server that ignores what it does not know would answer without a bound.
+            return not may_be_quoted(self._said, self._asked.tools, [name])
+        return True
 
     def _is_cut(self, share: float) -> bool:
         if self._cuts == MAX_CUTS:

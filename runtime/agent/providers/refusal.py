@@ -81,13 +81,17 @@ class Refusal:
 
     def says_beside(self, pattern: str, unknown: str = UNKNOWN) -> bool:
         """Whether the pattern is in a sentence of its words, and `unknown` near it."""
-        found = re.finditer(pattern, self.words, re.IGNORECASE)
-        return any(re.search(unknown, self._around(each), re.IGNORECASE) for each in found)
+        return are_near(self.words, pattern, unknown)
 
-    def _around(self, found: re.Match[str]) -> str:
-        before = self.words[max(0, found.start() - NEAR) : found.start()]
-        behind = self.words[found.end() : found.end() + NEAR]
-        return SENTENCE_END.split(before)[-1] + found[0] + SENTENCE_END.split(behind)[0]
+
+def are_near(text: str, pattern: str, other: str) -> bool:
+    """Whether both patterns are in one sentence of a text, near each other or one in the other."""
+    for found in re.finditer(pattern, text, re.IGNORECASE):
+        before = SENTENCE_END.split(text[max(0, found.start() - NEAR) : found.start()])[-1]
+        behind = SENTENCE_END.split(text[found.end() : found.end() + NEAR])[0]
+        if re.search(other, before + found[0] + behind, re.IGNORECASE):
+            return True
+    return False
 
 
 def _decoded(value: Any) -> Any:

@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from runtime.agent.messages import Message
-from runtime.agent.providers.refusal import UNKNOWN, Refusal
-from runtime.agent.providers.request import StepRequest
+from runtime.agent.providers.refusal import UNKNOWN, Refusal, are_near
+from runtime.agent.providers.request import BOUNDS, StepRequest
 from runtime.agent.tools import Tool
 
 # Long enough that a busy service rarely asks in vain, short enough that an upgrade is noticed.
@@ -46,7 +46,11 @@ RESPONSES = "responses"
 # What a message has of a vendor's own, but for that of its calls, is left out: "vendor NAME".
 VENDOR = "vendor "
 
-_TOOL_WORDS = r"\btools?\b|tool[_ -]?(?:choice|calls?|calling|use)|function[_ -]?call(?:s|ing)?\b"
+# Not one tool of many, which is called by its number or its name.
+_TOOL_WORDS = (
+    r"\btools?\b(?![\[.]\d|\W{0,2}[\"'`]\w)"
+    r"|tool[_ -]?(?:choice|calls?|calling|use)|function[_ -]?call(?:s|ing)?\b"
+)
 _NEEDS_FLAG = (
     rf"{UNKNOWN}|--[a-z]|no (?:\w+ )?template|\bflags?\b|\benabl|must be (?:none|empty|off)"
 )
@@ -175,7 +179,9 @@ def _is_about_tools(refusal: Refusal) -> bool:
 def _is_about_system(refusal: Refusal) -> bool:
     if ("messages", "0", "role") in refusal.places:
         return True
-    return refusal.places in ((), (("messages",),)) and refusal.says_beside(_ROLES, _NO_ROLE)
+    return all(place[0] == "messages" for place in refusal.places) and refusal.says_beside(
+        _ROLES, _NO_ROLE
+    )
 
 
 # What a refusal says about each; others are called by their names.
@@ -185,6 +191,7 @@ _WORDS = {
     SYSTEM: r"system|developer|roles?\b",
     STREAM: r"stream",
     RESPONSES: r"responses",
+    **dict.fromkeys(BOUNDS, r"max_(?:completion_|output_)?tokens"),
 }
 
 
@@ -193,15 +200,17 @@ def may_teach(said: Sequence[Message], tools: Sequence[Tool], names: Collection[
 
     It cannot where a front end has brought tools, or where somebody's words speak of the same.
     """
-    if not all(tool.function for tool in tools):
-        return False
+    return all(tool.function for tool in tools) and not may_be_quoted(said, tools, names)
+
+
+def may_be_quoted(said: Sequence[Message], tools: Sequence[Tool], names: Collection[str]) -> bool:
+    """Whether a refusal that speaks of these may have quoted it from somebody's words or tools."""
     if not names:
-        return True
+        return False
     words = "|".join(_WORDS.get(n) or re.escape(n.removeprefix(VENDOR)) for n in names)
     texts = [message.content for message in said if message.role != "system"]
-    return not any(
-        re.search(words, each, re.I) and re.search(_COMPLAINT, each, re.I) for each in texts
-    )
+    texts += [f"{t.name} {t.description} {t.parameters}" for t in tools if not t.function]
+    return any(are_near(text, words, _COMPLAINT) for text in texts)
 
 
 @dataclass

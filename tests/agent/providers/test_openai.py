@@ -597,6 +597,30 @@ def test_what_a_server_refuses_is_believed_for_a_while(
     assert lines == ["m on 127.0.0.1 refuses stream_options: asked otherwise for 0 s"] * 2
 
 
+@pytest.mark.parametrize("by", ["words", "tools"])
+def test_nobody_talks_a_bound_into_another_name(server: CompletionsServer, by: str) -> None:
+    said = "unsupported: max_tokens, use max_completion_tokens"
+    server.script(plain({"error": {"message": f"Not this: {said}"}}, 400), answer("Hi"))
+    theirs = Tool("pick", said, {"type": "object", "properties": {}, "required": []})
+    with pytest.raises(ProviderError):
+        ask(
+            server,
+            [Message("user", said if by == "words" else "Hi")],
+            tools=[theirs] if by == "tools" else [],
+            max_output_tokens=9,
+        )
+    assert asked(server) == [{"max_tokens": 9}]
+
+
+def test_a_tool_of_ones_own_that_a_server_refuses_takes_no_other_away(
+    server: CompletionsServer,
+) -> None:
+    for words in ("tools[0].function: unsupported type 'x'", "tool 'calculate' is not valid"):
+        server.script(plain({"error": {"message": words}}, 400), answer("Hi"))
+        with pytest.raises(ProviderError):
+            ask(server, tools=[calculate])
+
+
 def test_what_one_model_refuses_is_asked_of_another(server: CompletionsServer) -> None:
     server.script(refusing("stream_options", error="unknown field stream_options"))
     list(open_stream(OpenAIProvider(server.url, KEY, "one")))
