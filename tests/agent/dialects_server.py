@@ -138,7 +138,7 @@ always(
     DONE,
 )
 always("declining", chunk({"refusal": "hello "}), chunk({"refusal": "there"}), finish(), DONE)
-always("late_usage", text("hello there"), finish(), Pause(2.3), usage(3, 4), DONE)
+always("late_usage", text("hello there"), finish(), Pause(9), usage(3, 4), DONE)
 once("busy_once", plain({"error": {"message": "later"}}, 429, Retry_After="0"))
 
 # What a model cannot take
