@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 # What a request to the model has from the service itself.
 TAKEN_OPTIONS = {"model", "messages", "input", "instructions", "tools", "stream"}
 ROOT = Path(__file__).resolve().parent.parent
+OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 
 class ConfigError(Exception):
@@ -230,11 +231,19 @@ SETTINGS = (
         "OPENAI_BASE_URL",
         _url("http", "https"),
         None,
-        "A server that speaks chat completions, as in `http://localhost:11434/v1`. Unset:"
-        " OpenAI's own when there is a key, else the embedded model.",
+        "A model's server, as in `http://localhost:11434/v1`; an address that was copied whole, and"
+        " Azure's, will do. Unset: OpenAI's own when there is a key, else the embedded model.",
     ),
     Setting("OPENAI_API_KEY", _text, None, "The key sent to that server."),
-    Setting("AGENT_MODEL", _text, "gpt-4o-mini", "The model's name on that server."),
+    Setting("AGENT_MODEL", _text, None, "The model's name on that server, which has no default."),
+    Setting("HTTP_PROXY", _url("http", "https"), None, "A proxy before servers of `http://`."),
+    Setting("HTTPS_PROXY", _url("http", "https"), None, "A proxy before servers of `https://`."),
+    Setting(
+        "NO_PROXY",
+        _text,
+        "",
+        "Hosts that are asked directly, separated by commas; those below them too.",
+    ),
     Setting(
         "AGENT_DIALECT",
         _one_of("completions", "responses"),
@@ -358,10 +367,23 @@ def load(environ: Mapping[str, str]) -> dict:
 
     Raises ConfigError when one makes no sense, alone or beside the others.
     """
-    settings = {setting.name: _read(setting, environ.get(setting.name, "")) for setting in SETTINGS}
+    settings = {setting.name: _read(setting, _said(setting, environ)) for setting in SETTINGS}
+    if model_server(settings) and not settings["AGENT_MODEL"]:
+        raise ConfigError("AGENT_MODEL must name the model when a model's server is configured")
     if settings["DATABASE_URL"] and not settings["SECRET_KEY"]:
         raise ConfigError("SECRET_KEY must be set when DATABASE_URL is")
     return settings
+
+
+def model_server(settings: Mapping) -> str | None:
+    """The base URL of the model's server; None where the embedded model answers."""
+    return settings["OPENAI_BASE_URL"] or (OPENAI_BASE_URL if settings["OPENAI_API_KEY"] else None)
+
+
+def _said(setting: Setting, environ: Mapping[str, str]) -> str:
+    # Proxies are the one setting that is as usual in small letters.
+    is_proxy = setting.name.endswith("_PROXY")
+    return environ.get(setting.name) or (is_proxy and environ.get(setting.name.lower())) or ""
 
 
 def _read(setting: Setting, value: str) -> object:

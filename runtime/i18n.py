@@ -69,6 +69,14 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "The model sent an answer that makes no sense.",
     ),
     "run_provider_rejected": ("模型拒绝了该请求", "The model refused the request."),
+    "run_provider_misconfigured": (
+        "模型服务配置有误，请联系管理员",
+        "The model is not set up correctly. Please tell the people who run this service.",
+    ),
+    "run_request_filtered": (
+        "模型的服务器拒绝回答这段内容",
+        "The model's server refuses to answer this. Please put it differently.",
+    ),
     "run_no_answer": ("模型没有给出回答", "The model gave no answer."),
     "run_answer_too_long": ("回答过长，已停止", "The answer became too long and was stopped."),
     "run_answer_filtered": (

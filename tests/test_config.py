@@ -80,7 +80,18 @@ def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: st
     ],
 )
 def test_a_setting_that_makes_sense_is_taken(name: str, value: str):
-    assert load({name: value, "SECRET_KEY": "x" * 32})[name] == value
+    assert load({name: value, "SECRET_KEY": "x" * 32, "AGENT_MODEL": "m"})[name] == value
+
+
+@pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "OPENAI_API_KEY"])
+def test_a_models_server_demands_a_model(name: str):
+    with pytest.raises(ConfigError, match=r"^AGENT_MODEL"):
+        load({name: "http://localhost:11434/v1"})
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "no_proxy"])
+def test_a_proxy_may_be_named_in_small_letters(name: str):
+    assert load({name: "http://proxy.test"})[name.upper()] == "http://proxy.test"
 
 
 def test_a_database_demands_a_secret_key():
@@ -143,7 +154,8 @@ def test_a_key_is_one_word_so_that_it_can_be_a_fallback(name: str):
     ],
 )
 def test_gunicorn_stops_too_and_does_not_try_for_ever(name: str, value: str, tmp_path):
-    environ = {**os.environ, "INSTANCE_PATH": str(tmp_path), "PORT": "18765", name: value}
+    environ = {**os.environ, "INSTANCE_PATH": str(tmp_path), "PORT": "18765", "AGENT_MODEL": "m"}
+    environ[name] = value
     command = [sys.executable, "-m", "gunicorn", "-c", "python:runtime.server", "wsgi:app"]
 
     started = subprocess.run(

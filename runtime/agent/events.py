@@ -23,6 +23,8 @@ class ErrorCode(StrEnum):
     PROVIDER_INTERRUPTED = "provider_interrupted"
     PROVIDER_PROTOCOL = "provider_protocol"
     PROVIDER_REJECTED = "provider_rejected"
+    PROVIDER_MISCONFIGURED = "provider_misconfigured"
+    REQUEST_FILTERED = "request_filtered"
     NO_ANSWER = "no_answer"
     ANSWER_FILTERED = "answer_filtered"
     ANSWER_UNFINISHED = "answer_unfinished"
@@ -43,6 +45,8 @@ SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.PROVIDER_INTERRUPTED: "The model's answer broke off.",
     ErrorCode.PROVIDER_PROTOCOL: "The model sent an answer that makes no sense.",
     ErrorCode.PROVIDER_REJECTED: "The model refused the request.",
+    ErrorCode.PROVIDER_MISCONFIGURED: "The model's server does not take what is configured.",
+    ErrorCode.REQUEST_FILTERED: "The model's server refuses what was said.",
     ErrorCode.NO_ANSWER: "The model gave no answer.",
     ErrorCode.ANSWER_FILTERED: "The model's filter withheld the rest of the answer.",
     ErrorCode.ANSWER_UNFINISHED: "The model ended before its answer was whole.",

@@ -21,7 +21,7 @@ from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase, fn
 from .. import agent, clock, i18n, logs, metrics
 from ..agent import Bounds, Event, Message, RunError, Stopped, Tool
 from ..agent.providers.embedded import EmbeddedProvider
-from ..config import ConfigError
+from ..config import ConfigError, model_server
 from ..db import Prepared, db, from_now, release
 from ..errors import (
     ChatBusy,
@@ -36,8 +36,6 @@ from ..ratelimit import RUNS_PER_USER, limiter
 from . import chats
 from .budgets import Budget, Metered
 from .journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
-
-OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 RUNS_AT_ONCE_PER_USER = 8
 STREAMS_AT_ONCE_PER_USER = 32
@@ -492,22 +490,26 @@ class _Context:
 
 
 def _provider(config: dict):
-    if not (config["OPENAI_BASE_URL"] or config["OPENAI_API_KEY"]):
+    base_url = model_server(config)
+    if base_url is None:
         return EmbeddedProvider()
     # With urllib3 it takes a twelfth of a start, and is of no use without a model.
+    from ..agent.providers.address import Proxies
     from ..agent.providers.openai import OpenAIProvider
 
+    proxies = Proxies(config["HTTP_PROXY"], config["HTTPS_PROXY"], config["NO_PROXY"])
     try:
         return OpenAIProvider(
-            config["OPENAI_BASE_URL"] or OPENAI_BASE_URL,
+            base_url,
             config["OPENAI_API_KEY"],
             config["AGENT_MODEL"],
             options=config["AGENT_OPTIONS"],
             dialect=config["AGENT_DIALECT"],
+            proxies=proxies,
             max_connections=config["WEB_THREADS"],
         )
     except ValueError as error:
-        raise ConfigError(f"OPENAI_API_KEY: {error}") from error
+        raise ConfigError(str(error)) from error
 
 
 def _tools(config: dict) -> list[Tool]:

@@ -323,7 +323,8 @@ def test_a_call_cut_in_the_middle_is_ended(server: CompletionsServer) -> None:
     [
         (plain({}, 500), "provider_unavailable"),
         (plain({}, 429), "provider_busy"),
-        (plain({}, 401), "provider_rejected"),
+        (plain({}, 401), "provider_misconfigured"),
+        (plain({}, 400), "provider_rejected"),
         (stream("data: {\n\n"), "provider_protocol"),
         (stream(HANG), "provider_timeout"),
         (stream(text(""), finish(), DONE), "no_answer"),

@@ -96,7 +96,9 @@ def protocol_error(reason: str) -> ProviderError:
 
 
 class Provider(Protocol):
-    """A model, wherever it runs."""
+    """A model, wherever it runs; `name` tells an operator which."""
+
+    name: str
 
     def stream(
         self,

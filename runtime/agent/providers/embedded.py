@@ -78,6 +78,8 @@ CHINESE = {
 class EmbeddedProvider:
     """A Provider that needs nothing and nobody. Uses only the tools it is offered."""
 
+    name = "the embedded model, since no model's server is configured"
+
     def stream(
         self,
         messages: Sequence[Message],

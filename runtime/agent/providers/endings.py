@@ -30,6 +30,14 @@ CODES = {
 }
 
 
+# A server that refuses who asks, or has not what is asked for: no user can do anything about it.
+MISCONFIGURED = (401, 402, 403, 404, 405, 429)
+# A 429 that no waiting mends.
+UNPAID = r"insufficient.?(?:quota|balance|funds|credit)|billing|not.?paid|arrears"
+# How filters say that what was asked is not answered.
+FILTERED = r"content.?(?:filter|policy|management)|moderation|flagged|responsible.?ai|inappropriate"
+
+
 def kind_of(finish_reason: str) -> str:
     """What a server's word means: one of KINDS, or the word itself where nobody knows."""
     return _KIND_OF.get("".join(filter(str.isalnum, finish_reason)).lower(), finish_reason)
@@ -61,10 +69,13 @@ def refused(
 ) -> ProviderError:
     """The failure that a refusal is before anything of an answer came."""
     status, message = refusal.status or 400, message or refusal.message
+    is_transient = status >= 500 or (status == 429 and not refusal.says(UNPAID))
     code = ErrorCode.PROVIDER_REJECTED
-    if status in (429, 529):
-        code = ErrorCode.PROVIDER_BUSY
-    elif status >= 500:
-        code = ErrorCode.PROVIDER_UNAVAILABLE
-    is_transient = code != ErrorCode.PROVIDER_REJECTED
+    if is_transient:
+        is_busy = status in (429, 529)
+        code = ErrorCode.PROVIDER_BUSY if is_busy else ErrorCode.PROVIDER_UNAVAILABLE
+    elif refusal.says(FILTERED):
+        code = ErrorCode.REQUEST_FILTERED
+    elif status in MISCONFIGURED or 300 <= status < 400:
+        code = ErrorCode.PROVIDER_MISCONFIGURED
     return ProviderError(code, message, retry_after, refusal=refusal, is_transient=is_transient)

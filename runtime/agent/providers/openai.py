@@ -15,7 +15,9 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, cut_history
 from runtime.agent.providers import Chunk, ProviderError, completions, responses
+from runtime.agent.providers.address import Address, Proxies
 from runtime.agent.providers.answer import Reader, chunks
+from runtime.agent.providers.hints import hint
 from runtime.agent.providers.history import for_server
 from runtime.agent.providers.patience import Patience
 from runtime.agent.providers.refusal import Refusal
@@ -49,14 +51,15 @@ log = logging.getLogger(__name__)
 class OpenAIProvider:
     """One model on one server. Safe for many threads: they share a pool of connections.
 
-    `base_url` is what comes before `/chat/completions`; `api_key` may be None for a local server.
-    `dialect` is "completions", "responses", or None: chat completions, until the server asks for
-    the other one. `options` are merged into every request.
+    `base_url` is read as `Address.read` says; `api_key` may be None for a local server. `dialect`
+    is "completions", "responses", or None: what the URL ends with, else chat completions, until the
+    server asks for the other one. `proxies` may stand before the server; `options` are merged into
+    every request.
 
     A request that fails before anything of the answer was passed on is made up to `attempts` times
     within the run's deadline; `backoff_seconds` doubles each time, and a server's Retry-After goes
     before it. What the server was found to refuse is believed for `believed_seconds`. Raises
-    ValueError when URL or key cannot be used.
+    ValueError, which names the setting, when URL or key cannot be used.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class OpenAIProvider:
         *,
         options: Mapping[str, Any] | None = None,
         dialect: str | None = None,
+        proxies: Proxies | None = None,
         attempts: int = 4,
         connect_seconds: float = 5.0,
         backoff_seconds: float = 0.5,
@@ -74,13 +78,21 @@ class OpenAIProvider:
         believed_seconds: float = BELIEVED_SECONDS,
     ) -> None:
         self.model = model
-        self.dialect = dialect
         self.options = dict(options or {})
-        self.transport = Transport(base_url, api_key, connect_seconds, max_connections)
+        address = Address.read(base_url, api_key)
+        is_other = address.path == responses.PATH
+        self.dialect = dialect or (RESPONSES if is_other else None)
+        proxy = (proxies or Proxies()).between(address.root)
+        self.transport = Transport(address, proxy, connect_seconds, max_connections)
         self._attempts = attempts
         self._backoff_seconds = backoff_seconds
         self.learnt = Learnt(believed_seconds)
         self.room = Room(believed_seconds)
+
+    @property
+    def name(self) -> str:
+        """The model and its server, for an operator."""
+        return f"{self.model} on {self.transport.address.name('')}"
 
     def stream(
         self,
@@ -128,9 +140,17 @@ class OpenAIProvider:
         log.info("provider: %s; again in %.1f s", failure, seconds)
         stop.wait(seconds)
 
+    def explained(self, failure: ProviderError, dialect: ModuleType) -> str:
+        """The failure for the log: where it happened, what the server said, what may be wrong."""
+        address = self.transport.address
+        question = hint(failure, address)
+        said = self.transport.for_log(failure.message)
+        where = f"{self.model} on {address.name(dialect.PATH)}"
+        return f"{where}: {said}" + (f" ({question})" if question else "")
+
     def origin(self, dialect: ModuleType) -> str:
         """Names the server, the model and the dialect, and tells none of them."""
-        names = f"{self.transport.base_url} {dialect.PATH} {self.model}"
+        names = f"{self.transport.address.root} {dialect.PATH} {self.model}"
         return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
@@ -169,7 +189,7 @@ class _Step:
             if not is_whole:
                 yield from self._vendor(reader)
                 failure = _failure(error, patience, reader, is_accepted)
-                failure.message = transport.for_log(failure.message)
+                failure.message = self._provider.explained(failure, self._dialect)
                 raise failure from error
         yield from reader.last()
         self._learn()
@@ -240,7 +260,7 @@ class _Step:
             provider.room.learn(self._most)
             found.append(f"more than {self._most} bytes of conversation")
         if found:
-            named = provider.model, provider.transport.host, ", ".join(found)
+            named = provider.model, provider.transport.address.host, ", ".join(found)
             log.warning(
                 "%s on %s refuses %s: asked otherwise for %.0f s", *named, provider.learnt.seconds
             )

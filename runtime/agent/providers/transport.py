@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from runtime.agent.events import ErrorCode
 from runtime.agent.providers import ProviderError, protocol_error
+from runtime.agent.providers.address import Address
 from runtime.agent.providers.endings import refused
 from runtime.agent.providers.patience import Patience, patient_pool
 from runtime.agent.providers.refusal import Refusal
@@ -41,29 +42,19 @@ DONE = "[DONE]"
 class Transport:
     """One server. Safe for many threads: they share a pool of connections.
 
-    `base_url` is what comes before a dialect's path; `api_key` may be None for a local server.
-    Raises ValueError when URL or key cannot be used.
+    `proxy` is the URL of a proxy that stands before it, if any.
     """
 
     def __init__(
-        self, base_url: str, api_key: str | None, connect_seconds: float, max_connections: int
+        self, address: Address, proxy: str | None, connect_seconds: float, max_connections: int
     ) -> None:
-        if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-            raise ValueError(f"{base_url!r} is no http or https URL")
-        # http.client would put the key into its own complaint.
-        if api_key and not re.fullmatch(r"[\x21-\x7e]+", api_key):
-            raise ValueError("the API key has characters that no header can carry")
-        self.base_url = base_url.rstrip("/")
-        self.host = urlsplit(base_url).hostname or ""
-        self._api_key = api_key
+        self.address = address
         self._connect_seconds = connect_seconds
-        self._pool = patient_pool(max_connections)
+        self._pool = patient_pool(max_connections, proxy)
 
     def post(self, path: str, body: dict[str, Any], patience: Patience) -> urllib3.BaseHTTPResponse:
         """The answer to a request that was accepted. Raises ProviderError or HTTPError."""
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if self._api_key:
-            headers["Authorization"] = f"Bearer {self._api_key}"
         timeout = urllib3.Timeout(
             connect=min(self._connect_seconds, max(patience.seconds_left, 0.001)),
             read=patience.silence_seconds,
@@ -72,9 +63,9 @@ class Transport:
             # A redirect could lead the key to another host.
             response = self._pool.request(
                 "POST",
-                self.base_url + path,
+                self.address.url(path),
                 body=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
-                headers=headers,
+                headers={**headers, **self.address.headers},
                 timeout=timeout,
                 redirect=False,
                 retries=False,
@@ -91,9 +82,10 @@ class Transport:
         the cut goes through it.
         """
         words = message.split()
-        if self._api_key:
-            secrets = self._api_key[:QUOTED_CHARS], self._api_key[-QUOTED_CHARS:], "**"
-            words = ["***" if any(each in word for each in secrets) else word for word in words]
+        for secret in self.address.headers.values():
+            key = secret.split()[-1]
+            parts = key[:QUOTED_CHARS], key[-QUOTED_CHARS:], "**"
+            words = ["***" if any(each in word for each in parts) else word for word in words]
         return " ".join(words)[:MAX_ERROR_CHARS]
 
 
@@ -105,9 +97,17 @@ def _refusal(response: urllib3.BaseHTTPResponse) -> ProviderError:
         response.close()
     refusal = Refusal.read(text, status)
     # Servers like to quote the key, or half of it, when they refuse it.
-    said = "" if status in (401, 403) else f": {refusal.message}"
+    said = "" if status == 401 else f": {refusal.message}"
+    if 300 <= status < 400:
+        said = f", which leads to {_place(response.headers.get('Location', ''))}"
     retry_after = _retry_after(response.headers.get("Retry-After", ""))
     return refused(refusal, f"the server answered {status}{said}", retry_after)
+
+
+def _place(location: str) -> str:
+    """A redirect's target without what it may have of a secret."""
+    parts = urlsplit(location)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:MAX_PAGE_CHARS]
 
 
 def _retry_after(value: str) -> float | None:
