@@ -17,9 +17,10 @@ from runtime.agent.messages import (
     steps_of,
     unanswered,
 )
+from runtime.agent.results import cut
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import clean
-from runtime.agent.tools import Context, Tool, cut, load_tools, tool
+from runtime.agent.tools import Context, Tool, ToolError, load_tools, tool
 
 __all__ = [
     "Bounds",
@@ -36,6 +37,7 @@ __all__ = [
     "Stopped",
     "Tool",
     "ToolCall",
+    "ToolError",
     "ToolResult",
     "Usage",
     "clean",

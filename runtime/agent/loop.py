@@ -43,9 +43,10 @@ from runtime.agent.providers import (
     VendorMembers,
 )
 from runtime.agent.providers.endings import CODES, kind_of
+from runtime.agent.results import cut
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import TextCleaner, clean
-from runtime.agent.tools import Context, Tool, cut
+from runtime.agent.tools import Context, Tool, ToolError
 
 log = logging.getLogger(__name__)
 
@@ -211,12 +212,12 @@ class _Run:
             raise
         except _TookTooLong:
             return self._error(call, f"the tool gave no result within {seconds:.3g} seconds")
-        except ValueError as error:
-            # Arguments that do not fit, or the way a tool says no: nothing to look into.
+        except ToolError as error:
             return self._error(call, str(error))
         except Exception as error:
+            # Its words were not written for the model, nor for the user: they may hold a secret.
             log.warning("run %s: tool %s failed", self.id, call.name, exc_info=error)
-            return self._error(call, str(error) or type(error).__name__)
+            return self._error(call, "the tool failed")
         return ToolResult(call.id, call.name, content)
 
     def _error(self, call: ToolCall, reason: str) -> ToolResult:

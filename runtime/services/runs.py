@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -63,7 +63,7 @@ class Agent:
 
     def __init__(self, config: dict):
         self.provider = _provider(config)
-        self.tools = [_released(tool) for tool in _tools(config)]
+        self.tools = [_ReleasingTool(**vars(tool)) for tool in _tools(config)]
         self.instructions = config["AGENT_INSTRUCTIONS"]
         self.bounds = Bounds(
             max_steps=config["AGENT_MAX_STEPS"],
@@ -523,16 +523,14 @@ def _tools(config: dict) -> list[Tool]:
         raise ConfigError(f"AGENT_TOOLS: {error}") from error
 
 
-def _released(tool: Tool) -> Tool:
-    """The tool, its thread's connection given back afterwards should it have asked the database."""
+class _ReleasingTool(Tool):
+    """A tool that gives the connection of its thread back, should it have asked the database."""
 
-    def call(*arguments, **values):
+    def call(self, *arguments) -> str:
         try:
-            return tool.function(*arguments, **values)
+            return super().call(*arguments)
         finally:
             release()
-
-    return replace(tool, function=call)
 
 
 def init_app(app: Flask) -> None:
