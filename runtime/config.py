@@ -283,6 +283,12 @@ SETTINGS = (
     Setting("AGENT_SILENCE_SECONDS", _whole(1, 600), 60, "How long the provider may send nothing."),
     Setting("AGENT_TOOL_SECONDS", _whole(1, 600), 30, "How long one call of a tool may take."),
     Setting(
+        "AGENT_TOOLS_AT_ONCE",
+        _whole(1, 32),
+        4,
+        "Calls of one step of the model that run side by side; 1 for tools that must not.",
+    ),
+    Setting(
         "AGENT_MAX_OUTPUT_CHARS",
         _whole(100, 10_000_000),
         100_000,

@@ -1,22 +1,22 @@
 """The loop: ask the model, run the tools it calls, ask again, until it answers.
 
 Everything the model begins in a step is ended when the step ends, the text first, then its
-calls in the order they began; the calls then run one after the other in that order. Those of
-tools without a function get no result: the run ends, and the messages of the next one bring it.
+calls in the order they began; the calls then run side by side, and their results come in that
+order. Those of tools without a function get no result: the run ends, and the messages of the next
+one bring it.
 """
 
-import contextvars
 import logging
-import queue
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
+from runtime.agent.calls import Outcome, TookTooLong, side_by_side
 from runtime.agent.events import (
     ErrorCode,
     Event,
@@ -62,7 +62,8 @@ class Bounds:
 
     `max_output_chars` counts all text and tool arguments the model writes in the run. Of more than
     `max_history_chars` the model is sent the end: see `cut_history`.
-    A tool that takes longer than `tool_seconds` gives an error as its result.
+    The calls of one step run side by side, `tools_at_once` of them. A tool that takes longer than
+    `tool_seconds` gives an error as its result.
     """
 
     max_steps: int = 10
@@ -71,6 +72,7 @@ class Bounds:
     max_output_chars: int = 100_000
     max_history_chars: int = 60_000
     tool_seconds: float = 30
+    tools_at_once: int = 4
 
 
 def run(
@@ -195,30 +197,38 @@ class _Run:
         return tool is not None and tool.function is None
 
     def _answer(self, calls: Sequence[ToolCall]) -> Iterator[Event]:
-        for call in calls:
-            result = self._result(call)
-            self.messages.append(Message.from_result(result))
-            yield ToolCallResult(self.id, call.id, call.name, result.content, result.is_error)
+        outcomes = side_by_side(
+            [partial(self._call, call) for call in calls],
+            at_once=self.bounds.tools_at_once,
+            seconds=lambda: min(self.bounds.tool_seconds, self.seconds_left()),
+            stop=self.stop,
+        )
+        with closing(outcomes):
+            for call, outcome in zip(calls, outcomes, strict=True):
+                result = self._result(call, outcome)
+                self.messages.append(Message.from_result(result))
+                yield ToolCallResult(self.id, call.id, call.name, result.content, result.is_error)
 
-    def _result(self, call: ToolCall) -> ToolResult:
-        """What the tool gave, or the error as the model should read it."""
-        seconds = min(self.bounds.tool_seconds, self.seconds_left())
+    def _call(self, call: ToolCall) -> str:
+        """What the tool gives. Raises ToolError, or what the tool raises."""
         tool = self.tools.get(call.name)
         if tool is None:
-            return self._error(call, f"there is no such tool, only {', '.join(self.tools)}")
-        try:
-            content = _within(seconds, lambda: tool.call(call.arguments, self.context), self.stop)
-        except Stopped:
-            raise
-        except _TookTooLong:
-            return self._error(call, f"the tool gave no result within {seconds:.3g} seconds")
-        except ToolError as error:
-            return self._error(call, str(error))
-        except Exception as error:
+            raise ToolError(f"there is no such tool, only {', '.join(self.tools)}")
+        return tool.call(call.arguments, self.context)
+
+    def _result(self, call: ToolCall, outcome: Outcome[str]) -> ToolResult:
+        """What the tool gave, or the error as the model should read it."""
+        if outcome.error is None:
+            return ToolResult(call.id, call.name, outcome.result)
+        if isinstance(outcome.error, TookTooLong):
+            reason = f"the tool gave {outcome.error}"
+        elif isinstance(outcome.error, ToolError):
+            reason = str(outcome.error)
+        else:
             # Its words were not written for the model, nor for the user: they may hold a secret.
-            log.warning("run %s: tool %s failed", self.id, call.name, exc_info=error)
-            return self._error(call, "the tool failed")
-        return ToolResult(call.id, call.name, content)
+            log.warning("run %s: tool %s failed", self.id, call.name, exc_info=outcome.error)
+            reason = "the tool failed"
+        return self._error(call, reason)
 
     def _error(self, call: ToolCall, reason: str) -> ToolResult:
         return ToolResult(call.id, call.name, cut(clean(f"Error: {reason}")), is_error=True)
@@ -376,34 +386,3 @@ def _kept(step: Vendor | None, call: Vendor | None) -> dict[str, Any] | None:
     members = {name: dict(vendor.members) for name, vendor in given.items() if vendor}
     origin = next((vendor.origin for vendor in given.values() if vendor), None)
     return {"origin": origin, **members} if members else None
-
-
-class _TookTooLong(Exception):
-    pass
-
-
-def _within(seconds: float, function: Callable[[], str], stop: Stop) -> str:
-    """The function's result, or what it raises. Raises _TookTooLong when it takes longer, Stopped.
-
-    It runs in a daemon thread: one that hangs keeps neither the run nor the process.
-    """
-    outcome: queue.SimpleQueue[tuple[str | None, BaseException | None]] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            outcome.put((function(), None))
-        except BaseException as error:
-            outcome.put((None, error))
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(work,), daemon=True).start()
-    try:
-        with stop.waking(lambda: outcome.put((None, None))):
-            content, error = outcome.get(timeout=seconds)
-    except queue.Empty:
-        raise _TookTooLong from None
-    stop.check()
-    if error is None:
-        return content
-    # SystemExit in a tool is that tool's failure, not ours.
-    raise error if isinstance(error, Exception) else RuntimeError(type(error).__name__)

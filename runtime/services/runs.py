@@ -72,6 +72,7 @@ class Agent:
             max_output_chars=config["AGENT_MAX_OUTPUT_CHARS"],
             max_history_chars=config["AGENT_HISTORY_CHARS"],
             tool_seconds=config["AGENT_TOOL_SECONDS"],
+            tools_at_once=config["AGENT_TOOLS_AT_ONCE"],
         )
         self.budget = Budget(config["AGENT_DAILY_TOKENS"], config["AGENT_MAX_OUTPUT_TOKENS"])
         self.journal = Journal()
