@@ -279,8 +279,13 @@ SETTINGS = (
         ' "reasoning_effort": "low"}`. `null` leaves a member out.',
     ),
     Setting("AGENT_MAX_STEPS", _whole(1, 100), 10, "Calls to the model in one run."),
-    Setting("AGENT_MAX_SECONDS", _whole(1, 3600), 300, "Wall time of one run."),
-    Setting("AGENT_SILENCE_SECONDS", _whole(1, 600), 60, "How long the provider may send nothing."),
+    Setting("AGENT_MAX_SECONDS", _whole(1, 3600), 600, "Wall time of one run."),
+    Setting(
+        "AGENT_SILENCE_SECONDS",
+        _whole(1, 600),
+        300,
+        "How long the model's server may send nothing; models that think are silent for minutes.",
+    ),
     Setting("AGENT_TOOL_SECONDS", _whole(1, 600), 30, "How long one call of a tool may take."),
     Setting(
         "AGENT_TOOLS_AT_ONCE",

@@ -79,6 +79,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "run_no_answer": ("模型没有给出回答", "The model gave no answer."),
     "run_answer_too_long": ("回答过长，已停止", "The answer became too long and was stopped."),
+    "run_thought_too_long": (
+        "模型思考过长，没来得及回答",
+        "The model spent on thinking all that it may write, and had nothing left for an answer.",
+    ),
     "run_answer_filtered": (
         "回答触发了模型的内容过滤，余下的部分没有给出",
         "The model's filter withheld the rest of the answer.",

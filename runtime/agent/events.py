@@ -30,6 +30,7 @@ class ErrorCode(StrEnum):
     ANSWER_UNFINISHED = "answer_unfinished"
     CONVERSATION_TOO_LONG = "conversation_too_long"
     ANSWER_TOO_LONG = "answer_too_long"
+    THOUGHT_TOO_LONG = "thought_too_long"
     TOO_MANY_STEPS = "too_many_steps"
     OUT_OF_TIME = "out_of_time"
     INTERRUPTED = "interrupted"
@@ -51,6 +52,7 @@ SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.ANSWER_FILTERED: "The model's filter withheld the rest of the answer.",
     ErrorCode.ANSWER_UNFINISHED: "The model ended before its answer was whole.",
     ErrorCode.CONVERSATION_TOO_LONG: "The conversation has become too long for the model.",
+    ErrorCode.THOUGHT_TOO_LONG: "The model spent on thinking all that it may write.",
     ErrorCode.ANSWER_TOO_LONG: "The answer became too long.",
     ErrorCode.TOO_MANY_STEPS: "The run took too many steps.",
     ErrorCode.OUT_OF_TIME: "The run took too long.",
@@ -111,6 +113,39 @@ class TextMessageEnd(Event):
     type = "TEXT_MESSAGE_END"
     message_id: str
     vendor: dict[str, Any] | None = field(default=None, metadata={"wire": False})
+
+
+@dataclass(frozen=True)
+class ReasoningStart(Event):
+    """The model begins to think. Its thoughts are one message, which has a `message_id` too."""
+
+    type = "REASONING_START"
+    message_id: str
+
+
+@dataclass(frozen=True)
+class ReasoningMessageStart(Event):
+    type = "REASONING_MESSAGE_START"
+    message_id: str
+
+
+@dataclass(frozen=True)
+class ReasoningMessageContent(Event):
+    type = "REASONING_MESSAGE_CONTENT"
+    message_id: str
+    delta: str
+
+
+@dataclass(frozen=True)
+class ReasoningMessageEnd(Event):
+    type = "REASONING_MESSAGE_END"
+    message_id: str
+
+
+@dataclass(frozen=True)
+class ReasoningEnd(Event):
+    type = "REASONING_END"
+    message_id: str
 
 
 @dataclass(frozen=True)
@@ -182,7 +217,7 @@ def compact(events: Iterable[Event]) -> list[Event]:
     alone = count()
 
     def owner(event: Event) -> Hashable:
-        if isinstance(event, TextMessageContent):
+        if isinstance(event, TextMessageContent | ReasoningMessageContent):
             return event.type, event.message_id
         if isinstance(event, ToolCallArgs):
             return event.type, event.tool_call_id

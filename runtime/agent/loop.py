@@ -1,15 +1,15 @@
 """The loop: ask the model, run the tools it calls, ask again, until it answers.
 
-Everything the model begins in a step is ended when the step ends, the text first, then its
-calls in the order they began; the calls then run side by side, and their results come in that
-order. Those of tools without a function get no result: the run ends, and the messages of the next
-one bring it.
+Everything the model begins in a step is ended when the step ends, the text first, then its calls in
+the order they began; what it thinks is ended before what it says next. The calls then run side by
+side, and their results come in that order. Those of tools without a function get no result: the run
+ends, and the messages of the next one bring it.
 """
 
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +20,11 @@ from runtime.agent.calls import Outcome, TookTooLong, side_by_side
 from runtime.agent.events import (
     ErrorCode,
     Event,
+    ReasoningEnd,
+    ReasoningMessageContent,
+    ReasoningMessageEnd,
+    ReasoningMessageStart,
+    ReasoningStart,
     RunError,
     RunFinished,
     RunStarted,
@@ -46,6 +51,7 @@ from runtime.agent.providers.endings import CODES, kind_of
 from runtime.agent.results import cut
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import TextCleaner, clean
+from runtime.agent.thoughts import Piece, ThinkTags
 from runtime.agent.tools import Context, Tool, ToolError
 
 log = logging.getLogger(__name__)
@@ -107,6 +113,7 @@ def run(
         log.exception("run %s failed", this.id)
         ending = RunError(this.id, ErrorCode.INTERNAL, this.output or None, this.usage)
     yield from this.step.close()
+    yield from this.last_thoughts()
     yield ending
 
 
@@ -139,6 +146,9 @@ class _Run:
         self.deadline = time.monotonic() + bounds.max_seconds
         self.usage = Usage()
         self.chars_left = bounds.max_output_chars
+        # Thoughts have a bound of their own, beyond which they are not kept: they are no answer.
+        self.thought_chars_left = bounds.max_output_chars
+        self.held_thoughts: list[str] = []
         self.answer: list[str] = []
         self.call_ids = {call.id for message in messages for call in message.tool_calls}
         self.step = _Step(self, 0)
@@ -169,6 +179,9 @@ class _Run:
 
     def _ask(self) -> Iterator[Event]:
         self.seconds_left()
+        held, self.held_thoughts = self.held_thoughts, []
+        for thought in held:
+            yield from self.step.think(thought)
         stream = self.provider.stream(
             cut_history(self.messages, self.bounds.max_history_chars),
             list(self.tools.values()),
@@ -188,6 +201,9 @@ class _Run:
                 else:
                     yield from self.step.add(chunk)
         if (kind := kind_of(reason)) != "stop":
+            yield from self.step.flush()
+            if kind == "length" and self.step.is_empty:
+                raise _Failed(ErrorCode.THOUGHT_TOO_LONG)
             code = CODES.get(kind, ErrorCode.ANSWER_UNFINISHED)
             raise ProviderError(code, f"the model ended with {reason[:80]!r}")
         yield from self.step.finish()
@@ -249,6 +265,17 @@ class _Run:
         self.call_ids.add(call_id)
         return call_id
 
+    def afford_thought(self, text: str) -> str:
+        """As much of a thought as is still kept."""
+        text = text[: self.thought_chars_left]
+        self.thought_chars_left -= len(text)
+        return text
+
+    def last_thoughts(self) -> Iterator[Event]:
+        """The thoughts of the last step that came when it had begun to speak."""
+        if self.held_thoughts:
+            yield from thought_events(self.id, _id_of(self.id, "last thought"), self.held_thoughts)
+
     def afford(self, text: str) -> str:
         """As much of the text as the bound on the run's output still allows."""
         text = text[: self.chars_left]
@@ -273,12 +300,20 @@ class _Step:
 
     def __init__(self, run: _Run, number: int) -> None:
         self._run = run
-        self._message_id = str(uuid5(NAMESPACE_OID, f"{run.id} {number}"))
-        self._cleaner = TextCleaner()
+        self._number = number
+        self._message_id = _id_of(run.id, str(number))
+        self._cleaner, self._thought_cleaner = TextCleaner(), TextCleaner()
         self._text: list[str] = []
         self._calls: dict[int, _Call] = {}
         self._open: list[TextMessageEnd | ToolCallEnd] = []
         self._members = VendorMembers()
+        self._tags = ThinkTags()
+        self._thought_id: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the model has neither said anything nor called a tool."""
+        return not self._calls and not self._text
 
     @property
     def text(self) -> str:
@@ -302,14 +337,49 @@ class _Step:
         """The events a chunk gives, which may be none."""
         match chunk:
             case TextDelta():
-                return self._add_text(self._cleaner.clean(chunk.text))
+                return self._add_pieces(self._tags.split(self._cleaner.clean(chunk.text)))
             case ToolCallDelta():
                 return self._add_call(chunk)
             case VendorMembers():
                 self._members = chunk
             case ReasoningDelta():
-                pass
+                return self._add_thought(self._thought_cleaner.clean(chunk.text))
         return iter(())
+
+    def flush(self) -> Iterator[Event]:
+        """The events of a text's end that may have become a tag."""
+        yield from self._add_pieces(self._tags.finish())
+
+    def think(self, thought: str) -> Iterator[Event]:
+        """The events of a thought that came too late for the step before."""
+        self._run.thought_chars_left += len(thought)  # it was counted then
+        yield from self._add_thought(thought)
+
+    def _add_pieces(self, pieces: Iterable[Piece]) -> Iterator[Event]:
+        for piece in pieces:
+            add = self._add_thought if piece.is_thought else self._add_text
+            yield from add(piece.text)
+
+    def _add_thought(self, text: str) -> Iterator[Event]:
+        kept = self._run.afford_thought(text)
+        if not kept:
+            return
+        if not self.is_empty:
+            # Clients of AG-UI look for a call's message where they put the last one, so that no
+            # other may stand between.
+            self._run.held_thoughts.append(kept)
+            return
+        if self._thought_id is None:
+            self._thought_id = _id_of(self._run.id, f"{self._number} thought")
+            yield ReasoningStart(self._run.id, self._thought_id)
+            yield ReasoningMessageStart(self._run.id, self._thought_id)
+        yield ReasoningMessageContent(self._run.id, self._thought_id, kept)
+
+    def _end_thought(self) -> Iterator[Event]:
+        if self._thought_id is not None:
+            yield ReasoningMessageEnd(self._run.id, self._thought_id)
+            yield ReasoningEnd(self._run.id, self._thought_id)
+            self._thought_id = None
 
     def _vendor_of(self, number: int) -> Vendor | None:
         call, members = self._calls[number], self._members.calls.get(number, {})
@@ -318,17 +388,19 @@ class _Step:
 
     def finish(self) -> Iterator[Event]:
         """The events that complete a step which came to its end. Raises _Failed if it is empty."""
+        yield from self.flush()
         for call in self._calls.values():
             if not call.name:
                 yield from self._begin(call, "unknown")
             if not call.arguments:
                 yield from self._add_arguments(call, "{}")
-        if not self._calls and not self._text:
+        if self.is_empty:
             raise _Failed(ErrorCode.NO_ANSWER)
         yield from self.close()
 
     def close(self) -> Iterator[Event]:
         """The ends of everything that is open, whether or not the step came to its end."""
+        yield from self._end_thought()
         vendors = {call.id: self._vendor_of(number) for number, call in self._calls.items()}
         step = self.vendor
         while self._open:
@@ -339,6 +411,8 @@ class _Step:
 
     def _add_text(self, text: str) -> Iterator[Event]:
         affordable = self._run.afford(text)
+        if affordable:
+            yield from self._end_thought()
         if affordable and not self._text:
             self._run.answer = self._text
             self._open.insert(0, TextMessageEnd(self._run.id, self._message_id))
@@ -350,6 +424,8 @@ class _Step:
             raise _Failed(ErrorCode.ANSWER_TOO_LONG)
 
     def _add_call(self, chunk: ToolCallDelta) -> Iterator[Event]:
+        yield from self.flush()
+        yield from self._end_thought()
         call = self._calls.setdefault(chunk.index, _Call())
         if len(self._calls) > MAX_CALLS_OF_A_STEP:
             del self._calls[chunk.index]
@@ -378,6 +454,20 @@ class _Step:
             yield ToolCallArgs(self._run.id, call.id, affordable)
         if len(affordable) < len(arguments):
             raise _Failed(ErrorCode.ANSWER_TOO_LONG)
+
+
+def _id_of(run_id: str, name: str) -> str:
+    """The id of a message of a run, which can always be made again."""
+    return str(uuid5(NAMESPACE_OID, f"{run_id} {name}"))
+
+
+def thought_events(run_id: str, message_id: str, thoughts: Sequence[str]) -> Iterator[Event]:
+    """A whole message of thoughts."""
+    yield ReasoningStart(run_id, message_id)
+    yield ReasoningMessageStart(run_id, message_id)
+    yield ReasoningMessageContent(run_id, message_id, "".join(thoughts))
+    yield ReasoningMessageEnd(run_id, message_id)
+    yield ReasoningEnd(run_id, message_id)
 
 
 def _kept(step: Vendor | None, call: Vendor | None) -> dict[str, Any] | None:

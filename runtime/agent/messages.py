@@ -176,17 +176,36 @@ class Call:
 
 
 @dataclass
+class Thought:
+    """What the model thought at one time, which is no part of what it said."""
+
+    id: str
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass
 class Step:
     """One answer of the model as far as it came: its text, and the tools it called."""
 
     message_id: str
     pieces: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    thoughts: list[Thought] = field(default_factory=list)
+    afterthoughts: list[Thought] = field(default_factory=list)
     vendor: Vendor | None = None
 
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    @property
+    def reasoning(self) -> str | None:
+        """What the model thought, if that is known."""
+        return "\n\n".join(each.text for each in self.thoughts + self.afterthoughts) or None
 
     def take(self, end: Mapping[str, Any]) -> None:
         """Take what the end of the text, or of a call, says that the server sent of its own."""
@@ -217,16 +236,25 @@ def steps_of(
     steps: dict[str, Step] = {}
     calls: dict[str, Call] = {}
     step_of: dict[str, str] = {}
+    thoughts: dict[str, Thought] = {}
+
+    def step_with(message_id: str) -> Step:
+        step = steps.setdefault(message_id, Step(message_id))
+        step.thoughts += thoughts.values()
+        thoughts.clear()
+        return step
+
     for event in events:
         match event["type"]:
+            case "REASONING_MESSAGE_CONTENT":
+                thought = thoughts.setdefault(event["message_id"], Thought(event["message_id"]))
+                thought.pieces.append(event["delta"])
             case "TEXT_MESSAGE_CONTENT":
-                step = steps.setdefault(event["message_id"], Step(event["message_id"]))
-                step.pieces.append(event["delta"])
+                step_with(event["message_id"]).pieces.append(event["delta"])
             case "TOOL_CALL_START":
                 call = Call(event["tool_call_id"], event["tool_name"])
                 calls[call.id], step_of[call.id] = call, event["message_id"]
-                step = steps.setdefault(event["message_id"], Step(event["message_id"]))
-                step.calls.append(call)
+                step_with(event["message_id"]).calls.append(call)
             case "TOOL_CALL_ARGS":
                 calls[event["tool_call_id"]].pieces.append(event["delta"])
             case "TEXT_MESSAGE_END" | "TOOL_CALL_END" if event.get("vendor"):
@@ -234,6 +262,10 @@ def steps_of(
                 steps[ended].take(event)
             case "TOOL_CALL_RESULT":
                 calls[event["tool_call_id"]].result = event["result"]
+    if thoughts and steps:
+        next(reversed(steps.values())).afterthoughts += thoughts.values()
+    elif thoughts:  # that nothing came of
+        step_with(next(iter(thoughts)))
     for call_id in calls.keys() & (results or {}).keys():
         calls[call_id].result = results[call_id]
     return list(steps.values())
@@ -248,7 +280,8 @@ def from_events(
     failed half-way or never ended keeps its partial text, and its open calls get a result that
     says so, unless it is among the `results`, as in `steps_of`.
     """
-    return [message for step in steps_of(events, results) for message in step.messages()]
+    steps = [step for step in steps_of(events, results) if step.pieces or step.calls]
+    return [message for step in steps for message in step.messages()]
 
 
 def unanswered(events: Sequence[Mapping[str, Any]]) -> list[str]:

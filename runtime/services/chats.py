@@ -50,6 +50,7 @@ class Said:
     role: str
     content: str
     tool_calls: Sequence[Call] = ()
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def _said(run: Run, events: list[dict], answers: Mapping[str, str]) -> Iterator[
     if run.message:
         yield Said(str(run.id), run, "user", run.message)
     for step in steps_of(events, answers):
-        yield Said(step.message_id, run, "assistant", step.text, step.calls)
+        yield Said(step.message_id, run, "assistant", step.text, step.calls, step.reasoning)
 
 
 def _named(chat: Chat) -> Chat:

@@ -49,7 +49,11 @@ MIN_ROWS_SAVED = 8
 LOGS_A_QUERY = 100
 ROWS_A_STATEMENT = 1000
 
-DELTAS = {"TEXT_MESSAGE_CONTENT": "message_id", "TOOL_CALL_ARGS": "tool_call_id"}
+DELTAS = {
+    "TEXT_MESSAGE_CONTENT": "message_id",
+    "REASONING_MESSAGE_CONTENT": "message_id",
+    "TOOL_CALL_ARGS": "tool_call_id",
+}
 ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
