@@ -1,4 +1,4 @@
-"""The `flask` command: db, users, keys, purge, routes-document, and the names in `flask shell`.
+"""The `flask` command: db, users, keys, agent, purge, routes-document, and what `flask shell` has.
 
 Every command ends with 0 when it did what it was asked to, 1 when it could not, and says why in
 one line, and 2 when it was asked for nonsense. What it prints on stdout is the answer alone.
@@ -19,6 +19,7 @@ from playhouse.migrations import MigrationError
 
 from . import agent, clock, config, i18n, logs, migrate, models, tables
 from .addresses import tidy
+from .agent import check as agent_check
 from .api import document
 from .api.schemas import CreateVerificationSchema
 from .db import db, is_outage, outage_reason
@@ -76,6 +77,7 @@ class _Group(AppGroup):
 _EXIT = "Exit status: 0 done, 1 refused or not there, 2 wrong usage."
 db_group = _Group("db", help="The database's migrations.", epilog=_EXIT)
 users_group = _Group("users", help="Accounts, for operators.", epilog=_EXIT)
+agent_group = _Group("agent", help="The model that answers chats.", epilog=_EXIT)
 keys_group = _Group("keys", help="The keys that sign tokens and codes.", epilog=_EXIT)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -286,6 +288,19 @@ def purge_all(as_json: bool) -> None:
     _print(purge.purge(), as_json)
 
 
+@agent_group.command("check", example="agent check")
+def check_agent() -> None:
+    """Ask the model, and say what it takes."""
+    shared = current_app.extensions["agent"]
+    click.echo(f"Chats are answered by {shared.provider.name}.")
+    has_failed = False
+    for finding in agent_check.check(shared.provider, shared.tools):
+        click.echo(finding.sentence)
+        has_failed = has_failed or not finding.is_good
+    if has_failed:
+        raise click.ClickException("the model does not answer as it must")
+
+
 @click.command("routes-document", cls=_Command, example="routes-document --check")
 @click.option("--check", is_flag=True, help="Write nothing; fail when it is out of date.")
 @with_appcontext
@@ -372,7 +387,7 @@ def _print_table(rows: list[dict], names: tuple[str, ...], json: object) -> None
 
 def init_app(app: Flask) -> None:
     """Add the commands, and what `flask shell` knows by name."""
-    for command in (db_group, users_group, keys_group, purge_all, routes_document):
+    for command in (db_group, users_group, keys_group, agent_group, purge_all, routes_document):
         app.cli.add_command(command)
 
     @app.shell_context_processor

@@ -6,6 +6,7 @@ The environment is the only source. `load` turns it into a mapping of typed valu
 
 import contextlib
 import ipaddress
+import json
 import os
 import re
 import secrets
@@ -18,12 +19,15 @@ from urllib.parse import parse_qs, urlsplit
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+# What a request to the model has from the service itself.
+TAKEN_OPTIONS = {"model", "messages", "input", "instructions", "tools", "stream"}
 ROOT = Path(__file__).resolve().parent.parent
 MAX_APP_NAME = 60
 # What links in mails have in their query; a URL that they are added to has none of them.
 OWN_PARAMETERS = {"email", "token", "restoration"}
 # Shorter ones can be guessed by who has one token and a few graphics cards.
 SECRET_KEY_CHARS = 32
+OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 
 class ConfigError(Exception):
@@ -67,6 +71,15 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(value)
+
+    return parse
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in words:
+            raise ValueError(f"must be {' or '.join(words)}")
+        return value.lower()
 
     return parse
 
@@ -210,6 +223,22 @@ def _origins_or_any(value: str) -> list[str]:
     return ["*"] if value.strip() == "*" else _origins(value)
 
 
+def _tool_names(value: str) -> list[str]:
+    return [] if value.strip().lower() == "none" else _words(value)
+
+
+def _options(value: str) -> dict[str, object]:
+    try:
+        options = json.loads(value)
+    except (ValueError, RecursionError):
+        options = None
+    if not isinstance(options, dict):
+        raise ValueError('must be a JSON object, as in {"temperature": 0.2}')
+    if taken := sorted(options.keys() & TAKEN_OPTIONS):
+        raise ValueError(f"must leave {taken[0]!r} to the service")
+    return options
+
+
 SETTINGS = (
     Setting(
         "DATABASE_URL",
@@ -270,11 +299,26 @@ SETTINGS = (
         "OPENAI_BASE_URL",
         _url("http", "https"),
         None,
-        "A server that speaks chat completions, as in `http://localhost:11434/v1`. Unset:"
-        " OpenAI's own when there is a key, else the embedded model.",
+        "A model's server, as in `http://localhost:11434/v1`; an address that was copied whole, and"
+        " Azure's, will do. Unset: OpenAI's own when there is a key, else the embedded model.",
     ),
     Setting("OPENAI_API_KEY", _text, None, "The key sent to that server."),
-    Setting("AGENT_MODEL", _text, "gpt-4o-mini", "The model's name on that server."),
+    Setting("AGENT_MODEL", _text, None, "The model's name on that server, which has no default."),
+    Setting("HTTP_PROXY", _url("http", "https"), None, "A proxy before servers of `http://`."),
+    Setting("HTTPS_PROXY", _url("http", "https"), None, "A proxy before servers of `https://`."),
+    Setting(
+        "NO_PROXY",
+        _text,
+        "",
+        "Hosts that are asked directly, separated by commas; those below them too.",
+    ),
+    Setting(
+        "AGENT_DIALECT",
+        _one_of("completions", "responses"),
+        None,
+        "What that server speaks: `completions` or `responses`. Unset: chat completions, until it"
+        " asks for OpenAI's Responses.",
+    ),
     Setting(
         "AGENT_INSTRUCTIONS",
         _text,
@@ -285,12 +329,38 @@ SETTINGS = (
         "AGENT_TOOLS",
         _text,
         None,
-        "`package.module` whose tools are offered besides the built-in ones.",
+        "`package.module` whose tools are offered besides the built-in ones; one of the same name"
+        " replaces a built-in one.",
+    ),
+    Setting(
+        "AGENT_BUILTIN_TOOLS",
+        _tool_names,
+        None,
+        "Which built-in tools are offered: some of `current_time, calculate, my_profile`, or"
+        " `none`. Unset: all.",
+    ),
+    Setting(
+        "AGENT_OPTIONS",
+        _options,
+        {},
+        'A JSON object that is merged into every request to the model: `{"temperature": 0.2,'
+        ' "reasoning_effort": "low"}`. `null` leaves a member out.',
     ),
     Setting("AGENT_MAX_STEPS", _whole(1, 100), 10, "Calls to the model in one run."),
-    Setting("AGENT_MAX_SECONDS", _whole(1, 3600), 300, "Wall time of one run."),
-    Setting("AGENT_SILENCE_SECONDS", _whole(1, 600), 60, "How long the provider may send nothing."),
+    Setting("AGENT_MAX_SECONDS", _whole(1, 3600), 600, "Wall time of one run."),
+    Setting(
+        "AGENT_SILENCE_SECONDS",
+        _whole(1, 600),
+        300,
+        "How long the model's server may send nothing; models that think are silent for minutes.",
+    ),
     Setting("AGENT_TOOL_SECONDS", _whole(1, 600), 30, "How long one call of a tool may take."),
+    Setting(
+        "AGENT_TOOLS_AT_ONCE",
+        _whole(1, 32),
+        4,
+        "Calls of one step of the model that run side by side; 1 for tools that must not.",
+    ),
     Setting(
         "AGENT_MAX_OUTPUT_CHARS",
         _whole(100, 10_000_000),
@@ -376,7 +446,9 @@ def load(environ: Mapping[str, str]) -> dict:
 
     Raises ConfigError when one makes no sense, alone or beside the others.
     """
-    settings = {setting.name: _read(setting, environ.get(setting.name, "")) for setting in SETTINGS}
+    settings = {setting.name: _read(setting, _said(setting, environ)) for setting in SETTINGS}
+    if model_server(settings) and not settings["AGENT_MODEL"]:
+        raise ConfigError("AGENT_MODEL must name the model when a model's server is configured")
     if settings["DATABASE_URL"] and not settings["SECRET_KEY"]:
         raise ConfigError("SECRET_KEY must be set when DATABASE_URL is")
     if not settings["MAIL_FROM"]:
@@ -385,6 +457,17 @@ def load(environ: Mapping[str, str]) -> dict:
             raise ConfigError("MAIL_FROM must be set when SMTP_URL is another machine")
         settings["MAIL_FROM"] = "noreply@localhost"
     return settings
+
+
+def model_server(settings: Mapping) -> str | None:
+    """The base URL of the model's server; None where the embedded model answers."""
+    return settings["OPENAI_BASE_URL"] or (OPENAI_BASE_URL if settings["OPENAI_API_KEY"] else None)
+
+
+def _said(setting: Setting, environ: Mapping[str, str]) -> str:
+    # Proxies are the one setting that is as usual in small letters.
+    is_proxy = setting.name.endswith("_PROXY")
+    return environ.get(setting.name) or (is_proxy and environ.get(setting.name.lower())) or ""
 
 
 def _read(setting: Setting, value: str) -> object:

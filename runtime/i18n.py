@@ -78,8 +78,32 @@ RUN_ERRORS: Mapping[str, tuple[str, str]] = {
         "The model sent an answer that makes no sense.",
     ),
     "run_provider_rejected": ("模型拒绝了该请求", "The model refused the request."),
+    "run_provider_misconfigured": (
+        "模型服务配置有误，请联系管理员",
+        "The model is not set up correctly. Please tell the people who run this service.",
+    ),
+    "run_request_filtered": (
+        "模型的服务器拒绝回答这段内容",
+        "The model's server refuses to answer this. Please put it differently.",
+    ),
     "run_no_answer": ("模型没有给出回答", "The model gave no answer."),
     "run_answer_too_long": ("回答过长，已停止", "The answer became too long and was stopped."),
+    "run_thought_too_long": (
+        "模型思考过长，没来得及回答",
+        "The model spent on thinking all that it may write, and had nothing left for an answer.",
+    ),
+    "run_answer_filtered": (
+        "回答触发了模型的内容过滤，余下的部分没有给出",
+        "The model's filter withheld the rest of the answer.",
+    ),
+    "run_answer_unfinished": (
+        "模型没有把回答说完",
+        "The model ended before its answer was whole.",
+    ),
+    "run_conversation_too_long": (
+        "这个对话对模型来说太长了，请缩短消息或开始新的对话",
+        "The conversation has become too long for the model. Please send less, or begin a new one.",
+    ),
     "run_too_many_steps": ("步骤过多，已停止", "The run took too many steps and was stopped."),
     "run_out_of_time": ("用时过长，已停止", "The run took too long and was stopped."),
     "run_interrupted": ("回答因服务中断而停止", "The run was interrupted."),

@@ -712,7 +712,8 @@ class RunEvent(Model):
 
     `pieces` has the lengths of the deltas that were joined into this one; it has the last one's
     number. The `error` of a RUN_ERROR is its code, for every reader's own language. The last event
-    has the run's `usage`, as far as it is known.
+    has the run's `usage`, as far as it is known. `vendor` is JSON that is shown to no client: what
+    the model's server sent of its own, see `agent.Vendor`.
     """
 
     id = None
@@ -721,6 +722,7 @@ class RunEvent(Model):
     number = IntegerField()
     data = TextField()
     pieces = TextField(null=True)
+    vendor = TextField(null=True)
 
     class Meta:
         table_name = "run_events"

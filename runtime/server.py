@@ -30,6 +30,9 @@ def when_ready(server):
     gc.enable()
     port = server.LISTENERS[0].getsockname()[1]
     server.log.info("Everything is explained at http://127.0.0.1:%d/api/v1/docs", port)
+    agent = getattr(server.app.wsgi(), "extensions", {}).get("agent")
+    if agent:
+        server.log.info("Chats are answered by %s", agent.provider.name)
     if settings["DATABASE_URL"] and not settings["SMTP_URL"]:
         server.log.warning("SMTP_URL is not set: mail goes to a folder, and to nobody")
     if workers > 1 and not settings["REDIS_URL"]:

@@ -305,6 +305,7 @@ def subjects(folder: Path, url: str, model_url: str) -> dict[str, Subject]:
         "SECRET_KEY": "a-key-for-the-benchmark-" * 2,
         "RATE_LIMITS": "off",
         "OPENAI_BASE_URL": model_url,
+        "AGENT_MODEL": "test",
         "WEB_CONCURRENCY": str(WORKERS),
     }
     app = create_app({**settings, "INSTANCE_PATH": str(folder)})

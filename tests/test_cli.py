@@ -20,6 +20,7 @@ from runtime.config import ROOT
 from runtime.db import db
 from runtime.models import SecurityEvent, User
 from runtime.services import sessions, users
+from tests.agent.completions_server import CompletionsServer, plain
 from tests.conftest import PASSWORD, Person
 
 
@@ -436,3 +437,22 @@ def test_a_database_that_was_never_migrated_is_named_in_one_line_and_unhealthy(t
     assert shown.exit_code == 1
     assert re.fullmatch("Error: [^\n]*no such table: users[^\n]*\n", shown.stderr)
     assert health["services"]["database"]["status"] == "unhealthy"
+
+
+def test_the_embedded_model_is_checked_and_named(app: Flask):
+    checked = run(app, "agent", "check")
+
+    assert checked.exit_code == 0
+    assert "the embedded model, since no model's server is configured." in checked.output
+    assert "with tools: called " in checked.output
+
+
+def test_a_model_that_does_not_answer_is_said_to_and_why(settings: dict[str, str]):
+    with CompletionsServer(plain({"error": "no"}, 401)) as server:
+        model = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "sk-012345", "AGENT_MODEL": "m-1"}
+        checked = run(create_app(settings | model), "agent", "check")
+
+    assert checked.exit_code == 1
+    assert "Chats are answered by m-1 on 127.0.0.1" in checked.output
+    assert "is OPENAI_API_KEY this server's?" in checked.output
+    assert "sk-012345" not in checked.output

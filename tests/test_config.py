@@ -66,6 +66,10 @@ def test_an_empty_variable_counts_as_unset():
         ("RATE_LIMITS", "maybe"),
         ("METRICS_TOKEN", "two words"),
         ("AGENT_MAX_STEPS", "0"),
+        ("AGENT_DIALECT", "latin"),
+        ("AGENT_OPTIONS", "temperature=1"),
+        ("AGENT_OPTIONS", '["temperature"]'),
+        ("AGENT_OPTIONS", '{"model": "another"}'),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: str):
@@ -94,7 +98,7 @@ def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: st
     ],
 )
 def test_a_setting_that_makes_sense_is_taken(name: str, value: str):
-    others = {"SECRET_KEY": "x" * 32, "MAIL_FROM": "a@example.org"}
+    others = {"SECRET_KEY": "x" * 32, "MAIL_FROM": "a@example.org", "AGENT_MODEL": "m"}
     assert load({**others, name: value})[name] == value
 
 
@@ -113,6 +117,17 @@ def test_mail_through_another_machine_demands_a_sender(smtp_url: str):
 )
 def test_mail_that_stays_here_needs_no_sender(smtp_url: str):
     assert load({"SMTP_URL": smtp_url})["MAIL_FROM"] == "noreply@localhost"
+
+
+@pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "OPENAI_API_KEY"])
+def test_a_models_server_demands_a_model(name: str):
+    with pytest.raises(ConfigError, match=r"^AGENT_MODEL"):
+        load({name: "http://localhost:11434/v1"})
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "no_proxy"])
+def test_a_proxy_may_be_named_in_small_letters(name: str):
+    assert load({name: "http://proxy.test"})[name.upper()] == "http://proxy.test"
 
 
 def test_a_database_demands_a_secret_key():
@@ -222,7 +237,8 @@ def test_a_key_is_one_word_so_that_it_can_be_a_fallback(name: str):
     ],
 )
 def test_gunicorn_stops_too_and_does_not_try_for_ever(name: str, value: str, tmp_path):
-    environ = {**os.environ, "INSTANCE_PATH": str(tmp_path), "PORT": "18765", name: value}
+    environ = {**os.environ, "INSTANCE_PATH": str(tmp_path), "PORT": "18765", "AGENT_MODEL": "m"}
+    environ[name] = value
     command = [sys.executable, "-m", "gunicorn", "-c", "python:runtime.server", "wsgi:app"]
 
     started = subprocess.run(

@@ -817,6 +817,7 @@ def test_the_application_that_the_workers_share_has_opened_nothing(tmp_path, is_
             "REDIS_URL": f"redis://127.0.0.1:{port}/0",
             "SMTP_URL": f"smtp://127.0.0.1:{port}",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+            "AGENT_MODEL": "test",
             "SECRET_KEY": "a-key-for-tests-" * 3,
         }
         with Service(tmp_path, settings if is_configured else {}) as service:

@@ -9,6 +9,7 @@ from runtime.agent.messages import (
     Call,
     Message,
     Step,
+    Thought,
     ToolCall,
     ToolResult,
     Usage,
@@ -17,9 +18,10 @@ from runtime.agent.messages import (
     steps_of,
     unanswered,
 )
+from runtime.agent.results import cut
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import clean
-from runtime.agent.tools import Context, Tool, cut, load_tools, tool
+from runtime.agent.tools import Context, Tool, ToolError, load_tools, tool
 
 __all__ = [
     "Bounds",
@@ -34,8 +36,10 @@ __all__ = [
     "Step",
     "Stop",
     "Stopped",
+    "Thought",
     "Tool",
     "ToolCall",
+    "ToolError",
     "ToolResult",
     "Usage",
     "clean",

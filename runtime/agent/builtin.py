@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from runtime.agent.arithmetic import evaluate
-from runtime.agent.tools import Context, tool
+from runtime.agent.tools import Context, ToolError, tool
 
 
 @tool
@@ -29,7 +29,7 @@ def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
-        raise ValueError(
+        raise ToolError(
             f"{name[:80]!r} is no known time zone. Use an IANA name such as Asia/Shanghai, "
             "Europe/Paris or America/New_York."
         ) from error
@@ -40,12 +40,19 @@ def calculate(
     expression: Annotated[str, 'for example "12 * (3 + 4)" or "sqrt(2) / 2"'],
 ) -> int | float:
     """Evaluate arithmetic: + - * / // % **, parentheses, sqrt, round, abs, min, max."""
-    return evaluate(expression)
+    try:
+        return evaluate(expression)
+    except ValueError as error:
+        raise ToolError(str(error)) from error
 
 
 @tool
-def my_profile(context: Context | None) -> dict[str, Any]:
+def my_profile(
+    context: Context | None,
+    with_email: Annotated[bool, "true only if the user asks for their email address"] = False,
+) -> dict[str, Any]:
     """The profile of the user who is asking: their name and what they say of themselves."""
     if context is None:
-        raise ValueError("Nobody is signed in, so there is no profile.")
-    return context.profile()
+        raise ToolError("Nobody is signed in, so there is no profile.")
+    # What a tool gives goes to the model's server, which need not know an address.
+    return {n: v for n, v in context.profile().items() if with_email or n != "email"}

@@ -23,8 +23,14 @@ class ErrorCode(StrEnum):
     PROVIDER_INTERRUPTED = "provider_interrupted"
     PROVIDER_PROTOCOL = "provider_protocol"
     PROVIDER_REJECTED = "provider_rejected"
+    PROVIDER_MISCONFIGURED = "provider_misconfigured"
+    REQUEST_FILTERED = "request_filtered"
     NO_ANSWER = "no_answer"
+    ANSWER_FILTERED = "answer_filtered"
+    ANSWER_UNFINISHED = "answer_unfinished"
+    CONVERSATION_TOO_LONG = "conversation_too_long"
     ANSWER_TOO_LONG = "answer_too_long"
+    THOUGHT_TOO_LONG = "thought_too_long"
     TOO_MANY_STEPS = "too_many_steps"
     OUT_OF_TIME = "out_of_time"
     INTERRUPTED = "interrupted"
@@ -40,7 +46,13 @@ SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.PROVIDER_INTERRUPTED: "The model's answer broke off.",
     ErrorCode.PROVIDER_PROTOCOL: "The model sent an answer that makes no sense.",
     ErrorCode.PROVIDER_REJECTED: "The model refused the request.",
+    ErrorCode.PROVIDER_MISCONFIGURED: "The model's server does not take what is configured.",
+    ErrorCode.REQUEST_FILTERED: "The model's server refuses what was said.",
     ErrorCode.NO_ANSWER: "The model gave no answer.",
+    ErrorCode.ANSWER_FILTERED: "The model's filter withheld the rest of the answer.",
+    ErrorCode.ANSWER_UNFINISHED: "The model ended before its answer was whole.",
+    ErrorCode.CONVERSATION_TOO_LONG: "The conversation has become too long for the model.",
+    ErrorCode.THOUGHT_TOO_LONG: "The model spent on thinking all that it may write.",
     ErrorCode.ANSWER_TOO_LONG: "The answer became too long.",
     ErrorCode.TOO_MANY_STEPS: "The run took too many steps.",
     ErrorCode.OUT_OF_TIME: "The run took too long.",
@@ -92,7 +104,47 @@ class TextMessageContent(Event):
 
 @dataclass(frozen=True)
 class TextMessageEnd(Event):
+    """`vendor` stays with us: what the server sent of its own with the step, see `Vendor`.
+
+    It has the step's `origin`, and its members as `message`; a call's end has those of the `call`.
+    The first end of a step has the step's.
+    """
+
     type = "TEXT_MESSAGE_END"
+    message_id: str
+    vendor: dict[str, Any] | None = field(default=None, metadata={"wire": False})
+
+
+@dataclass(frozen=True)
+class ReasoningStart(Event):
+    """The model begins to think. Its thoughts are one message, which has a `message_id` too."""
+
+    type = "REASONING_START"
+    message_id: str
+
+
+@dataclass(frozen=True)
+class ReasoningMessageStart(Event):
+    type = "REASONING_MESSAGE_START"
+    message_id: str
+
+
+@dataclass(frozen=True)
+class ReasoningMessageContent(Event):
+    type = "REASONING_MESSAGE_CONTENT"
+    message_id: str
+    delta: str
+
+
+@dataclass(frozen=True)
+class ReasoningMessageEnd(Event):
+    type = "REASONING_MESSAGE_END"
+    message_id: str
+
+
+@dataclass(frozen=True)
+class ReasoningEnd(Event):
+    type = "REASONING_END"
     message_id: str
 
 
@@ -115,8 +167,11 @@ class ToolCallArgs(Event):
 
 @dataclass(frozen=True)
 class ToolCallEnd(Event):
+    """See TextMessageEnd about `vendor`."""
+
     type = "TOOL_CALL_END"
     tool_call_id: str
+    vendor: dict[str, Any] | None = field(default=None, metadata={"wire": False})
 
 
 @dataclass(frozen=True)
@@ -162,7 +217,7 @@ def compact(events: Iterable[Event]) -> list[Event]:
     alone = count()
 
     def owner(event: Event) -> Hashable:
-        if isinstance(event, TextMessageContent):
+        if isinstance(event, TextMessageContent | ReasoningMessageContent):
             return event.type, event.message_id
         if isinstance(event, ToolCallArgs):
             return event.type, event.tool_call_id

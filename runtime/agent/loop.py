@@ -1,24 +1,30 @@
 """The loop: ask the model, run the tools it calls, ask again, until it answers.
 
-Everything the model begins in a step is ended when the step ends, the text first, then its
-calls in the order they began; the calls then run one after the other in that order. Those of
-tools without a function get no result: the run ends, and the messages of the next one bring it.
+Everything the model begins in a step is ended when the step ends, the text first, then its calls in
+the order they began; what it thinks is ended before what it says next. The calls then run side by
+side, and their results come in that order. Those of tools without a function get no result: the run
+ends, and the messages of the next one bring it.
 """
 
-import contextvars
 import logging
-import queue
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
+from runtime.agent.calls import Outcome, TookTooLong, side_by_side
 from runtime.agent.events import (
     ErrorCode,
     Event,
+    ReasoningEnd,
+    ReasoningMessageContent,
+    ReasoningMessageEnd,
+    ReasoningMessageStart,
+    ReasoningStart,
     RunError,
     RunFinished,
     RunStarted,
@@ -30,17 +36,23 @@ from runtime.agent.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history
+from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, Vendor, cut_history
 from runtime.agent.providers import (
+    Chunk,
     Provider,
     ProviderError,
+    ReasoningDelta,
     StepFinished,
     TextDelta,
     ToolCallDelta,
+    VendorMembers,
 )
+from runtime.agent.providers.endings import CODES, kind_of
+from runtime.agent.results import cut
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import TextCleaner, clean
-from runtime.agent.tools import Context, Tool, cut
+from runtime.agent.thoughts import Piece, ThinkTags
+from runtime.agent.tools import Context, Tool, ToolError
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +68,8 @@ class Bounds:
 
     `max_output_chars` counts all text and tool arguments the model writes in the run. Of more than
     `max_history_chars` the model is sent the end: see `cut_history`.
-    A tool that takes longer than `tool_seconds` gives an error as its result.
+    The calls of one step run side by side, `tools_at_once` of them. A tool that takes longer than
+    `tool_seconds` gives an error as its result.
     """
 
     max_steps: int = 10
@@ -65,6 +78,7 @@ class Bounds:
     max_output_chars: int = 100_000
     max_history_chars: int = 60_000
     tool_seconds: float = 30
+    tools_at_once: int = 4
 
 
 def run(
@@ -99,6 +113,7 @@ def run(
         log.exception("run %s failed", this.id)
         ending = RunError(this.id, ErrorCode.INTERNAL, this.output or None, this.usage)
     yield from this.step.close()
+    yield from this.last_thoughts()
     yield ending
 
 
@@ -131,6 +146,9 @@ class _Run:
         self.deadline = time.monotonic() + bounds.max_seconds
         self.usage = Usage()
         self.chars_left = bounds.max_output_chars
+        # Thoughts have a bound of their own, beyond which they are not kept: they are no answer.
+        self.thought_chars_left = bounds.max_output_chars
+        self.held_thoughts: list[str] = []
         self.answer: list[str] = []
         self.call_ids = {call.id for message in messages for call in message.tool_calls}
         self.step = _Step(self, 0)
@@ -151,7 +169,9 @@ class _Run:
             ours = [call for call in calls if not self._is_left_to_others(call)]
             if not steps_left and ours == [*calls]:
                 raise _Failed(ErrorCode.TOO_MANY_STEPS)
-            self.messages.append(Message("assistant", self.step.text, calls))
+            self.messages.append(
+                Message("assistant", self.step.text, calls, vendor=self.step.vendor)
+            )
             yield from self._answer(ours)
             if ours != [*calls]:
                 return
@@ -159,6 +179,9 @@ class _Run:
 
     def _ask(self) -> Iterator[Event]:
         self.seconds_left()
+        held, self.held_thoughts = self.held_thoughts, []
+        for thought in held:
+            yield from self.step.think(thought)
         stream = self.provider.stream(
             cut_history(self.messages, self.bounds.max_history_chars),
             list(self.tools.values()),
@@ -166,13 +189,23 @@ class _Run:
             silence_seconds=self.bounds.silence_seconds,
             stop=self.stop,
         )
+        reason = "stop"
         with closing(stream):
             for chunk in stream:
-                self.seconds_left()
+                # What came last of a run that is told to stop is kept too.
+                if not isinstance(chunk, VendorMembers):
+                    self.seconds_left()
                 if isinstance(chunk, StepFinished):
                     self.usage += chunk.usage or Usage()
+                    reason = chunk.finish_reason
                 else:
                     yield from self.step.add(chunk)
+        if (kind := kind_of(reason)) != "stop":
+            yield from self.step.flush()
+            if kind == "length" and self.step.is_empty:
+                raise _Failed(ErrorCode.THOUGHT_TOO_LONG)
+            code = CODES.get(kind, ErrorCode.ANSWER_UNFINISHED)
+            raise ProviderError(code, f"the model ended with {reason[:80]!r}")
         yield from self.step.finish()
 
     def _is_left_to_others(self, call: ToolCall) -> bool:
@@ -180,30 +213,38 @@ class _Run:
         return tool is not None and tool.function is None
 
     def _answer(self, calls: Sequence[ToolCall]) -> Iterator[Event]:
-        for call in calls:
-            result = self._result(call)
-            self.messages.append(Message.from_result(result))
-            yield ToolCallResult(self.id, call.id, call.name, result.content, result.is_error)
+        outcomes = side_by_side(
+            [partial(self._call, call) for call in calls],
+            at_once=self.bounds.tools_at_once,
+            seconds=lambda: min(self.bounds.tool_seconds, self.seconds_left()),
+            stop=self.stop,
+        )
+        with closing(outcomes):
+            for call, outcome in zip(calls, outcomes, strict=True):
+                result = self._result(call, outcome)
+                self.messages.append(Message.from_result(result))
+                yield ToolCallResult(self.id, call.id, call.name, result.content, result.is_error)
 
-    def _result(self, call: ToolCall) -> ToolResult:
-        """What the tool gave, or the error as the model should read it."""
-        seconds = min(self.bounds.tool_seconds, self.seconds_left())
+    def _call(self, call: ToolCall) -> str:
+        """What the tool gives. Raises ToolError, or what the tool raises."""
         tool = self.tools.get(call.name)
         if tool is None:
-            return self._error(call, f"there is no such tool, only {', '.join(self.tools)}")
-        try:
-            content = _within(seconds, lambda: tool.call(call.arguments, self.context), self.stop)
-        except Stopped:
-            raise
-        except _TookTooLong:
-            return self._error(call, f"the tool gave no result within {seconds:.3g} seconds")
-        except ValueError as error:
-            # Arguments that do not fit, or the way a tool says no: nothing to look into.
-            return self._error(call, str(error))
-        except Exception as error:
-            log.warning("run %s: tool %s failed", self.id, call.name, exc_info=error)
-            return self._error(call, str(error) or type(error).__name__)
-        return ToolResult(call.id, call.name, content)
+            raise ToolError(f"there is no such tool, only {', '.join(self.tools)}")
+        return tool.call(call.arguments, self.context)
+
+    def _result(self, call: ToolCall, outcome: Outcome[str]) -> ToolResult:
+        """What the tool gave, or the error as the model should read it."""
+        if outcome.error is None:
+            return ToolResult(call.id, call.name, outcome.result)
+        if isinstance(outcome.error, TookTooLong):
+            reason = f"the tool gave {outcome.error}"
+        elif isinstance(outcome.error, ToolError):
+            reason = str(outcome.error)
+        else:
+            # Its words were not written for the model, nor for the user: they may hold a secret.
+            log.warning("run %s: tool %s failed", self.id, call.name, exc_info=outcome.error)
+            reason = "the tool failed"
+        return self._error(call, reason)
 
     def _error(self, call: ToolCall, reason: str) -> ToolResult:
         return ToolResult(call.id, call.name, cut(clean(f"Error: {reason}")), is_error=True)
@@ -223,6 +264,17 @@ class _Run:
             call_id = f"call_{uuid4().hex[:24]}"
         self.call_ids.add(call_id)
         return call_id
+
+    def afford_thought(self, text: str) -> str:
+        """As much of a thought as is still kept."""
+        text = text[: self.thought_chars_left]
+        self.thought_chars_left -= len(text)
+        return text
+
+    def last_thoughts(self) -> Iterator[Event]:
+        """The thoughts of the last step that came when it had begun to speak."""
+        if self.held_thoughts:
+            yield from thought_events(self.id, _id_of(self.id, "last thought"), self.held_thoughts)
 
     def afford(self, text: str) -> str:
         """As much of the text as the bound on the run's output still allows."""
@@ -248,47 +300,119 @@ class _Step:
 
     def __init__(self, run: _Run, number: int) -> None:
         self._run = run
-        self._message_id = str(uuid5(NAMESPACE_OID, f"{run.id} {number}"))
-        self._cleaner = TextCleaner()
+        self._number = number
+        self._message_id = _id_of(run.id, str(number))
+        self._cleaner, self._thought_cleaner = TextCleaner(), TextCleaner()
         self._text: list[str] = []
         self._calls: dict[int, _Call] = {}
-        self._open: list[Event] = []
+        self._open: list[TextMessageEnd | ToolCallEnd] = []
+        self._members = VendorMembers()
+        self._tags = ThinkTags()
+        self._thought_id: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the model has neither said anything nor called a tool."""
+        return not self._calls and not self._text
 
     @property
     def text(self) -> str:
         return "".join(self._text)
 
     @property
+    def vendor(self) -> Vendor | None:
+        """What the server sent of its own with the step."""
+        members = self._members
+        return Vendor(members.origin, members.message) if members.message else None
+
+    @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls in the order they began."""
         return tuple(
-            ToolCall(call.id, call.name, "".join(call.arguments)) for call in self._calls.values()
+            ToolCall(call.id, call.name, "".join(call.arguments), self._vendor_of(number))
+            for number, call in self._calls.items()
         )
 
-    def add(self, chunk: TextDelta | ToolCallDelta) -> Iterator[Event]:
+    def add(self, chunk: Chunk) -> Iterator[Event]:
         """The events a chunk gives, which may be none."""
-        if isinstance(chunk, TextDelta):
-            return self._add_text(self._cleaner.clean(chunk.text))
-        return self._add_call(chunk)
+        match chunk:
+            case TextDelta():
+                return self._add_pieces(self._tags.split(self._cleaner.clean(chunk.text)))
+            case ToolCallDelta():
+                return self._add_call(chunk)
+            case VendorMembers():
+                self._members = chunk
+            case ReasoningDelta():
+                return self._add_thought(self._thought_cleaner.clean(chunk.text))
+        return iter(())
+
+    def flush(self) -> Iterator[Event]:
+        """The events of a text's end that may have become a tag."""
+        yield from self._add_pieces(self._tags.finish())
+
+    def think(self, thought: str) -> Iterator[Event]:
+        """The events of a thought that came too late for the step before."""
+        self._run.thought_chars_left += len(thought)  # it was counted then
+        yield from self._add_thought(thought)
+
+    def _add_pieces(self, pieces: Iterable[Piece]) -> Iterator[Event]:
+        for piece in pieces:
+            add = self._add_thought if piece.is_thought else self._add_text
+            yield from add(piece.text)
+
+    def _add_thought(self, text: str) -> Iterator[Event]:
+        kept = self._run.afford_thought(text)
+        if not kept:
+            return
+        if not self.is_empty:
+            # Clients of AG-UI look for a call's message where they put the last one, so that no
+            # other may stand between.
+            self._run.held_thoughts.append(kept)
+            return
+        if self._thought_id is None:
+            self._thought_id = _id_of(self._run.id, f"{self._number} thought")
+            yield ReasoningStart(self._run.id, self._thought_id)
+            yield ReasoningMessageStart(self._run.id, self._thought_id)
+        yield ReasoningMessageContent(self._run.id, self._thought_id, kept)
+
+    def _end_thought(self) -> Iterator[Event]:
+        if self._thought_id is not None:
+            yield ReasoningMessageEnd(self._run.id, self._thought_id)
+            yield ReasoningEnd(self._run.id, self._thought_id)
+            self._thought_id = None
+
+    def _vendor_of(self, number: int) -> Vendor | None:
+        call, members = self._calls[number], self._members.calls.get(number, {})
+        members = {n: v for n, v in members.items() if (n, v) != ("id", call.id)}
+        return Vendor(self._members.origin, members) if members else None
 
     def finish(self) -> Iterator[Event]:
         """The events that complete a step which came to its end. Raises _Failed if it is empty."""
+        yield from self.flush()
         for call in self._calls.values():
             if not call.name:
                 yield from self._begin(call, "unknown")
             if not call.arguments:
                 yield from self._add_arguments(call, "{}")
-        if not self._calls and not self._text:
+        if self.is_empty:
             raise _Failed(ErrorCode.NO_ANSWER)
         yield from self.close()
 
     def close(self) -> Iterator[Event]:
         """The ends of everything that is open, whether or not the step came to its end."""
+        yield from self._end_thought()
+        vendors = {call.id: self._vendor_of(number) for number, call in self._calls.items()}
+        step = self.vendor
         while self._open:
-            yield self._open.pop(0)
+            end = self._open.pop(0)
+            call = vendors.get(end.tool_call_id) if isinstance(end, ToolCallEnd) else None
+            yield replace(end, vendor=_kept(step, call))
+            step = None
 
     def _add_text(self, text: str) -> Iterator[Event]:
         affordable = self._run.afford(text)
+        if affordable:
+            yield from self._end_thought()
         if affordable and not self._text:
             self._run.answer = self._text
             self._open.insert(0, TextMessageEnd(self._run.id, self._message_id))
@@ -300,6 +424,8 @@ class _Step:
             raise _Failed(ErrorCode.ANSWER_TOO_LONG)
 
     def _add_call(self, chunk: ToolCallDelta) -> Iterator[Event]:
+        yield from self.flush()
+        yield from self._end_thought()
         call = self._calls.setdefault(chunk.index, _Call())
         if len(self._calls) > MAX_CALLS_OF_A_STEP:
             del self._calls[chunk.index]
@@ -330,32 +456,23 @@ class _Step:
             raise _Failed(ErrorCode.ANSWER_TOO_LONG)
 
 
-class _TookTooLong(Exception):
-    pass
+def _id_of(run_id: str, name: str) -> str:
+    """The id of a message of a run, which can always be made again."""
+    return str(uuid5(NAMESPACE_OID, f"{run_id} {name}"))
 
 
-def _within(seconds: float, function: Callable[[], str], stop: Stop) -> str:
-    """The function's result, or what it raises. Raises _TookTooLong when it takes longer, Stopped.
+def thought_events(run_id: str, message_id: str, thoughts: Sequence[str]) -> Iterator[Event]:
+    """A whole message of thoughts."""
+    yield ReasoningStart(run_id, message_id)
+    yield ReasoningMessageStart(run_id, message_id)
+    yield ReasoningMessageContent(run_id, message_id, "".join(thoughts))
+    yield ReasoningMessageEnd(run_id, message_id)
+    yield ReasoningEnd(run_id, message_id)
 
-    It runs in a daemon thread: one that hangs keeps neither the run nor the process.
-    """
-    outcome: queue.SimpleQueue[tuple[str | None, BaseException | None]] = queue.SimpleQueue()
 
-    def work() -> None:
-        try:
-            outcome.put((function(), None))
-        except BaseException as error:
-            outcome.put((None, error))
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(work,), daemon=True).start()
-    try:
-        with stop.waking(lambda: outcome.put((None, None))):
-            content, error = outcome.get(timeout=seconds)
-    except queue.Empty:
-        raise _TookTooLong from None
-    stop.check()
-    if error is None:
-        return content
-    # SystemExit in a tool is that tool's failure, not ours.
-    raise error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+def _kept(step: Vendor | None, call: Vendor | None) -> dict[str, Any] | None:
+    """What an end tells of a step and of its own call, as events have it."""
+    given = {"message": step, "call": call}
+    members = {name: dict(vendor.members) for name, vendor in given.items() if vendor}
+    origin = next((vendor.origin for vendor in given.values() if vendor), None)
+    return {"origin": origin, **members} if members else None

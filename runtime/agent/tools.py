@@ -1,25 +1,26 @@
 """Tools: typed functions that a model may call. The docstring is what the model reads."""
 
+import asyncio
 import importlib
 import inspect
 import json
-import math
 import re
-import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol, overload
 
-from runtime.agent.text import clean
+from marshmallow import ValidationError
 
-MAX_RESULT_CHARS = 20_000
+from runtime.agent import docstrings
+from runtime.agent.argument_fields import Arguments, refuse_constant, unpacked
+from runtime.agent.parameters import MAX_DESCRIPTION_CHARS, JsonSchema, Member, object_of
+from runtime.agent.results import text_of
+
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-
-Schema = dict[str, Any]
-
-SCALARS: dict[type, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
+# What an error repeats of a name that a model has made up.
+MAX_QUOTED_CHARS = 80
 
 
 class Context(Protocol):
@@ -34,22 +35,28 @@ class Context(Protocol):
         ...
 
 
-class InvalidArguments(ValueError):
-    """Arguments that do not fit a tool's parameters; the message is for the model."""
+class ToolError(Exception):
+    """A tool says no. Its message is for the model; that of any other exception is for the log."""
+
+
+class InvalidArguments(ToolError):
+    """Arguments that do not fit a tool's parameters."""
 
 
 @dataclass(frozen=True)
 class Tool:
     """A function a model may call; `parameters` is the JSON schema of its arguments.
 
-    Without a function it is for whoever runs the agent to answer: a call of it ends the run.
+    `arguments` loads them. A tool without a function is answered by the caller of the agent: a
+    call of it ends the run.
     """
 
     name: str
     description: str
-    parameters: Schema
+    parameters: JsonSchema
     function: Callable[..., Any] | None = None
     takes_context: bool = False
+    arguments: Arguments | None = field(default=None, compare=False, repr=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -57,159 +64,135 @@ class Tool:
     def call(self, arguments: str, context: Context | None = None) -> str:
         """Run the function with arguments given as JSON text; its result as text for a model.
 
-        A string stays as it is, everything else becomes JSON; what is too long is cut, and
-        says so. Raises InvalidArguments, or whatever the function raises.
+        Waits for an async function, and reads a generator to its end. Raises InvalidArguments,
+        and what the function raises.
         """
         values = self.check(arguments)
         result = self.function(*([context] if self.takes_context else []), **values)
-        if not isinstance(result, str):
-            result = json.dumps(result, ensure_ascii=False, default=str)
-        return cut(clean(result))
+        if inspect.isawaitable(result) or inspect.isasyncgen(result):
+            result = asyncio.run(_awaited(result))
+        return text_of(result)
 
     def check(self, arguments: str) -> dict[str, Any]:
-        """The arguments as values. Raises InvalidArguments when they do not fit the schema."""
+        """The arguments as values. Raises InvalidArguments when they do not fit the parameters."""
         try:
-            values = json.loads(arguments or "{}", parse_constant=_refuse_constant)
+            values = json.loads(arguments or "{}", parse_constant=refuse_constant)
+            # Servers that write arguments as JSON inside of JSON mean what is inside.
+            return self.arguments.load(unpacked(values, dict))
+        except ValidationError as error:
+            raise InvalidArguments("; ".join(_sentences(error.messages, "arguments"))) from error
         except (ValueError, RecursionError) as error:
             raise InvalidArguments(f"The arguments are not valid JSON: {error}") from error
-        _check(values, self.parameters, "arguments")
-        return values
 
 
-def cut(result: str) -> str:
-    """A result short enough for a model to read, with a note when it was cut."""
-    if len(result) <= MAX_RESULT_CHARS:
-        return result
-    return (
-        f"{result[:MAX_RESULT_CHARS]}\n[cut after {MAX_RESULT_CHARS} of {len(result)} characters]"
-    )
+async def _awaited(result: Any) -> Any:
+    if inspect.isasyncgen(result):
+        return [each async for each in result]
+    return await result
 
 
-def tool(function: Callable[..., Any]) -> Tool:
-    """Turn a typed function into a Tool.
+def _sentences(errors: Any, place: str) -> list[str]:
+    """marshmallow's errors, each with the place that it is about."""
+    if isinstance(errors, list):
+        return [f"{place} {error}" for error in errors]
+    found = []
+    for name, inner in errors.items():
+        if name == "_schema":  # of the object itself
+            within = place
+        elif isinstance(name, int):
+            within = f"{place}[{name}]"
+        else:
+            within = f"{place}.{str(name)[:MAX_QUOTED_CHARS]}"
+        found += _sentences(inner, within)
+    return found
 
-    Takes str, int, float, bool, list[T], Literal, T | None, defaults, and Annotated[T, "what it
-    is"]. A first parameter named `context` gets the run's Context and is not shown to the model.
-    Raises TypeError for everything else.
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *, name: str | None = None, description: str | None = None
+) -> Callable[[Callable[..., Any]], Tool]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+) -> Any:
+    """Turn a typed function into a Tool: `@tool`, or `@tool(name="look-up")`.
+
+    Takes str, int, float, bool, Decimal, datetime, date, time, UUID, Enum, Literal, dict, lists
+    and sets of a type, dataclasses, TypedDicts, unions, `T | None`, and defaults. What a parameter
+    is for stands in Annotated[T, "what it is"] or in the docstring. A first parameter named
+    `context` gets the run's Context and is not shown to the model. The function may be async, or a
+    generator. Raises TypeError for everything else, and for a text that servers refuse.
     """
-    name = function.__name__
+    if function is None:
+        return lambda function: _make(function, name, description)
+    return _make(function, name, description)
+
+
+def _make(function: Callable[..., Any], name: str | None, description: str | None) -> Tool:
+    name = name or function.__name__
     if not NAME.fullmatch(name):
         raise TypeError(f"{name!r} is no name for a tool: letters, digits, _ and -, at most 64")
-    description = inspect.getdoc(function)
+    said, texts = docstrings.read(inspect.getdoc(function) or "")
+    description = (description or said).strip()
     if not description:
         raise TypeError(f"{name}: a tool needs a docstring, it is what the model reads")
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise TypeError(f"{name}: a tool is a plain function, neither async nor a generator")
+    if len(description) > MAX_DESCRIPTION_CHARS:
+        raise TypeError(
+            f"{name}: the docstring has more than {MAX_DESCRIPTION_CHARS} characters, which models'"
+            " servers refuse"
+        )
     parameters = list(inspect.signature(function).parameters.values())
     takes_context = bool(parameters) and parameters[0].name == "context"
-    schema = _parameters(function, parameters[takes_context:])
-    return Tool(name, description, schema, function, takes_context)
+    members = _members(function, parameters[takes_context:], texts)
+    schema, loader = object_of(members, name)
+    return Tool(name, description, schema, function, takes_context, loader())
 
 
-def _parameters(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> Schema:
+def _members(
+    function: Callable[..., Any], parameters: list[inspect.Parameter], texts: dict[str, str]
+) -> list[Member]:
     hints = typing.get_type_hints(function, include_extras=True)
-    properties = {}
     for parameter in parameters:
         place = f"{function.__name__}({parameter.name})"
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise TypeError(f"{place}: a tool's parameters are passed by name")
         if parameter.name not in hints:
             raise TypeError(f"{place} has no type")
-        properties[parameter.name] = _property(hints[parameter.name], parameter, place)
-    required = [p.name for p in parameters if p.default is p.empty]
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
-    }
+    return [Member(p.name, hints[p.name], p.default, texts.get(p.name)) for p in parameters]
 
 
-def _property(hint: Any, parameter: inspect.Parameter, place: str) -> Schema:
-    schema = _schema(hint, place)
-    if parameter.default is parameter.empty:
-        return schema
-    try:
-        _check(parameter.default, schema, place)
-    except InvalidArguments as error:
-        raise TypeError(f"{place}: the default does not fit its type") from error
-    return {**schema, "default": parameter.default}
-
-
-def _schema(hint: Any, place: str) -> Schema:
-    if hint in SCALARS:
-        return {"type": SCALARS[hint]}
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated and isinstance(arguments[1], str):
-        return {**_schema(arguments[0], place), "description": arguments[1]}
-    if origin is list and arguments:
-        return {"type": "array", "items": _schema(arguments[0], place)}
-    if origin is Literal and all(type(value) in SCALARS for value in arguments):
-        return {"enum": list(arguments)}
-    if origin in (typing.Union, types.UnionType) and len(arguments) == 2:
-        kinds = [kind for kind in arguments if kind is not types.NoneType]
-        if len(kinds) == 1:
-            return {"anyOf": [_schema(kinds[0], place), {"type": "null"}]}
-    raise TypeError(f"{place}: {hint!r} is no type a tool can take")
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-TYPES: dict[str, Callable[[Any], bool]] = {
-    "string": lambda value: type(value) is str,
-    "integer": lambda value: type(value) is int,
-    "number": lambda value: type(value) in (int, float) and math.isfinite(value),
-    "boolean": lambda value: type(value) is bool,
-    "array": lambda value: type(value) is list,
-    "object": lambda value: type(value) is dict,
-    "null": lambda value: value is None,
-}
-
-
-def _check(value: Any, schema: Schema, place: str) -> None:
-    """Raise InvalidArguments unless the value fits a schema that `tool` has made."""
-    if "anyOf" in schema:
-        return None if value is None else _check(value, schema["anyOf"][0], place)
-    if "enum" in schema:
-        # `in` alone would take True for 1.
-        if any(type(value) is type(choice) and value == choice for choice in schema["enum"]):
-            return None
-        raise InvalidArguments(f"{place} must be one of {json.dumps(schema['enum'])}")
-    if not TYPES[schema["type"]](value):
-        raise InvalidArguments(f"{place} must be of type {schema['type']}")
-    if schema["type"] == "array":
-        for number, item in enumerate(value):
-            _check(item, schema["items"], f"{place}[{number}]")
-    if schema["type"] == "object":
-        _check_members(value, schema, place)
-
-
-def _check_members(values: Mapping[str, Any], schema: Schema, place: str) -> None:
-    for name in schema["required"]:
-        if name not in values:
-            raise InvalidArguments(f"{place}.{name} is missing")
-    for name, value in values.items():
-        if name not in schema["properties"]:
-            raise InvalidArguments(f"{place}.{cut(name)[:80]} is unknown")
-        _check(value, schema["properties"][name], f"{place}.{name}")
-
-
-def load_tools(module_name: str | None = None) -> list[Tool]:
+def load_tools(
+    module_name: str | None = None, builtin: Collection[str] | None = None
+) -> list[Tool]:
     """The built-in tools and, with a "package.module", every Tool in it.
 
-    Raises ValueError, in one line, when the module cannot be imported, has no tool, or has one
-    under a name that is taken.
+    `builtin` names the built-in tools that are offered, None all of them. A tool of the module's
+    stands in for a built-in one of its name. Raises ValueError, in one line, when the module
+    cannot be imported, has no tool, or has two of one name; when there is no such built-in tool.
     """
-    found = _tools_in("runtime.agent.builtin")
-    if module_name:
-        found += [other for other in _tools_in(module_name) if other not in found]
-    names = [each.name for each in found]
+    built_in = _chosen(builtin)
+    own = [each for each in _tools_in(module_name) if each not in built_in] if module_name else []
+    names = [each.name for each in own]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"tools from {module_name!r}: the name {twice[0]!r} is taken")
-    return found
+    return [*(each for each in built_in if each.name not in names), *own]
+
+
+def _chosen(names: Collection[str] | None) -> list[Tool]:
+    """The built-in tools that have these names, None for all of them."""
+    known = {each.name: each for each in _tools_in("runtime.agent.builtin")}
+    chosen = known if names is None else names
+    if unknown := [name for name in chosen if name not in known]:
+        raise ValueError(f"{unknown[0]!r} is none of the built-in tools {', '.join(known)}")
+    return [each for name, each in known.items() if name in chosen]
 
 
 def _tools_in(module_name: str) -> list[Tool]:

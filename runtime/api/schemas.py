@@ -671,6 +671,12 @@ class MessageSchema(AnswerSchema):
     created_at = Instant(required=True, attribute="run.created_at")
     role = Word("user", "assistant", required=True)
     content = String(required=True, example="现在是 19:15。")
+    reasoning = String(
+        required=True,
+        allow_none=True,
+        example="用户想知道现在的时间。",
+        metadata={"description": "模型作答之前的思考；null 表示没有。"},
+    )
     tool_calls = ma.fields.List(ma.fields.Nested(ToolCallSchema), required=True)
     error = String(required=True, allow_none=True, attribute="run.reason", example=_RUN_ERROR)
 

@@ -6,10 +6,11 @@ know; they are sent none.
 
 import json
 from collections.abc import Container, Iterable, Mapping
+from itertools import chain
 from uuid import uuid5
 
 from .. import wire
-from ..agent import Call, ErrorCode, clean, cut, steps_of
+from ..agent import Call, ErrorCode, Thought, clean, cut, steps_of
 from ..models import Brought, Run
 from ..services import runs
 from ..services.chats import Standing
@@ -25,6 +26,11 @@ FIELDS = {
     "TEXT_MESSAGE_START": {"message_id": "messageId"},
     "TEXT_MESSAGE_CONTENT": {"message_id": "messageId", "delta": "delta"},
     "TEXT_MESSAGE_END": {"message_id": "messageId"},
+    "REASONING_START": {"message_id": "messageId"},
+    "REASONING_MESSAGE_START": {"message_id": "messageId"},
+    "REASONING_MESSAGE_CONTENT": {"message_id": "messageId", "delta": "delta"},
+    "REASONING_MESSAGE_END": {"message_id": "messageId"},
+    "REASONING_END": {"message_id": "messageId"},
     "TOOL_CALL_START": {
         "tool_call_id": "toolCallId",
         "tool_name": "toolCallName",
@@ -46,8 +52,8 @@ class Translation:
         self._ids = {"threadId": thread_id, "runId": run_id}
         self._declares_1_0 = declares_1_0
         self._language = language
-        # What was begun and not ended, by its id, with the event that ends it.
-        self._open: dict[str, dict] = {}
+        # What was begun and not ended, by its id, with the events that end it.
+        self._open: dict[str, list[dict]] = {}
         self._unanswered: dict[str, None] = {}
 
     def begin(self) -> str:
@@ -97,13 +103,21 @@ class Translation:
                 return [{"type": "TOOL_CALL_RESULT", "messageId": message.pop("id"), **message}]
             case {"type": "TOOL_CALL_START", "tool_call_id": call_id}:
                 self._unanswered[call_id] = None
-                self._open[call_id] = {"type": "TOOL_CALL_END", "toolCallId": call_id}
-            case {"type": "TEXT_MESSAGE_START"}:
+                self._open[call_id] = [{"type": "TOOL_CALL_END", "toolCallId": call_id}]
+            case {"type": "TEXT_MESSAGE_START" | "REASONING_START" | "REASONING_MESSAGE_START"}:
                 return []  # No message is empty: it begins with its first text.
             case {"type": "TEXT_MESSAGE_CONTENT", "message_id": its_id} if its_id not in self._open:
-                self._open[its_id] = {"type": "TEXT_MESSAGE_END", "messageId": its_id}
-                return [{"type": "TEXT_MESSAGE_START", "messageId": its_id}, _renamed(event)]
-            case {"type": "TOOL_CALL_END" | "TEXT_MESSAGE_END"}:
+                self._open[its_id] = _about(its_id, "TEXT_MESSAGE_END")
+                return [*_about(its_id, "TEXT_MESSAGE_START"), _renamed(event)]
+            case {"type": "REASONING_MESSAGE_CONTENT", "message_id": its_id} if (
+                its_id not in self._open
+            ):
+                self._open[its_id] = _about(its_id, "REASONING_MESSAGE_END", "REASONING_END")
+                begins = _about(its_id, "REASONING_START", "REASONING_MESSAGE_START")
+                return [*begins, _renamed(event)]
+            case {"type": "REASONING_MESSAGE_END", "message_id": its_id}:
+                self._open[its_id] = _about(its_id, "REASONING_END")
+            case {"type": "TOOL_CALL_END" | "TEXT_MESSAGE_END" | "REASONING_END"}:
                 self._open.pop(_id(event), None)
         return [_renamed(event)] if event["type"] in FIELDS else []
 
@@ -116,7 +130,7 @@ class Translation:
         if error == ErrorCode.STOPPED and self._declares_1_0:
             # All must be ended before, as the run has done itself unless it was deleted.
             cancelled = self._finished(outcome={"type": "cancelled"}, **usage)
-            return [*self._open.values(), cancelled]
+            return [*chain.from_iterable(self._open.values()), cancelled]
         message = runs.told(error, self._language)
         return [{"type": "RUN_ERROR", "message": message, "code": error, **usage}]
 
@@ -139,13 +153,20 @@ def _renamed(event: dict) -> dict:
     return {"type": event["type"], **fields}
 
 
+def _about(message_id: str, *types: str) -> list[dict]:
+    """The beginnings or ends of a message."""
+    return [{"type": each, "messageId": message_id} for each in types]
+
+
 def _id(event: dict) -> str | None:
     """What an event is about: a call, or else a message."""
     return event.get("tool_call_id") or event.get("message_id")
 
 
 def _must_be_said_again(event: dict, open_ids: Container[str]) -> bool:
-    """Whether an event is not in the messages so far: all of an open call, an open text's start."""
+    """Whether an event is not in the messages so far: an open text's start, and all of what else
+    is open.
+    """
     return _id(event) in open_ids and event["type"] != "TEXT_MESSAGE_CONTENT"
 
 
@@ -156,6 +177,9 @@ def messages_of(run: Run, events: Iterable[dict], open_ids: Container[str] = ())
     """
     messages = [_brought(each) for each in run.brought]
     for step in steps_of(each for each in events if not _must_be_said_again(each, open_ids)):
+        messages += map(_thought, step.thoughts)
+        if not (step.text or step.calls):
+            continue
         message: dict = {"id": step.message_id, "role": "assistant"}
         if step.text:
             message["content"] = step.text
@@ -163,7 +187,12 @@ def messages_of(run: Run, events: Iterable[dict], open_ids: Container[str] = ())
             message["toolCalls"] = [_call(call) for call in step.calls]
         answered = [call for call in step.calls if call.result is not None]
         messages += [message, *(_result(run, call.id, call.result) for call in answered)]
+        messages += map(_thought, step.afterthoughts)
     return messages
+
+
+def _thought(thought: Thought) -> dict:
+    return {"id": thought.id, "role": "reasoning", "content": thought.text}
 
 
 def _call(call: Call) -> dict:

@@ -20,7 +20,9 @@ from peewee import Case, IntegrityError
 from .. import clock, logs, metrics
 from ..agent import ErrorCode, Message, Tool, Usage
 from ..agent.providers import Chunk, Provider, ProviderError, StepFinished
-from ..agent.providers.completions import request_body
+from ..agent.providers.completions import body
+from ..agent.providers.endings import kind_of
+from ..agent.providers.request import StepRequest
 from ..db import discard, is_outage, release
 from ..errors import OutOfTokens
 from ..models import Spending, User
@@ -34,6 +36,7 @@ REFUSALS = (
     ErrorCode.PROVIDER_REJECTED,
     ErrorCode.PROVIDER_BUSY,
     ErrorCode.PROVIDER_UNAVAILABLE,
+    ErrorCode.CONVERSATION_TOO_LONG,
 )
 
 
@@ -152,7 +155,7 @@ class Metered:
                 for chunk in step:
                     if isinstance(chunk, StepFinished):
                         usage = chunk.usage or Usage()
-                        is_cut_off = most is not None and chunk.finish_reason == "length"
+                        is_cut_off = most is not None and kind_of(chunk.finish_reason) == "length"
                     yield chunk
             if is_cut_off:
                 raise self._cut_off(most)
@@ -195,8 +198,8 @@ def most_input(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
     No tokenizer makes more of a text than it has bytes in UTF-8, and what JSON puts around each
     message and each tool has more than any template.
     """
-    body = json.dumps(request_body("", messages, tools), ensure_ascii=False)
-    return len(body.encode("utf-8", "replace")) + TEMPLATE_TOKENS
+    text = json.dumps(body(StepRequest("", messages, tools)), ensure_ascii=False)
+    return len(text.encode("utf-8", "replace")) + TEMPLATE_TOKENS
 
 
 def today(user: User) -> Today:

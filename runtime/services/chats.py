@@ -52,6 +52,7 @@ class Said:
     role: str
     content: str
     tool_calls: Sequence[Call] = ()
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,11 @@ def _ended(chat_id: UUID, offset: int) -> list[tuple[str, str | None, list[dict]
     which = (chat_id.hex, RUNS_A_QUERY, offset)
     events: dict = {}
     runs = _ENDED_RUNS.rows(*which)
-    for run_id, data in _THEIR_EVENTS.rows(*which) if runs else ():
-        events.setdefault(run_id, []).append(json.loads(data))
+    for run_id, data, vendor in _THEIR_EVENTS.rows(*which) if runs else ():
+        event = json.loads(data)
+        if vendor:
+            event["vendor"] = json.loads(vendor)
+        events.setdefault(run_id, []).append(event)
     return [(message, brought, events.get(run_id, [])) for run_id, message, brought in runs]
 
 
@@ -169,7 +173,7 @@ _ENDED_RUNS = Prepared(
 # Beginnings and ends say nothing that the rest does not, and ends say all of it again.
 _THEIR_EVENTS = Prepared(
     lambda *which: (
-        RunEvent.select(RunEvent.run, RunEvent.data)
+        RunEvent.select(RunEvent.run, RunEvent.data, RunEvent.vendor)
         .where(RunEvent.run.in_(_ended_runs(*which, Run.id)), SQL("substr(data, 10, 4) <> 'RUN_'"))
         .order_by(RunEvent.run, RunEvent.number)
     ),
@@ -257,7 +261,7 @@ def _said(run: Run, events: list[dict], answers: Mapping[str, str]) -> Iterator[
     if run.message:
         yield Said(str(run.id), run, "user", run.message)
     for step in steps_of(events, answers):
-        yield Said(step.message_id, run, "assistant", step.text, step.calls)
+        yield Said(step.message_id, run, "assistant", step.text, step.calls, step.reasoning)
 
 
 def _named(chat: Chat) -> Chat:

@@ -49,7 +49,11 @@ MIN_ROWS_SAVED = 8
 LOGS_A_QUERY = 100
 ROWS_A_STATEMENT = 1000
 
-DELTAS = {"TEXT_MESSAGE_CONTENT": "message_id", "TOOL_CALL_ARGS": "tool_call_id"}
+DELTAS = {
+    "TEXT_MESSAGE_CONTENT": "message_id",
+    "REASONING_MESSAGE_CONTENT": "message_id",
+    "TOOL_CALL_ARGS": "tool_call_id",
+}
 ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
 
 # Every event has its type first.
@@ -57,11 +61,15 @@ _DELTAS_BEGIN = tuple(f'{{"type":"{kind}"' for kind in DELTAS)
 
 
 class Entry(NamedTuple):
-    """One event as it is kept: its number, its JSON, and the lengths of the deltas joined in it."""
+    """One event as it is kept: its number, its JSON, and the lengths of the deltas joined in it.
+
+    `vendor` is JSON that is kept with it, and shown to no client.
+    """
 
     number: int
     text: str
     pieces: tuple[int, ...] | None = None
+    vendor: str | None = None
 
     @property
     def is_ending(self) -> bool:
@@ -469,7 +477,7 @@ def _values(groups: list[_Group]) -> list[str]:
     """In JSON, which both databases read: the runs, the new events, the runs that have ended."""
     runs = [group.log.run_id.hex for group in groups]
     events = [
-        (group.log.run_id.hex, entry.number, entry.text)
+        (group.log.run_id.hex, entry.number, entry.text, entry.vendor)
         for group in groups
         for entry in group.entries
     ]
@@ -501,8 +509,8 @@ WRITE_ON_POSTGRES = """
         FROM json_array_elements(%s) AS ending
         WHERE id = (ending->>0)::uuid AND id IN (SELECT id FROM alive)
     ), written AS (
-        INSERT INTO run_events (run_id, number, data)
-        SELECT (event->>0)::uuid, (event->>1)::int, event->>2
+        INSERT INTO run_events (run_id, number, data, vendor)
+        SELECT (event->>0)::uuid, (event->>1)::int, event->>2, event->>3
         FROM json_array_elements(%s) AS event
         WHERE (event->>0)::uuid IN (SELECT id FROM alive)
         ON CONFLICT DO NOTHING
@@ -525,8 +533,8 @@ def _write_on_sqlite(runs: str, events: str, endings: str) -> list[tuple]:
     alive = "id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
     found = db.fetch_all(f"SELECT id FROM runs WHERE {alive}", (runs,))
     insert = f"""
-        INSERT INTO run_events (run_id, number, data)
-        SELECT value->>0, value->>1, value->>2 FROM json_each(?)
+        INSERT INTO run_events (run_id, number, data, vendor)
+        SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?)
         WHERE value->>0 IN (SELECT id FROM runs WHERE {alive})"""
     db.execute_sql(insert, (events, runs))
     update = f"""
@@ -541,13 +549,16 @@ def _rewrite(run_id: UUID, entries: list[Entry]) -> None:
     """Make of a journal of many rows one of few, which say the same."""
     RunEvent.delete().where(RunEvent.run == run_id).execute()
     rows = [
-        (run_id, entry.number, entry.text, entry.pieces and ",".join(map(str, entry.pieces)))
-        for entry in entries
+        (run_id, each.number, each.text, _as_text(each.pieces), each.vendor) for each in entries
     ]
-    fields = [RunEvent.run, RunEvent.number, RunEvent.data, RunEvent.pieces]
+    fields = [RunEvent.run, RunEvent.number, RunEvent.data, RunEvent.pieces, RunEvent.vendor]
     # A driver takes 65,535 values a statement.
     for some in chunked(rows, ROWS_A_STATEMENT):
         RunEvent.insert_many(some, fields=fields).execute()
+
+
+def _as_text(pieces: tuple[int, ...] | None) -> str | None:
+    return pieces and ",".join(map(str, pieces))
 
 
 def join(entries: Iterable[Entry]) -> list[Entry]:
@@ -580,7 +591,9 @@ def _entry(number: int, event: Event) -> Entry:
         told["error"] = event.code.value
     if isinstance(event, RunFinished | RunError) and event.usage != Usage():
         told["usage"] = {k: v for k, v in asdict(event.usage).items() if v is not None}
-    return Entry(number, wire.encode(told))
+    vendor = getattr(event, "vendor", None)
+    # In ASCII: a server may send what no database takes.
+    return Entry(number, wire.encode(told), vendor=json.dumps(vendor) if vendor else None)
 
 
 def _last_text(entries: list[Entry]) -> str | None:
@@ -600,7 +613,7 @@ def _read(some: list[Log]) -> dict[UUID, list[Entry]]:
     found: dict[UUID, list[Entry]] = {}
     for row in rows:
         pieces = tuple(map(int, row.pieces.split(","))) if row.pieces else None
-        found.setdefault(row.run_id, []).append(Entry(row.number, row.data, pieces))
+        found.setdefault(row.run_id, []).append(Entry(row.number, row.data, pieces, row.vendor))
     return {
         log.run_id: [found[log.run_id][0].after(log.last), *found[log.run_id][1:]]
         for log in some

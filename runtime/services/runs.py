@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -21,7 +21,7 @@ from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase, fn
 from .. import agent, clock, i18n, logs, metrics, wire
 from ..agent import Bounds, Event, Message, RunError, Stopped, Tool
 from ..agent.providers.embedded import EmbeddedProvider
-from ..config import ConfigError
+from ..config import ConfigError, model_server
 from ..db import Prepared, db, from_now, release
 from ..errors import (
     ChatBusy,
@@ -36,8 +36,6 @@ from ..ratelimit import RUNS_PER_USER, limiter
 from . import chats
 from .budgets import Budget, Metered
 from .journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
-
-OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 RUNS_AT_ONCE_PER_USER = 8
 STREAMS_AT_ONCE_PER_USER = 32
@@ -65,7 +63,7 @@ class Agent:
 
     def __init__(self, config: dict):
         self.provider = _provider(config)
-        self.tools = [_released(tool) for tool in _tools(config)]
+        self.tools = [_ReleasingTool(**vars(tool)) for tool in _tools(config)]
         self.instructions = config["AGENT_INSTRUCTIONS"]
         self.bounds = Bounds(
             max_steps=config["AGENT_MAX_STEPS"],
@@ -74,6 +72,7 @@ class Agent:
             max_output_chars=config["AGENT_MAX_OUTPUT_CHARS"],
             max_history_chars=config["AGENT_HISTORY_CHARS"],
             tool_seconds=config["AGENT_TOOL_SECONDS"],
+            tools_at_once=config["AGENT_TOOLS_AT_ONCE"],
         )
         self.budget = Budget(config["AGENT_DAILY_TOKENS"], config["AGENT_MAX_OUTPUT_TOKENS"])
         self.journal = Journal()
@@ -502,39 +501,47 @@ class _Context:
 
 
 def _provider(config: dict):
-    if not (config["OPENAI_BASE_URL"] or config["OPENAI_API_KEY"]):
+    base_url = model_server(config)
+    if base_url is None:
         return EmbeddedProvider()
     # With urllib3 it takes a twelfth of a start, and is of no use without a model.
+    from ..agent.providers.address import Proxies
     from ..agent.providers.openai import OpenAIProvider
 
+    proxies = Proxies(config["HTTP_PROXY"], config["HTTPS_PROXY"], config["NO_PROXY"])
     try:
         return OpenAIProvider(
-            config["OPENAI_BASE_URL"] or OPENAI_BASE_URL,
+            base_url,
             config["OPENAI_API_KEY"],
             config["AGENT_MODEL"],
+            options=config["AGENT_OPTIONS"],
+            dialect=config["AGENT_DIALECT"],
+            proxies=proxies,
             max_connections=config["WEB_THREADS"],
         )
     except ValueError as error:
-        raise ConfigError(f"OPENAI_API_KEY: {error}") from error
+        raise ConfigError(str(error)) from error
 
 
 def _tools(config: dict) -> list[Tool]:
     try:
-        return agent.load_tools(config["AGENT_TOOLS"])
+        agent.load_tools(builtin=config["AGENT_BUILTIN_TOOLS"])
+    except ValueError as error:
+        raise ConfigError(f"AGENT_BUILTIN_TOOLS: {error}") from error
+    try:
+        return agent.load_tools(config["AGENT_TOOLS"], config["AGENT_BUILTIN_TOOLS"])
     except ValueError as error:
         raise ConfigError(f"AGENT_TOOLS: {error}") from error
 
 
-def _released(tool: Tool) -> Tool:
-    """The tool, its thread's connection given back afterwards should it have asked the database."""
+class _ReleasingTool(Tool):
+    """A tool that gives the connection of its thread back, should it have asked the database."""
 
-    def call(*arguments, **values):
+    def call(self, *arguments) -> str:
         try:
-            return tool.function(*arguments, **values)
+            return super().call(*arguments)
         finally:
             release()
-
-    return replace(tool, function=call)
 
 
 def init_app(app: Flask) -> None:

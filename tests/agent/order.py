@@ -5,6 +5,11 @@ from collections.abc import Iterable, Sequence
 from runtime.agent.events import (
     ErrorCode,
     Event,
+    ReasoningEnd,
+    ReasoningMessageContent,
+    ReasoningMessageEnd,
+    ReasoningMessageStart,
+    ReasoningStart,
     RunError,
     RunFinished,
     RunStarted,
@@ -59,10 +64,25 @@ def last_text(events: Sequence[Event]) -> str:
 def _check_nesting(events: Sequence[Event]) -> None:
     open_ids: set[str] = set()
     seen_ids: set[str] = set()
+    thinking: str | None = None
     ended_calls: dict[str, str] = {}
     names: dict[str, str] = {}
     for event in events:
         match event:
+            case ReasoningStart(message_id=new_id):
+                assert thinking is None and new_id not in seen_ids, event
+                thinking = new_id
+            case ReasoningEnd(message_id=its_id):
+                assert thinking == its_id and its_id not in open_ids, event
+                thinking = None
+            case ReasoningMessageStart(message_id=new_id):
+                assert thinking == new_id and new_id not in seen_ids, event
+                seen_ids.add(new_id)
+                open_ids.add(new_id)
+            case ReasoningMessageContent(message_id=its_id):
+                assert its_id in open_ids and event.delta, event
+            case ReasoningMessageEnd(message_id=its_id):
+                open_ids.remove(its_id)
             case TextMessageStart(message_id=new_id) | ToolCallStart(tool_call_id=new_id):
                 assert new_id and new_id not in seen_ids, event
                 seen_ids.add(new_id)
@@ -80,7 +100,7 @@ def _check_nesting(events: Sequence[Event]) -> None:
                 assert ended_calls.pop(event.tool_call_id) == event.tool_name, event
             case _:
                 raise AssertionError(f"{event} in the middle of a run")
-    assert not open_ids
+    assert not open_ids and thinking is None
 
 
 def _check_wire(events: Sequence[Event]) -> None:
@@ -91,4 +111,4 @@ def _check_wire(events: Sequence[Event]) -> None:
         for name, value in wire.items():
             assert isinstance(value, str), wire
             # A run that left all it had to say to a tool of somebody else's has no output.
-            assert "\0" not in value and (value.encode() or name == "output"), wire
+            assert "\0" not in value and (value.encode() or name in ("output", "result")), wire

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 
 from runtime.agent.builtin import calculate, current_time, my_profile
+from runtime.agent.tools import ToolError
 
 
 class AdaAtNoon:
     """The context of a run that Ada asked for, at noon."""
 
+    def __init__(self, **more: str) -> None:
+        self._more = more
+
     def profile(self) -> dict[str, Any]:
-        return {"username": "ada", "bio": "first 程序员"}
+        return {"username": "ada", "bio": "first 程序员", **self._more}
 
     def now(self) -> datetime:
         return datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -34,7 +38,7 @@ def test_the_time_is_told_in_utc_by_default() -> None:
 
 @pytest.mark.parametrize("zone", ["Mars", "Europe", "../../etc/passwd", "", "\0", "x" * 9999])
 def test_an_unknown_zone_is_explained(zone: str) -> None:
-    with pytest.raises(ValueError, match="Asia/Shanghai") as caught:
+    with pytest.raises(ToolError, match="Asia/Shanghai") as caught:
         current_time.call(json.dumps({"zone": zone}), AdaAtNoon())
     assert len(str(caught.value)) < 300
 
@@ -48,6 +52,12 @@ def test_the_profile_is_the_one_of_who_asks() -> None:
     assert result == '{"username": "ada", "bio": "first 程序员"}'
 
 
+def test_the_profile_has_an_email_address_only_if_it_is_asked_for() -> None:
+    context = AdaAtNoon(email="ada@example.org")
+    assert "email" not in my_profile.call("{}", context)
+    assert "ada@example.org" in my_profile.call('{"with_email": true}', context)
+
+
 def test_without_a_context_there_is_no_profile() -> None:
-    with pytest.raises(ValueError, match="no profile"):
+    with pytest.raises(ToolError, match="no profile"):
         my_profile.call("{}")

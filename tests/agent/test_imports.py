@@ -6,13 +6,15 @@ from pathlib import Path
 
 import runtime.agent
 
+LIBRARIES = {"urllib3", "marshmallow"}
 
-def test_the_agent_imports_only_itself_and_urllib3() -> None:
+
+def test_the_agent_imports_only_itself_urllib3_and_marshmallow() -> None:
     root = Path(runtime.agent.__file__).parent
     for path in root.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             for name in imported(node):
-                known = name.startswith("runtime.agent") or name.split(".")[0] == "urllib3"
+                known = name.startswith("runtime.agent") or name.split(".")[0] in LIBRARIES
                 assert known or name.split(".")[0] in sys.stdlib_module_names, (path, name)
 
 

@@ -26,7 +26,7 @@ from runtime.agent.messages import Message, ToolCall, Usage, from_events, unansw
 from runtime.agent.providers import Chunk, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.stop import Stop
-from runtime.agent.tools import Tool, tool
+from runtime.agent.tools import Tool, ToolError, tool
 from tests.agent.completions_server import (
     CLOSE,
     DONE,
@@ -67,6 +67,12 @@ def leave() -> None:
 
 
 @tool
+def decline() -> None:
+    """Say no, in words for the model."""
+    raise ToolError("not on a Sunday")
+
+
+@tool
 def hang() -> None:
     """Take for ever."""
     threading.Event().wait(60)
@@ -78,7 +84,7 @@ def where() -> str:
     return place.get()
 
 
-TOOLS = [echo, burn, leave, hang, where]
+TOOLS = [echo, burn, leave, decline, hang, where]
 # One that whoever runs the agent answers.
 PICK = Tool("pick", "Let the user pick a colour.", {"type": "object", "properties": {}})
 
@@ -169,7 +175,7 @@ def test_a_call_of_a_tool_without_a_function_ends_the_run() -> None:
 def test_calls_beside_one_that_is_left_open_are_answered_first() -> None:
     calls = (("echo", '{"word": "a"}'), ("pick", "{}"), ("burn", "{}"))
     events = check_order(run(ASK, Steps(calling(*calls)), [*TOOLS, PICK]))
-    assert results(events) == [("a", False), ("Error: the oven is on fire", True)]
+    assert results(events) == [("a", False), ("Error: the tool failed", True)]
     picked = [e for e in events if isinstance(e, ToolCallStart) and e.tool_name == "pick"]
     assert unanswered([event.to_dict() for event in events]) == [picked[0].tool_call_id]
 
@@ -210,9 +216,10 @@ def test_the_journal_gives_back_what_the_provider_was_told() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "reason"),
     [
-        ("burn", "{}", "Error: the oven is on fire"),
-        ("leave", "{}", "Error: SystemExit"),
-        ("fly", "{}", "Error: there is no such tool, only echo, burn, leave, hang, where"),
+        ("burn", "{}", "Error: the tool failed"),
+        ("leave", "{}", "Error: the tool failed"),
+        ("decline", "{}", "Error: not on a Sunday"),
+        ("fly", "{}", "Error: there is no such tool, only echo, burn, leave, decline, hang, where"),
         ("echo", '{"word', "Error: The arguments are not valid JSON"),
         ("echo", '{"word": 1}', "Error: arguments.word must be of type string"),
         ("hang", "{}", "Error: the tool gave no result within 0.2 seconds"),
@@ -323,7 +330,8 @@ def test_a_call_cut_in_the_middle_is_ended(server: CompletionsServer) -> None:
     [
         (plain({}, 500), "provider_unavailable"),
         (plain({}, 429), "provider_busy"),
-        (plain({}, 401), "provider_rejected"),
+        (plain({}, 401), "provider_misconfigured"),
+        (plain({}, 400), "provider_rejected"),
         (stream("data: {\n\n"), "provider_protocol"),
         (stream(HANG), "provider_timeout"),
         (stream(text(""), finish(), DONE), "no_answer"),

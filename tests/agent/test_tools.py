@@ -2,11 +2,13 @@
 
 import sys
 import types
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 
-from runtime.agent.tools import MAX_RESULT_CHARS, InvalidArguments, Tool, load_tools, tool
+from runtime.agent.results import MAX_RESULT_CHARS
+from runtime.agent.tools import InvalidArguments, Tool, load_tools, tool
 
 
 @tool
@@ -32,11 +34,8 @@ def test_a_function_becomes_a_schema() -> None:
             "nights": {"type": "integer"},
             "price": {"type": "number", "default": 9.5},
             "breakfast": {"type": "boolean", "default": False},
-            "guests": {
-                "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}],
-                "default": None,
-            },
-            "room": {"enum": ["single", "double"], "default": "single"},
+            "guests": {"type": "array", "items": {"type": "string"}},
+            "room": {"type": "string", "enum": ["single", "double"], "default": "single"},
         },
         "required": ["city", "nights"],
         "additionalProperties": False,
@@ -56,11 +55,12 @@ def test_a_tool_is_called_with_json_and_gives_text() -> None:
         ('{"city": "Paris", "nights": NaN}', "not valid JSON"),
         ('{"city": "Paris", "nights": ' + "9" * 5000 + "}", "not valid JSON"),
         ("[]", "arguments must be of type object"),
-        ("{}", "arguments.city is missing"),
+        ("{}", "arguments.city is missing; arguments.nights is missing"),
         ('{"city": 1, "nights": 1}', "arguments.city must be of type string"),
-        ('{"city": null, "nights": 1}', "arguments.city must be of type string"),
+        ('{"city": null, "nights": 1}', "arguments.city must not be null"),
         ('{"city": "", "nights": true}', "arguments.nights must be of type integer"),
-        ('{"city": "", "nights": 1.0}', "arguments.nights must be of type integer"),
+        ('{"city": "", "nights": 1.5}', "arguments.nights must be of type integer"),
+        ('{"city": "", "nights": "one"}', "arguments.nights must be of type integer"),
         ('{"city": "", "nights": 1, "price": true}', "arguments.price must be of type number"),
         ('{"city": "", "nights": 1, "price": 1e999}', "arguments.price must be of type number"),
         ('{"city": "", "nights": 1, "guests": [1]}', r"arguments.guests\[0\] must be of type"),
@@ -73,13 +73,33 @@ def test_arguments_that_do_not_fit_are_explained(arguments: str, reason: str) ->
         book.call(arguments)
 
 
+@tool
+def count(number: int, step: int = 2, numbers: list[int] | None = None) -> list:
+    """Say what came."""
+    return [number, step, numbers]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "came"),
+    [
+        ('{"number": 12.0}', "[12, 2, null]"),
+        ('{"number": 1, "step": null}', "[1, 2, null]"),
+        ('{"number": 1, "numbers": null}', "[1, 2, null]"),
+        ('{"number": 1, "numbers": [1.0, 2]}', "[1, 2, [1, 2]]"),
+    ],
+)
+def test_arguments_are_taken_as_models_mean_them(arguments: str, came: str) -> None:
+    assert count.call(arguments) == came
+
+
 def test_a_choice_of_numbers_takes_no_boolean() -> None:
     @tool
     def pick(number: Literal[0, 1]) -> int:
         """Pick one."""
         return number
 
-    assert pick.call('{"number": 1}') == "1"
+    assert pick.parameters["properties"] == {"number": {"type": "string", "enum": ["0", "1"]}}
+    assert [pick.call(f'{{"number": {number}}}') for number in ("1", '"1"', "1.0")] == ["1"] * 3
     with pytest.raises(InvalidArguments):
         pick.call('{"number": true}')
 
@@ -121,14 +141,6 @@ def no_type(x) -> int:
     return x
 
 
-def a_dict(x: dict[str, str]) -> None:
-    """A type that is not taken."""
-
-
-def two_types(x: int | str) -> None:
-    """Two types."""
-
-
 def any_number(*x: int) -> None:
     """Any number of arguments."""
 
@@ -137,17 +149,51 @@ def wrong_default(x: str = None) -> None:  # noqa: RUF013 - the mistake that is 
     """A default that does not fit."""
 
 
-async def later(x: int) -> None:
-    """Async."""
+class Itself(TypedDict):
+    inner: "Itself"
 
 
 def bare_list(x: list) -> None:
     """A list of what?"""
 
 
+def an_object(x: object) -> None:
+    """An object of what?"""
+
+
+def holds_itself(x: Itself) -> None:
+    """A type that no schema of ours can tell."""
+
+
+def same_choices(x: Literal["1", 1]) -> None:
+    """Two choices that read the same."""
+
+
+def long_docstring() -> None:
+    pass
+
+
+long_docstring.__doc__ = "x" * 1025
+
+
+def long_words(x: Annotated[str, "x" * 1025]) -> None:
+    """The words for a parameter are too long."""
+
+
 @pytest.mark.parametrize(
     "function",
-    [no_docstring, no_type, a_dict, two_types, any_number, wrong_default, later, bare_list],
+    [
+        no_docstring,
+        no_type,
+        any_number,
+        wrong_default,
+        bare_list,
+        an_object,
+        holds_itself,
+        same_choices,
+        long_docstring,
+        long_words,
+    ],
 )
 def test_what_cannot_be_a_tool_is_refused_when_it_is_made(function: Any) -> None:
     with pytest.raises(TypeError, match=function.__name__):
@@ -185,10 +231,30 @@ def test_a_module_without_tools_is_one_clear_line() -> None:
         load_tools("json")
 
 
-def test_a_name_that_is_taken_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_of_ones_own_replaces_a_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    @tool
     def calculate() -> int:
         """Another one."""
         return 1
 
-    with pytest.raises(ValueError, match="'calculate' is taken"):
-        load_tools(module_with(monkeypatch, calculate=tool(calculate)))
+    loaded = load_tools(module_with(monkeypatch, calculate=calculate))
+    assert names(loaded) == ["current_time", "my_profile", "calculate"]
+    assert loaded[-1] is calculate
+
+
+def test_a_name_that_is_taken_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    @tool
+    def order() -> int:
+        """One."""
+        return 1
+
+    other = replace(order, description="Another.")
+    with pytest.raises(ValueError, match="'order' is taken"):
+        load_tools(module_with(monkeypatch, order=order, other=other))
+
+
+def test_the_built_in_tools_are_those_that_are_named() -> None:
+    assert names(load_tools(builtin=["calculate"])) == ["calculate"]
+    assert load_tools(builtin=[]) == []
+    with pytest.raises(ValueError, match="'weather' is none of the built-in tools"):
+        load_tools(builtin=["weather"])

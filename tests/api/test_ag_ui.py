@@ -634,7 +634,8 @@ def test_a_call_that_nobody_answered_was_interrupted(model: CompletionsServer, a
     heard(post(alice, user("Let's talk.", "u2"), run="r2", tools=[PICK]))
 
     sent = model.requests[1].body["messages"]
-    assert [m["role"] for m in sent] == ["system", "user", "assistant", "tool", "user"]
+    roles = ["system", "user", "assistant", "tool", "assistant", "user"]
+    assert [m["role"] for m in sent] == roles
     assert "interrupted" in sent[3]["content"]
 
 
@@ -647,6 +648,7 @@ def test_the_user_may_answer_and_say_more(model: CompletionsServer, alice: Perso
     sent = model.requests[1].body["messages"]
     assert [(m["role"], m.get("content")) for m in sent[3:]] == [
         ("tool", "red"),
+        ("assistant", "(No answer was given.)"),
         ("user", "Quickly!"),
     ]
 

@@ -298,10 +298,12 @@ def test_an_answer_is_as_long_as_the_setting_allows(settings, model: Completions
     assert failed.json["output"] == "As far as"
 
 
-def test_an_answer_that_ends_at_the_models_own_length_is_one(model, alice: Person):
+def test_an_answer_that_ends_at_the_models_own_length_is_not_whole(model, alice: Person):
     model.script(stream(text("As far as"), finish("length"), usage(20, 50), DONE))
 
-    assert types(alice.chat("hello"))[-1] == "RUN_FINISHED"
+    failed = alice.chat("hello")
+
+    assert (last_error(failed), failed.json["output"]) == (TOO_LONG, "As far as")
 
 
 def test_a_run_that_was_had_is_had_again_whatever_is_left(budget, app, alice: Person):
@@ -366,3 +368,44 @@ def test_a_hundred_runs_at_once_never_use_one_token_too_many(
     # What nobody could use does not suffice for a message.
     assert left(alice) == LIMIT - greedy.used <= used(model.requests[0]) - 1000
     assert endings.count("RUN_FINISHED") == greedy.calls < 100
+
+
+HOSTILE = "stream_options max_tokens max_completion_tokens unsupported"
+
+
+def quoting_the_type(request: Request) -> Reply:
+    """A server that quotes a schema's type that is none."""
+    for tool in request.body.get("tools", []):
+        if (kind := tool["function"]["parameters"]["type"]) != "object":
+            return plain({"error": {"message": f"'{kind}' is no type of a schema"}}, 400)
+    return stream(text("Hi"), finish(), usage(300, 2), DONE)
+
+
+def quoting_the_message(request: Request) -> Reply:
+    """A server that refuses some words, and quotes them."""
+    said = request.body["messages"][-1]["content"]
+    if HOSTILE in said:
+        return plain({"error": {"message": f"Refused by a filter: {said}"}}, 400)
+    return stream(text("Hi"), finish(), usage(300, 2), DONE)
+
+
+@pytest.mark.parametrize(
+    ("server", "message", "kind"),
+    [(quoting_the_type, "Hi", HOSTILE), (quoting_the_message, HOSTILE, "object")],
+)
+def test_what_one_user_sends_lifts_no_bound_for_another(
+    budget, model: CompletionsServer, alice: Person, bob: Person, server, message, kind
+):
+    model.script(server)
+    theirs = {"name": "pick", "description": "Pick.", "parameters": {"type": kind}}
+    body = {"threadId": "t", "runId": "r", "tools": [theirs]}
+    body["messages"] = [{"id": "u", "role": "user", "content": message}]
+    for _ in range(2):
+        failed = alice.post("/agent-chats/ag-ui", body, headers={"Accept": "text/event-stream"})
+        assert b"RUN_ERROR" in failed.data
+
+    assert types(bob.chat("Hi"))[-1] == "RUN_FINISHED"
+
+    assert left(bob) == LIMIT - 302
+    sent = model.requests[-1].body
+    assert sent["max_tokens"] == 1000 and "stream_options" in sent

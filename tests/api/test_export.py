@@ -67,6 +67,7 @@ LEFT_OUT = {
     *(Session.generation, Session.is_proven),  # which token is the next
     *(kind.tries_left for kind in (SignUp, Recovery, EmailChange)),
     *(Run.lease_until, RunEvent.pieces),  # how it is written
+    RunEvent.vendor,  # the model's server's own
 }
 
 

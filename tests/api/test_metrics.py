@@ -277,7 +277,7 @@ def test_runs_and_their_tokens_are_counted(figure: Figures, alice: Person):
 
 def test_a_run_that_fails_is_counted_by_its_error(settings, request):
     with CompletionsServer(Reply(status=400)) as server:
-        settings["OPENAI_BASE_URL"] = server.url
+        settings |= {"OPENAI_BASE_URL": server.url, "AGENT_MODEL": "test"}
         figure = request.getfixturevalue("figure")
         answer = request.getfixturevalue("alice").chat("Hello")
 

@@ -8,6 +8,11 @@ import pytest
 from runtime.agent.events import (
     ErrorCode,
     Event,
+    ReasoningEnd,
+    ReasoningMessageContent,
+    ReasoningMessageEnd,
+    ReasoningMessageStart,
+    ReasoningStart,
     RunError,
     RunFinished,
     RunStarted,
@@ -26,9 +31,15 @@ from runtime.services.journal import Entry
 RUN = Run.on([Brought("u1", "hello")], uuid4(), uuid4())
 ASKED = [{"id": "u1", "role": "user", "content": "hello"}]
 
-# Two calls that come in pieces, the first before the step's text, and a second step.
+# A thought, two calls that come in pieces, the first before the step's text, and a second step.
 WHOLE = [
     RunStarted("r"),
+    ReasoningStart("r", "h"),
+    ReasoningMessageStart("r", "h"),
+    ReasoningMessageContent("r", "h", "Hm, "),
+    ReasoningMessageContent("r", "h", "so."),
+    ReasoningMessageEnd("r", "h"),
+    ReasoningEnd("r", "h"),
     ToolCallStart("r", "c1", "one", "m"),
     ToolCallArgs("r", "c1", "{"),
     TextMessageStart("r", "m"),
@@ -45,6 +56,11 @@ WHOLE = [
     TextMessageStart("r", "n"),
     TextMessageContent("r", "n", "Done."),
     TextMessageEnd("r", "n"),
+    ReasoningStart("r", "i"),
+    ReasoningMessageStart("r", "i"),
+    ReasoningMessageContent("r", "i", "Was it?"),
+    ReasoningMessageEnd("r", "i"),
+    ReasoningEnd("r", "i"),
     RunFinished("r", "Done."),
 ]
 DIED = RunError("r", ErrorCode.INTERRUPTED)
@@ -96,6 +112,22 @@ class Client:
 
     def text_message_end(self, messageId: str) -> None:
         self.open.remove(messageId)
+
+    def reasoning_start(self, messageId: str) -> None:
+        self._begin(f"span {messageId}")
+
+    def reasoning_message_start(self, messageId: str) -> None:
+        assert f"span {messageId}" in self.open
+        self._begin(messageId)
+        if not any(message["id"] == messageId for message in self.messages):
+            self.messages.append({"id": messageId, "role": "reasoning", "content": ""})
+
+    reasoning_message_content = text_message_content
+    reasoning_message_end = text_message_end
+
+    def reasoning_end(self, messageId: str) -> None:
+        assert messageId not in self.open
+        self.open.remove(f"span {messageId}")
 
     def tool_call_start(self, toolCallId: str, toolCallName: str, parentMessageId: str) -> None:
         self._begin(toolCallId)
@@ -156,7 +188,7 @@ def test_a_run_that_died_anywhere_leaves_the_same_whenever_it_is_heard(last: int
 
 
 def test_what_a_deleted_run_left_open_is_ended_before_it_is_cancelled():
-    stopped = [*WHOLE[:6], RunError("r", ErrorCode.STOPPED)]
+    stopped = [*WHOLE[:12], RunError("r", ErrorCode.STOPPED)]
 
     assert not heard(stopped).open
     this = translation(declares_1_0=False)
@@ -164,8 +196,15 @@ def test_what_a_deleted_run_left_open_is_ended_before_it_is_cancelled():
     assert [event["type"] for event in old][-2:] == ["TOOL_CALL_START", "RUN_ERROR"]
 
 
+@pytest.mark.parametrize("last", range(1, 7))
+def test_a_thought_that_a_deleted_run_left_open_is_ended_in_order(last: int):
+    stopped = [*WHOLE[:last], RunError("r", ErrorCode.STOPPED)]
+
+    assert not heard(stopped).open
+
+
 def test_what_is_said_again_of_a_run_that_has_ended_is_its_end():
-    stopped = [*WHOLE[:6], RunError("r", ErrorCode.STOPPED)]
+    stopped = [*WHOLE[:12], RunError("r", ErrorCode.STOPPED)]
 
     again = sent(translation().resume(entries(stopped), [(RUN, [])], {}))
 

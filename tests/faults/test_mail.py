@@ -175,7 +175,7 @@ def test_a_stop_finishes_the_chat_that_runs_and_sends_the_mail_that_waits(tmp_pa
     post = Refusing()
     with model_of(2) as model, ThreadPoolExecutor() as threads, ExitStack() as stack:
         stack.callback(post.server.stop)
-        settings = settings_for(post.server) | {"OPENAI_BASE_URL": model.url}
+        settings = settings_for(post.server) | {"OPENAI_BASE_URL": model.url, "AGENT_MODEL": "test"}
         service = stack.enter_context(Service(tmp_path, settings, WEB_CONCURRENCY="2"))
         token = sign_up_and_verify(service, post)
         for number in (1, 2):

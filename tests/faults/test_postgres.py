@@ -276,7 +276,7 @@ def test_no_connection_is_held_while_passwords_are_hashed_or_a_model_thinks(
     everybody = people(5)
     with CompletionsServer() as model, ThreadPoolExecutor(40) as threads:
         model.script(stream(Pause(1.5), text("well"), finish()))
-        options = {"OPENAI_BASE_URL": model.url, "RATE_LIMITS": "off"}
+        options = {"OPENAI_BASE_URL": model.url, "AGENT_MODEL": "test", "RATE_LIMITS": "off"}
         app = create_app({**settings, **options, "INSTANCE_PATH": str(tmp_path)})
         pool = app.extensions["db"]
 

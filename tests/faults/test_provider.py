@@ -63,6 +63,7 @@ def settings(tmp_path: Path, model: CompletionsServer) -> dict[str, str]:
         "SECRET_KEY": SECRET_KEY,
         "RATE_LIMITS": "off",
         "OPENAI_BASE_URL": model.url,
+        "AGENT_MODEL": "test",
         "OPENAI_API_KEY": KEY,
         "AGENT_SILENCE_SECONDS": str(SILENCE_SECONDS),
         "AGENT_MAX_SECONDS": str(RUN_SECONDS),
@@ -194,3 +195,10 @@ class ServiceWithTools(Service):
 def results_of(answered: Answer) -> list[str]:
     events = answered.json["events"]
     return [event["result"] for event in events if event["type"] == "TOOL_CALL_RESULT"]
+
+
+def test_the_start_says_once_which_model_answers(service: Service, model: CompletionsServer):
+    host = model.url.removeprefix("http://")
+    said = [line for line in service.log.splitlines() if "Chats are answered by" in line]
+    assert len(said) == 1
+    assert f"Chats are answered by test on {host}" in said[0]

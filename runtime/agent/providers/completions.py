@@ -1,133 +1,82 @@
 """OpenAI's chat completions as they are written: requests out of messages, chunks out of JSON.
 
-Every dialect is dealt with here; nothing in this module touches the network.
+Of one shape with `responses`; nothing in either touches the network.
 """
 
 import json
-import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
-from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, ToolCall, Usage
-from runtime.agent.providers import (
-    Chunk,
-    ProviderError,
-    StepFinished,
-    TextDelta,
-    ToolCallDelta,
-)
+from runtime.agent.providers import Chunk, ReasoningDelta, StepFinished, TextDelta, VendorMembers
+from runtime.agent.providers.calls import CallReader
+from runtime.agent.providers.endings import failure_in
+from runtime.agent.providers.reading import Members, count, expect, expect_list, parts_of
+from runtime.agent.providers.request import StepRequest
 from runtime.agent.tools import Tool
 
-T = TypeVar("T")
-
-# What `json.loads` does with a text, without looking what else it might have been given.
-_decode = json.JSONDecoder().raw_decode
-
-
-# What a server may not know; without it the answer is the same, or longer.
-OPTIONS = ("stream_options", "max_tokens", "max_completion_tokens")
-# How one says that it does not know an option, rather than what is wrong with the value.
-UNKNOWN = re.compile(
-    r"unsupported|unrecogni[sz]ed|unknown|unexpected|extra_forbidden|not (supported|permitted)",
-    re.IGNORECASE,
+PATH = "/chat/completions"
+# What a server may not know: without it the answer is the same, or told less about.
+OPTIONS = ("stream_options",)
+# The bound goes by one of these, and is never left out.
+BOUNDS = ("max_tokens", "max_completion_tokens")
+# Members of a message that are everybody's, or of no use in a history. The others are a vendor's.
+COMMON = frozenset(
+    ("role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio", "name")
 )
-# More tokens in one step than any model has room for are no count.
-MAX_TOKENS = 100_000_000
+COMMON_IN_CALL = frozenset(("index", "id", "type", "function"))
 
 
-def request_body(
-    model: str,
-    messages: Sequence[Message],
-    tools: Sequence[Tool],
-    max_output_tokens: int | None = None,
-) -> dict[str, Any]:
-    """The body of a request that asks for a stream."""
-    body = {
-        "model": model,
-        "messages": [_message(message) for message in messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
+def body(request: StepRequest) -> dict[str, Any]:
+    """The body of a request for a step."""
+    made: dict[str, Any] = {
+        "model": request.model,
+        "messages": [_message(message) for message in request.messages],
+        "stream": "stream" not in request.otherwise,
     }
-    if tools:
-        body["tools"] = [{"type": "function", "function": _function(tool)} for tool in tools]
-    if max_output_tokens is not None:
-        body["max_tokens"] = max_output_tokens
-    return body
+    if made["stream"] and "stream_options" not in request.otherwise:
+        made["stream_options"] = {"include_usage": True}
+    if request.tools and "tools" not in request.otherwise:
+        made["tools"] = [_tool(tool) for tool in request.tools]
+        if "reasoning_effort" in request.otherwise:
+            made["reasoning_effort"] = "none"
+    if request.bound is not None and (name := request.name_of_bound(BOUNDS)):
+        made[name] = request.bound
+    return request.merged(made)
 
 
-def in_dialect(body: dict[str, Any], refused: Collection[str]) -> dict[str, Any]:
-    """The body without the options that a server refuses; the newer name of one for its older."""
-    known = {name: value for name, value in body.items() if name not in refused}
-    if "max_tokens" in body and "max_tokens" in refused:
-        known["max_completion_tokens"] = body["max_tokens"]
-    return {name: value for name, value in known.items() if name not in refused}
-
-
-def refused_option(body: dict[str, Any], text: str) -> str | None:
-    """Which option of the body a refusal is about, if it is about one."""
-    named = [name for name in OPTIONS if name in body and name in text]
-    return next((n for n in named if n == "stream_options" or UNKNOWN.search(text)), None)
-
-
-def _function(tool: Tool) -> dict[str, Any]:
-    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+def _tool(tool: Tool) -> dict[str, Any]:
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+    }
+    return {"type": "function", "function": function}
 
 
 def _message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
+    made: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        calls = [_tool_call(call) for call in message.tool_calls]
-        return {"role": message.role, "content": message.content or None, "tool_calls": calls}
-    return {"role": message.role, "content": message.content}
+        made["content"] = message.content or None
+        made["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    return {**(message.vendor.members if message.vendor else {}), **made}
 
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:
-    arguments = call.arguments if _is_object(call.arguments) else "{}"
-    return {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
-    }
+    function = {"name": call.name, "arguments": arguments_of(call)}
+    own = {"id": call.id, "type": "function", "function": function}
+    return {**(call.vendor.members if call.vendor else {}), **own}
 
 
-def _is_object(text: str) -> bool:
-    # Servers that parse a history's arguments answer 400 or 500 to what a model got wrong.
+def arguments_of(call: ToolCall) -> str:
+    """The arguments if they are an object: servers that parse them answer 400 or 500 to others."""
     try:
-        return isinstance(json.loads(text), dict)
+        is_object = isinstance(json.loads(call.arguments), dict)
     except (ValueError, RecursionError):
-        return False
-
-
-def protocol_error(reason: str) -> ProviderError:
-    """The failure of a provider that sends what nobody can read."""
-    return ProviderError(ErrorCode.PROVIDER_PROTOCOL, reason)
-
-
-def parse(text: str) -> dict[str, Any]:
-    """A JSON object. Raises ProviderError for anything else."""
-    text = text.strip()
-    try:
-        value, end = _decode(text)
-    except (ValueError, RecursionError) as error:
-        raise protocol_error(f"not JSON: {error}") from error
-    if end < len(text):
-        raise protocol_error("JSON, and more behind it")
-    if not isinstance(value, dict):
-        raise protocol_error("JSON, but no object")
-    return value
-
-
-def error_message(value: Any) -> str:
-    """What an error object, or a text that may be one, says; of any length, in any words."""
-    if isinstance(value, str):
-        with suppress(ValueError, RecursionError):
-            value = json.loads(value)
-    while isinstance(value, dict):
-        value = value.get("error") or value.get("message") or value.get("detail") or ""
-    return str(value)
+        is_object = False
+    return call.arguments if is_object else "{}"
 
 
 class StepReader:
@@ -140,97 +89,88 @@ class StepReader:
         self.finish_reason: str | None = None
         self.has_choice = False
         self.has_begun = False
+        # Whether nothing but the usage can follow, as far as this server's ways are known.
+        self.is_ending = False
+        # The end is [DONE], or the connection's.
+        self.is_done = False
+        self.unknown: dict[str, Any] | None = None
         self._usage: Usage | None = None
-        self._calls: list[tuple[Any, str | None]] = []
+        self._calls = CallReader(COMMON_IN_CALL)
+        self._members = Members()
+        self._says_finish_early = False
 
     def read(self, event: dict[str, Any]) -> Iterator[Chunk]:
         """The chunks of an object's first choice. Raises ProviderError for an error or rubbish."""
-        if event.get("error"):
-            raise self._error(event)
+        # Most objects have choices and no error: not worth a closer look.
+        if "error" in event or not event.get("choices"):
+            self._look_for_error(event)
         if isinstance(event.get("usage"), dict):
-            self._usage = _usage(event["usage"])
-        for choice in _list(event, "choices"):
-            if not _is(choice, dict, "choice").get("index"):
+            self._usage = _usage(event["usage"]) or self._usage
+        for choice in expect_list(event, "choices"):
+            if not expect(choice, dict, "choice").get("index"):
                 self.has_choice = True
-                for chunk in self._choice(choice):
-                    self.has_begun = True
-                    yield chunk
+                yield from self._choice(choice)
+
+    def _look_for_error(self, event: dict[str, Any]) -> None:
+        if failure := failure_in(event, self.has_begun):
+            raise failure
+        if "choices" not in event and "usage" not in event:
+            self.unknown = event
+
+    def last(self) -> Iterator[Chunk]:
+        """The chunks that were held back for what might have followed."""
+        yield from self._calls.last()
+
+    def vendor(self) -> VendorMembers:
+        """What came that is the vendor's own."""
+        return VendorMembers(self._members.value, self._calls.members())
 
     def finished(self) -> StepFinished:
         """The chunk that ends the step."""
         return StepFinished(self.finish_reason or "stop", self._usage)
 
-    def _error(self, event: dict[str, Any]) -> ProviderError:
-        interrupted, rejected = ErrorCode.PROVIDER_INTERRUPTED, ErrorCode.PROVIDER_REJECTED
-        code = interrupted if self.has_begun else rejected
-        return ProviderError(code, error_message(event))
-
     def _choice(self, choice: dict[str, Any]) -> Iterator[Chunk]:
-        delta = _is(choice.get("delta") or choice.get("message") or {}, dict, "delta")
-        text = _text(delta.get("content")) or _text(delta.get("refusal"))
-        if text:
+        if choice.get("error") and (failure := failure_in(choice, self.has_begun)):
+            raise failure
+        delta = expect(choice.get("delta") or choice.get("message") or {}, dict, "delta")
+        has_words = False
+        for chunk in self._words(delta):
+            # A finish_reason that words follow, or that comes with them, has ended nothing.
+            if self.finish_reason and not has_words:
+                self._says_finish_early = True
+            has_words = self.has_begun = True
+            yield chunk
+        reason = choice.get("finish_reason")
+        if reason and reason != "null":
+            self.finish_reason = str(reason)
+        is_last = bool(self.finish_reason) and self.has_begun and not has_words
+        self.is_ending = is_last and not self._says_finish_early
+
+    def _words(self, delta: dict[str, Any]) -> Iterator[Chunk]:
+        thought, text = parts_of(delta.get("content"))
+        if not delta.keys() <= COMMON:
+            self._members.add({n: v for n, v in delta.items() if n not in COMMON and v is not None})
+            told = (delta.get(name) for name in ("reasoning_content", "reasoning"))
+            thought = thought or next((each for each in told if isinstance(each, str) and each), "")
+        if thought:
+            yield ReasoningDelta(thought)
+        if text := text or parts_of(delta.get("refusal"))[1]:
             yield TextDelta(text)
-        for call in _list(delta, "tool_calls"):
-            yield self._tool_call(_is(call, dict, "tool call"))
-        if choice.get("finish_reason"):
-            self.finish_reason = str(choice["finish_reason"])
+        if delta.get("tool_calls") or delta.get("function_call"):
+            yield from self._called(delta)
 
-    def _tool_call(self, call: dict[str, Any]) -> ToolCallDelta:
-        function = _is(call.get("function") or {}, dict, "function")
-        call_id, name = call.get("id") or None, function.get("name") or None
-        arguments = function.get("arguments")
-        if arguments is None:
-            arguments = ""
-        elif not isinstance(arguments, str):
-            arguments = json.dumps(arguments, ensure_ascii=False)
-        return ToolCallDelta(
-            self._number(call.get("index"), call_id, name),
-            call_id and str(call_id),
-            name and str(name),
-            arguments,
-        )
-
-    def _number(self, index: Any, call_id: str | None, name: str | None) -> int:
-        """Which call of the step a fragment belongs to, whatever the server tells of it.
-
-        Some leave out the index, and some give every call the same one: there the id decides.
-        A fragment with neither goes on with the last call, unless it has a name.
-        """
-        for number, (known_index, known_id) in reversed(list(enumerate(self._calls))):
-            if call_id and known_id:
-                same = call_id == known_id and index == known_index
-            elif index is not None:
-                same = index == known_index
-            else:
-                same = not call_id and not name
-            if same:
-                self._calls[number] = (known_index, known_id or call_id)
-                return number
-        self._calls.append((index, call_id))
-        return len(self._calls) - 1
+    def _called(self, delta: dict[str, Any]) -> Iterator[Chunk]:
+        calls = delta.get("tool_calls") or []
+        for call in [calls] if isinstance(calls, dict) else expect(calls, list, "tool_calls"):
+            yield from self._calls.read(expect(call, dict, "tool call"))
+        if isinstance(delta.get("function_call"), dict):
+            yield from self._calls.read({"index": 0, "function": delta["function_call"]})
 
 
-def _usage(usage: dict[str, Any]) -> Usage:
-    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    return Usage(*(count if _is_count(count) else None for count in counts))
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_TOKENS
-
-
-def _text(content: Any) -> str:
-    """The text of a `content`, which some servers give in parts."""
-    if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
-    return _is(content, str, "content") if content is not None else ""
-
-
-def _list(owner: dict[str, Any], name: str) -> list[Any]:
-    return _is(owner.get(name) or [], list, name)
-
-
-def _is(value: Any, kind: type[T], name: str) -> T:
-    if not isinstance(value, kind):
-        raise protocol_error(f"{name} is a {type(value).__name__}")
-    return value
+def _usage(usage: dict[str, Any]) -> Usage | None:
+    """The counts; where the total has more, the rest was thought, which is output too."""
+    given, written = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
+    total = count(usage, "total_tokens")
+    if given is not None and written is not None and total is not None:
+        written = max(written, total - given)
+    return Usage(given, written) if (given, written) != (None, None) else None

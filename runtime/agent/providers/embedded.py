@@ -29,9 +29,10 @@ ZONES = {
     "sydney|悉尼": "Australia/Sydney",
 }
 TIME = r"\btime\b|\bclock\b|what day|几点|时间|日期"
+EMAIL = r"\be-?mail\b|邮箱|邮件地址"
 PROFILE = (
-    r"who am i|\bmy (own )?(name|profile|account|username|bio)\b"
-    r"|我是谁|我叫什么|我的(名字|资料|账号|用户名|个人信息|简介)"
+    r"who am i|\bmy (own )?(name|profile|account|username|bio|e-?mail)\b"
+    r"|我是谁|我叫什么|我的(名字|资料|账号|用户名|个人信息|简介|邮箱)"
 )
 WORDS = {
     r"divided by|除以": "/",
@@ -77,6 +78,8 @@ CHINESE = {
 class EmbeddedProvider:
     """A Provider that needs nothing and nobody. Uses only the tools it is offered."""
 
+    name = "the embedded model, since no model's server is configured"
+
     def stream(
         self,
         messages: Sequence[Message],
@@ -117,7 +120,7 @@ class EmbeddedProvider:
 @dataclass(frozen=True)
 class _Wish:
     tool: str
-    arguments: dict[str, str]
+    arguments: dict[str, Any]
 
 
 def _last_turn(messages: Sequence[Message]) -> Sequence[Message]:
@@ -135,7 +138,8 @@ def _wishes(question: str) -> list[_Wish]:
     if re.search(TIME, question, re.IGNORECASE):
         wishes += [_Wish("current_time", {"zone": zone}) for zone in _zones(question)]
     if re.search(PROFILE, question, re.IGNORECASE):
-        wishes.append(_Wish("my_profile", {}))
+        asks_for_email = re.search(EMAIL, question, re.IGNORECASE)
+        wishes.append(_Wish("my_profile", {"with_email": True} if asks_for_email else {}))
     return wishes
 
 

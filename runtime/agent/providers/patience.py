@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from http.client import HTTPResponse
 from typing import Any
+from urllib.parse import unquote
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -185,8 +186,18 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
-def patient_pool(maxsize: int) -> urllib3.PoolManager:
-    """A pool for requests made inside `Patience.applied`; `maxsize` connections are kept."""
-    pool = urllib3.PoolManager(maxsize=maxsize, block=False, retries=False)
+def patient_pool(maxsize: int, proxy: str | None = None) -> urllib3.PoolManager:
+    """A pool for requests made inside `Patience.applied`; `maxsize` connections are kept.
+
+    `proxy` is the URL of the proxy that they go through, if any; it may have a user in it.
+    """
+    how = {"maxsize": maxsize, "block": False, "retries": False}
+    pool = _proxied(proxy, **how) if proxy else urllib3.PoolManager(**how)
     pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
     return pool
+
+
+def _proxied(proxy: str, **how: Any) -> urllib3.ProxyManager:
+    user = urllib3.util.parse_url(proxy).auth
+    headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, **how)

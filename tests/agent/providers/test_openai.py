@@ -5,7 +5,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -18,6 +19,7 @@ from runtime.agent.messages import Message, ToolCall, Usage
 from runtime.agent.providers import Chunk, ProviderError, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.stop import Stop, Stopped
+from runtime.agent.tools import Tool
 from tests.agent.completions_server import (
     CLOSE,
     DONE,
@@ -27,6 +29,7 @@ from tests.agent.completions_server import (
     Drip,
     Pause,
     Reply,
+    Request,
     answer,
     call,
     chunk,
@@ -130,7 +133,8 @@ def test_a_request_has_the_history_the_tools_and_the_key(server: CompletionsServ
 
 def test_broken_arguments_go_back_as_an_empty_object(server: CompletionsServer) -> None:
     broken = (ToolCall("c1", "calculate", '{"expr'),)
-    ask(server, [*HELLO, Message("assistant", "", broken)])
+    result = Message("tool", "Error", tool_call_id="c1", tool_name="calculate")
+    ask(server, [*HELLO, Message("assistant", "", broken), result], tools=[calculate])
     sent = server.requests[0].body["messages"][1]["tool_calls"][0]["function"]["arguments"]
     assert sent == "{}"
 
@@ -162,16 +166,16 @@ def test_several_calls_at_once_are_told_apart_by_index(server: CompletionsServer
 def test_several_calls_without_an_index_are_told_apart_by_id(server: CompletionsServer) -> None:
     server.script(
         stream(
-            call(None, "a", "one", "{"),
-            call(None, arguments="}"),
+            call(None, "a", "one", '{"x"'),
+            call(None, arguments=":"),
             call(None, "b", "two", "{"),
-            call(None, "a", arguments=" "),
+            call(None, "a", arguments="1}"),
             call(None, "b", arguments="}"),
             finish("tool_calls"),
             DONE,
         )
     )
-    assert calls(ask(server)) == {0: ("a", "one", "{} "), 1: ("b", "two", "{}")}
+    assert calls(ask(server)) == {0: ("a", "one", '{"x":1}'), 1: ("b", "two", "{}")}
 
 
 def test_calls_with_neither_index_nor_id_begin_with_a_name(server: CompletionsServer) -> None:
@@ -274,13 +278,15 @@ def test_a_whole_completion_instead_of_a_stream_is_taken(server: CompletionsServ
 def test_an_error_with_status_200_is_an_error(server: CompletionsServer) -> None:
     server.script(plain({"error": {"message": "no such model"}}))
     error = failure(server)
-    assert (error.code, error.message) == (ErrorCode.PROVIDER_REJECTED, "no such model")
+    assert error.code == ErrorCode.PROVIDER_REJECTED
+    assert error.message.endswith("/v1/chat/completions: no such model")
 
 
 def test_an_error_inside_the_stream_ends_it(server: CompletionsServer) -> None:
     server.script(stream(text("Hi"), {"error": {"message": f"lost {KEY}", "code": 500}}, DONE))
     error = failure(server)
-    assert (error.code, error.message) == (ErrorCode.PROVIDER_INTERRUPTED, "lost ***")
+    assert error.code == ErrorCode.PROVIDER_INTERRUPTED
+    assert error.message.endswith("/v1/chat/completions: lost ***")
 
 
 @pytest.mark.parametrize(
@@ -372,8 +378,10 @@ def test_nobody_waits_for_a_retry_after_beyond_the_deadline(server: CompletionsS
 def test_a_refused_request_is_not_made_again(server: CompletionsServer, status: int) -> None:
     server.script(plain({"error": {"message": f"bad {KEY}\n" + "x" * 9999}}, status))
     error = failure(server)
-    assert error.code == ErrorCode.PROVIDER_REJECTED
-    assert str(status) in error.message and len(error.message) < 400 and "\n" not in error.message
+    is_ours = status in (400, 422)
+    rejected, misconfigured = ErrorCode.PROVIDER_REJECTED, ErrorCode.PROVIDER_MISCONFIGURED
+    assert error.code == (rejected if is_ours else misconfigured)
+    assert str(status) in error.message and len(error.message) < 450 and "\n" not in error.message
     assert len(server.requests) == 1
 
 
@@ -434,6 +442,7 @@ def test_output_is_bounded_only_when_somebody_asks_for_it(server: CompletionsSer
         " Use 'max_completion_tokens' instead.",
         [{"type": "extra_forbidden", "loc": ["body", "max_tokens"]}],
         "Unrecognized request argument supplied: max_tokens",
+        "max_tokens was renamed: use max_completion_tokens.",
     ],
 )
 def test_a_server_that_wants_the_newer_bound_gets_it(server: CompletionsServer, refusal) -> None:
@@ -448,20 +457,179 @@ def test_a_server_that_wants_the_newer_bound_gets_it(server: CompletionsServer, 
     ]
 
 
-def test_a_server_that_knows_no_bound_is_asked_without(server: CompletionsServer) -> None:
+def test_a_bound_is_never_dropped(server: CompletionsServer) -> None:
     server.script(
         plain({"detail": "unknown field: stream_options"}, 422),
         plain({"detail": "unknown field: max_tokens"}, 422),
         plain({"detail": "unknown field: max_completion_tokens"}, 422),
         answer("Hi"),
     )
-    assert joined(list(open_stream(provider_for(server), max_output_tokens=9))) == "Hi"
-    assert asked(server) == [
-        {"max_tokens": 9},
-        {"max_tokens": 9},
-        {"max_completion_tokens": 9},
-        {},
-    ]
+    with pytest.raises(ProviderError) as caught:
+        list(open_stream(provider_for(server), max_output_tokens=9))
+    assert caught.value.code == ErrorCode.PROVIDER_REJECTED
+    assert asked(server) == [{"max_tokens": 9}, {"max_tokens": 9}, {"max_completion_tokens": 9}]
+
+
+def has_stream_options(server: CompletionsServer) -> list[bool]:
+    """Whether each request had them."""
+    return ["stream_options" in request.body for request in server.requests]
+
+
+def refusing(option: str, **refusal: Any) -> Callable[[Request], Reply]:
+    """A server that does not know an option, and says so in these words."""
+    return lambda request: plain(refusal, 400) if option in request.body else answer("Hi")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"error": {"message": "Unsupported parameter.", "param": "stream_options"}},
+        {"error": {"message": "Unknown member.", "param": "stream_options.include_usage"}},
+        {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]},
+        {"message": {"detail": [{"loc": ["stream_options"], "type": "extra_forbidden"}]}},
+        {"error": {"message": "Invalid JSON: Unknown name 'stream_options': Cannot find field."}},
+        {"error": {"message": "stream_options: Extra inputs are not permitted"}},
+        {"error": {"message": "`stream_options` isn't supported here."}},
+        {"error": "This server does not support stream_options."},
+        {"errors": ["json: unknown field 'stream_options'"]},
+        {"error": {"message": '{"error": {"message": "no such option: stream_options"}}'}},
+        {"error": {"message": "stream_options.include_usage is not available"}},
+        {"error": "[{'type': 'extra_forbidden', 'loc': ('body', 'stream_options')}]"},
+        {"code": 20015, "message": "The parameter stream_options is invalid.", "data": None},
+        {"message": "Additional properties are not allowed ('stream_options' was unexpected)"},
+        {"error": {"message": "stream_options: unsupported", "param": "None", "code": "bad"}},
+    ],
+)
+def test_an_option_that_is_named_as_the_culprit_is_left_out(
+    server: CompletionsServer, refusal: dict
+) -> None:
+    server.script(refusing("stream_options", **refusal))
+    provider = provider_for(server)
+    for _ in range(2):
+        assert joined(list(open_stream(provider))) == "Hi"
+    assert has_stream_options(server) == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'images are not supported; asked: {"n": 1, "stream_options": {"include_usage": true}}',
+        "images are not supported {'stream_options': {'include_usage': True}, 'max_tokens': 9}",
+        "The tool 'x' has a type that is none: it must be 'object'. Offered beside stream_options.",
+    ],
+)
+def test_an_option_that_is_only_quoted_is_no_culprit(
+    server: CompletionsServer, message: str
+) -> None:
+    server.script(plain({"error": {"message": message}}, 400), answer("Hi"))
+    with pytest.raises(ProviderError):
+        ask(server, max_output_tokens=9)
+    assert len(server.requests) == 1
+
+
+def test_a_culprit_that_the_server_names_goes_before_its_words(server: CompletionsServer) -> None:
+    error = {"message": "unsupported: stream_options", "param": "tools[0].function.parameters"}
+    server.script(plain({"error": error}, 400), answer("Hi"))
+    with pytest.raises(ProviderError):
+        ask(server)
+    assert len(server.requests) == 1
+
+
+def test_a_refusal_teaches_nothing_unless_the_next_request_is_accepted(
+    server: CompletionsServer,
+) -> None:
+    server.script(plain({"error": "unsupported: stream_options, you wrote"}, 400))
+    provider = provider_for(server)
+    with pytest.raises(ProviderError):
+        list(open_stream(provider))
+    server.script(answer("Hi"))
+    list(open_stream(provider))
+    assert has_stream_options(server) == [True, False, True]
+
+
+def test_a_request_with_tools_of_somebody_else_teaches_nothing(server: CompletionsServer) -> None:
+    server.script(refusing("stream_options", error="unknown field stream_options"))
+    provider = provider_for(server)
+    theirs = Tool("pick", "Pick.", {"type": "object", "properties": {}, "required": []})
+    assert joined(list(open_stream(provider, tools=[calculate, theirs]))) == "Hi"
+    assert joined(list(open_stream(provider, tools=[calculate]))) == "Hi"
+    list(open_stream(provider, tools=[calculate]))
+    assert has_stream_options(server) == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "unsupported: stream_options",
+        "Tool use is not supported here",
+        "The system role is not supported",
+        "Streaming is not supported",
+        "tool calls are forbidden. reasoning_effort must be 'none'",
+        "Please use the Responses API, this is not supported",
+        "maximum context length exceeded",
+    ],
+)
+def test_words_that_a_server_may_have_quoted_teach_nothing(
+    server: CompletionsServer, message: str
+) -> None:
+    provider = provider_for(server)
+    quoted = plain({"error": {"message": f"I cannot read this: {message}"}}, 400)
+    server.script(quoted, answer("Hi"))
+    system, long = Message("system", "Be brief."), "x" * 900
+    earlier = [Message("user", f"{message} {long}"), Message("assistant", "No.")]
+    with suppress(ProviderError):
+        list(open_stream(provider, [system, *earlier, *HELLO], tools=[calculate]))
+
+    others = [Message("user", long), Message("assistant", long), *HELLO]
+    list(open_stream(provider, [system, *others], tools=[calculate]))
+
+    sent = server.requests[-1]
+    assert sent.path == "/v1/chat/completions"
+    assert sent.body.keys() == {"model", "messages", "stream", "stream_options", "tools"}
+    assert sent.body["stream"] and len(sent.body["messages"]) == 4
+
+
+def test_what_a_server_refuses_is_believed_for_a_while(
+    server: CompletionsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script(refusing("stream_options", error="unknown field stream_options"))
+    provider = OpenAIProvider(server.url, KEY, "m", believed_seconds=0)
+    for _ in range(2):
+        list(open_stream(provider))
+    assert has_stream_options(server) == [True, False, True, False]
+    lines = [each.getMessage() for each in caplog.records if "refuses" in each.getMessage()]
+    assert lines == ["m on 127.0.0.1 refuses stream_options: asked otherwise for 0 s"] * 2
+
+
+@pytest.mark.parametrize("by", ["words", "tools"])
+def test_nobody_talks_a_bound_into_another_name(server: CompletionsServer, by: str) -> None:
+    said = "unsupported: max_tokens, use max_completion_tokens"
+    server.script(plain({"error": {"message": f"Not this: {said}"}}, 400), answer("Hi"))
+    theirs = Tool("pick", said, {"type": "object", "properties": {}, "required": []})
+    with pytest.raises(ProviderError):
+        ask(
+            server,
+            [Message("user", said if by == "words" else "Hi")],
+            tools=[theirs] if by == "tools" else [],
+            max_output_tokens=9,
+        )
+    assert asked(server) == [{"max_tokens": 9}]
+
+
+def test_a_tool_of_ones_own_that_a_server_refuses_takes_no_other_away(
+    server: CompletionsServer,
+) -> None:
+    for words in ("tools[0].function: unsupported type 'x'", "tool 'calculate' is not valid"):
+        server.script(plain({"error": {"message": words}}, 400), answer("Hi"))
+        with pytest.raises(ProviderError):
+            ask(server, tools=[calculate])
+
+
+def test_what_one_model_refuses_is_asked_of_another(server: CompletionsServer) -> None:
+    server.script(refusing("stream_options", error="unknown field stream_options"))
+    list(open_stream(OpenAIProvider(server.url, KEY, "one")))
+    list(open_stream(OpenAIProvider(server.url, KEY, "other")))
+    assert has_stream_options(server) == [True, False, True, False]
 
 
 def test_a_bound_that_a_server_finds_too_high_is_not_taken_away(server: CompletionsServer) -> None:
@@ -483,7 +651,7 @@ def test_a_redirect_never_leads_the_key_elsewhere(server: CompletionsServer) -> 
     with CompletionsServer() as elsewhere:
         location = {"Location": f"{elsewhere.url}/chat/completions"}
         server.script(Reply(status=307, headers=location))
-        assert failure(server).code == ErrorCode.PROVIDER_REJECTED
+        assert failure(server).code == ErrorCode.PROVIDER_MISCONFIGURED
         assert elsewhere.requests == []
 
 
@@ -594,11 +762,11 @@ def test_what_arrives_together_is_one_delta(server: CompletionsServer) -> None:
     calls = [call(0, "a", "where", "{"), call(0, arguments='"x"'), call(0, arguments=": 1}")]
     parts = [text("Hel"), text("lo"), *calls, finish("tool_calls")]
     server.script(stream("".join(f"data: {json.dumps(part)}\n\n" for part in parts), DONE))
-    *chunks, _end = ask(server)
+    *chunks, _vendor, _end = ask(server)
     assert chunks == [
         TextDelta("Hello"),
-        ToolCallDelta(0, "a", "where", "{"),
-        ToolCallDelta(0, arguments='"x": 1}'),
+        ToolCallDelta(0, "a", "where"),
+        ToolCallDelta(0, arguments='{"x": 1}'),
     ]
 
 
@@ -697,6 +865,6 @@ def test_a_senseless_url_is_refused(url: str) -> None:
 
 
 def test_a_key_no_header_can_carry_is_refused_without_repeating_it() -> None:
-    with pytest.raises(ValueError, match="API key") as caught:
+    with pytest.raises(ValueError, match="OPENAI_API_KEY") as caught:
         OpenAIProvider("http://localhost/v1", f"{KEY}\n", "m")
     assert KEY not in str(caught.value)

@@ -1,0 +1,235 @@
+"""How a request is put otherwise once a server has refused it, and for how long that is kept to.
+
+What can be put otherwise has a name: that of the member that is left out or written differently
+(`stream_options`, `max_tokens`), or one of those below. The dialects write a request without it,
+`history` the conversation.
+
+Nothing that one user sends may change what is asked for another. A refusal is learnt from only if
+the request so put was accepted, if it had no tools but the service's own, and if nobody's words in
+it could be what the server quoted; and for minutes.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from runtime.agent.messages import Message
+from runtime.agent.providers.refusal import UNKNOWN, Refusal, are_near
+from runtime.agent.providers.request import BOUNDS, StepRequest
+from runtime.agent.tools import Tool
+
+# Long enough that a busy service rarely asks in vain, short enough that an upgrade is noticed.
+BELIEVED_SECONDS = 600.0
+# A request is put otherwise so often at the most.
+MAX_CHANGES = 8
+# Statuses that speak of the key, the money or the moment, not of how a request is put.
+NOT_ABOUT_THE_REQUEST = (401, 402, 403, 407, 408, 429, 529)
+
+# No tools are offered, and those in the history are told of as text.
+TOOLS = "tools"
+# Tools are offered, and the model does not think.
+EFFORT = "reasoning_effort"
+# The instructions stand before what the user said first.
+SYSTEM = "system"
+# The answer comes whole.
+STREAM = "stream"
+# Calls are known by so many letters and digits each: "ids NUMBER".
+IDS = "ids "
+# A message with calls has a text, also where the model said none.
+CONTENT = "content"
+# The other dialect is spoken.
+RESPONSES = "responses"
+# What a message has of a vendor's own, but for that of its calls, is left out: "vendor NAME".
+VENDOR = "vendor "
+
+# Not one tool of many, which is called by its number or its name.
+_TOOL_WORDS = (
+    r"\btools?\b(?![\[.]\d|\W{0,2}[\"'`]\w)"
+    r"|tool[_ -]?(?:choice|calls?|calling|use)|function[_ -]?call(?:s|ing)?\b"
+)
+_NEEDS_FLAG = (
+    rf"{UNKNOWN}|--[a-z]|no (?:\w+ )?template|\bflags?\b|\benabl|must be (?:none|empty|off)"
+)
+_ROLES = (
+    r"\b(?:system|developer)[\"'`]? (?:role|message|prompt|instruction)|\bonly\b.{0,30}\buser\b"
+    r"|\b(?:system|developer)[\"'`]? (?:\w+ ){0,5}role|(?:first|start)\w* .{0,30}\buser\b"
+    r"|(?:role|variant|instruction)s?\b\W{0,4}(?:\w+ )?[\"'`]?(?:system|developer)\b|\broles must"
+)
+_NO_ROLE = rf"{UNKNOWN}|invalid|\bmust\b|only|one of|roles?\b|alternat"
+_ID_WORDS = r"tool[_ ]?(?:call[_ ]?)?ids?\b|\bcall[_ ]?ids?\b|tool_calls[^ ]*\bid\b"
+_ID_SHAPE = r"length|long|letters|digits|alphanumeric|characters|pattern|a-z"
+# How many are said, and how many are taken by most that take few.
+_ID_LENGTH = (
+    r"(?:length|exactly|most|maximum|be|of)\W+(?:of |length )?(\d+)\b"
+    r"|\b(\d+) (?:\w+ )?(?:letters|characters|chars|digits)"
+)
+NINE = 9
+MAX_ID_CHARS = 40
+# An option that the answer does not need is left out for any complaint about it.
+_COMPLAINT = rf"{UNKNOWN}|invalid|illegal|\bonly\b|\bbad\b|\bmust\b|requires?\b"
+
+
+def remedy(
+    refusal: Refusal, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
+) -> str | None:
+    """The name of what must be put otherwise for the server to take the request, if anything can.
+
+    An option of the operator's own and the bound stay; the bound goes by its other name.
+    """
+    if refusal.status in NOT_ABOUT_THE_REQUEST:
+        return None
+    for name in _causes(refusal, request, body, dialect):
+        if name in request.otherwise or (name in request.options and name not in dialect.BOUNDS):
+            continue
+        if name in dialect.BOUNDS and request.otherwise | {name} >= {*dialect.BOUNDS}:
+            continue
+        return name
+    return None
+
+
+def _causes(
+    refusal: Refusal, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
+) -> Iterator[str]:
+    """What the refusal may be about, the likeliest first."""
+    sent = [name for name in dialect.OPTIONS if name in body]
+    yield from (name for name in sent if refusal.is_about(name, _COMPLAINT))
+    # Where a server speaks of the bound's other name, which was not sent, it wants that one.
+    others = refusal.says("|".join(name for name in dialect.BOUNDS if name not in body) or "$^")
+    bounds = [name for name in dialect.BOUNDS if name in body]
+    yield from (name for name in bounds if others or refusal.is_about(name))
+    yield from (VENDOR + n for n in _vendor_members(request) if _is_about_member(refusal, n))
+    if body.get("stream") and _is_about_streaming(refusal):
+        yield STREAM
+    if _has_calls(request) and _is_about_ids(refusal):
+        yield IDS + str(_id_length(refusal))
+    if request.tools and _is_about_effort(refusal):
+        yield EFFORT
+    if (request.tools or _has_calls(request)) and _is_about_tools(refusal):
+        yield TOOLS
+    if any(message.role == "system" for message in request.messages) and _is_about_system(refusal):
+        yield SYSTEM
+    if _has_calls(request) and _is_about_content(refusal):
+        yield CONTENT
+    if "input" in body and refusal.says(r"encrypted|['\"`]reasoning['\"`]|item with id"):
+        yield from (VENDOR + name for name in _vendor_members(request))
+    if "messages" in body and refusal.says(r"\bv1/responses|responses api"):
+        yield RESPONSES
+
+
+def _is_about_streaming(refusal: Refusal) -> bool:
+    is_said = not refusal.places and refusal.says_beside(r"\bstreaming\b")
+    return is_said or refusal.is_about("stream", _COMPLAINT)
+
+
+def _is_about_effort(refusal: Refusal) -> bool:
+    return refusal.says(r"reasoning[_. ]?effort") or (
+        refusal.says(_TOOL_WORDS) and refusal.says_beside(r"\breasoning\b", r"\bnone\b|\boff\b")
+    )
+
+
+def _has_calls(request: StepRequest) -> bool:
+    return any(message.tool_calls or message.role == "tool" for message in request.messages)
+
+
+def _vendor_members(request: StepRequest) -> list[str]:
+    return list({n: 1 for m in request.messages if m.vendor for n in m.vendor.members})
+
+
+def _is_about_member(refusal: Refusal, name: str) -> bool:
+    """Whether it is about a member of the messages: `messages.2.reasoning_content`."""
+    if refusal.places:
+        return any(name in place for place in refusal.places)
+    return refusal.is_about(name)
+
+
+def _is_about_content(refusal: Refusal) -> bool:
+    if refusal.places:
+        return any(place[-1] == "content" for place in refusal.places)
+    return refusal.says_beside(
+        r"\bcontent\b", r"\b(?:null|none|empty|blank|string|required|missing)\b"
+    )
+
+
+def _is_about_ids(refusal: Refusal) -> bool:
+    in_place = any(
+        place[0] in ("messages", "input") and place[-1] in ("id", "tool_call_id", "call_id")
+        for place in refusal.places
+    )
+    return in_place or refusal.says_beside(_ID_WORDS, rf"{UNKNOWN}|invalid|{_ID_SHAPE}")
+
+
+def _id_length(refusal: Refusal) -> int:
+    """How long an id may be, if the server says so."""
+    found = (int(a or b) for a, b in re.findall(_ID_LENGTH, refusal.words, re.IGNORECASE))
+    return min((each for each in found if NINE // 2 < each <= MAX_ID_CHARS), default=NINE)
+
+
+def _is_about_tools(refusal: Refusal) -> bool:
+    """Whether it is about tools at all; what is wrong with one of them is its author's to mend."""
+    if refusal.places:
+        named = any(place in (("tools",), ("tool_choice",)) for place in refusal.places)
+        return named and refusal.says(_NEEDS_FLAG)
+    return refusal.says_beside(_TOOL_WORDS, _NEEDS_FLAG)
+
+
+def _is_about_system(refusal: Refusal) -> bool:
+    if ("messages", "0", "role") in refusal.places:
+        return True
+    return all(place[0] == "messages" for place in refusal.places) and refusal.says_beside(
+        _ROLES, _NO_ROLE
+    )
+
+
+# What a refusal says about each; others are called by their names.
+_WORDS = {
+    TOOLS: _TOOL_WORDS,
+    EFFORT: r"reasoning",
+    SYSTEM: r"system|developer|roles?\b",
+    STREAM: r"stream",
+    RESPONSES: r"responses",
+    **dict.fromkeys(BOUNDS, r"max_(?:completion_|output_)?tokens"),
+}
+
+
+def may_teach(said: Sequence[Message], tools: Sequence[Tool], names: Collection[str]) -> bool:
+    """Whether what was found with such a request can be nobody's doing but the server's.
+
+    It cannot where a front end has brought tools, or where somebody's words speak of the same.
+    """
+    return all(tool.function for tool in tools) and not may_be_quoted(said, tools, names)
+
+
+def may_be_quoted(said: Sequence[Message], tools: Sequence[Tool], names: Collection[str]) -> bool:
+    """Whether a refusal that speaks of these may have quoted it from somebody's words or tools."""
+    if not names:
+        return False
+    words = "|".join(_WORDS.get(n) or re.escape(n.removeprefix(VENDOR)) for n in names)
+    texts = [message.content for message in said if message.role != "system"]
+    texts += [f"{t.name} {t.description} {t.parameters}" for t in tools if not t.function]
+    return any(are_near(text, words, _COMPLAINT) for text in texts)
+
+
+@dataclass
+class Learnt:
+    """What one model's server was found to refuse, each for `seconds`. Safe for many threads."""
+
+    seconds: float = BELIEVED_SECONDS
+    _until: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def names(self) -> frozenset[str]:
+        """What is believed to be refused at the moment."""
+        now = time.monotonic()
+        with self._lock:
+            self._until = {name: until for name, until in self._until.items() if until > now}
+            return frozenset(self._until)
+
+    def learn(self, names: Collection[str]) -> None:
+        """Believe these from now on."""
+        until = time.monotonic() + self.seconds
+        with self._lock:
+            self._until |= dict.fromkeys(names, until)

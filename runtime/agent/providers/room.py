@@ -1,0 +1,94 @@
+"""How long a conversation a model has room for: told by its refusals, and remembered."""
+
+import re
+import threading
+import time
+from collections.abc import Sequence
+
+from runtime.agent.messages import Message, cut_history
+from runtime.agent.providers.refusal import Refusal
+
+# How often a conversation is cut and asked again.
+MAX_CUTS = 2
+# What is left, in numbers that a server tells, for the template and the answer.
+SHARE_OF_ROOM = 0.8
+
+TOO_LONG = (
+    r"context[_ -]?(?:length|window|size|limit)|maximum (?:context|input|prompt|sequence)"
+    r"|(?:prompt|input|request|messages?|conversation)\b[^.;\n]{0,40}\btoo (?:long|large|many|big)"
+    r"|(?:less|fewer) than [\d,]+ (?:\w+ )?tokens|\bshorten\b|\bn_ctx\b"
+    r"|too many (?:input |prompt )?tokens|reduce (?:the |your )?(?:length|number|size|prompt|input)"
+    r"|exceed\w*[^.;\n]{0,60}\b(?:tokens?|context)\b|tokens?\b[^.;\n]{0,40}\bexceed"
+    r"|(?:longer|more tokens) than"
+)
+
+
+def is_too_long(refusal: Refusal) -> bool:
+    """Whether the refusal says that the conversation has become too long for the model."""
+    if refusal.status == 413:
+        return True
+    if refusal.status in (429, 529):
+        return False
+    places = {place[0] for place in refusal.places}
+    return places <= {"messages", "input", "prompt"} and refusal.says(TOO_LONG)
+
+
+def share_that_fits(refusal: Refusal) -> float:
+    """How much of what was sent may be sent: half, or less if the numbers it tells say so."""
+    numbers = [int(each.replace(",", "")) for each in re.findall(r"\d[\d,]*", refusal.words)]
+    numbers = [each for each in numbers if each >= 256]
+    if len(numbers) < 2:
+        return 0.5
+    return min(0.5, SHARE_OF_ROOM * min(numbers) / max(numbers))
+
+
+def speaks_of_room(message: Message) -> bool:
+    """Whether a server that said so may have quoted these words of somebody's."""
+    return message.role != "system" and re.search(TOO_LONG, message.content, re.I) is not None
+
+
+def chars_of(messages: Sequence[Message]) -> int:
+    """How much room a conversation takes."""
+    return sum(message.chars for message in messages)
+
+
+def bytes_of(messages: Sequence[Message]) -> int:
+    """The same in bytes of UTF-8, of which a token has about as many in every language."""
+    return sum(message.chars + _more_bytes(message.content) for message in messages)
+
+
+def _more_bytes(text: str) -> int:
+    return 0 if text.isascii() else len(text.encode("utf-8", "replace")) - len(text)
+
+
+class Room:
+    """What was found to fit in one model, in bytes. Safe for many threads.
+
+    Not in characters, or somebody's emoji would keep everybody's English short. After `seconds`
+    twice as much is tried.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._bytes: int | None = None
+        self._since = 0.0
+        self._lock = threading.Lock()
+
+    def fit(self, messages: Sequence[Message]) -> list[Message]:
+        """The end of the conversation that fits, as far as is known."""
+        most = self._most()
+        if most is None:
+            return list(messages)
+        return cut_history(messages, most * chars_of(messages) // max(1, bytes_of(messages)))
+
+    def learn(self, most: int) -> None:
+        """Remember that no more than so many bytes are taken."""
+        with self._lock:
+            self._bytes, self._since = most, time.monotonic()
+
+    def _most(self) -> int | None:
+        with self._lock:
+            if self._bytes is None:
+                return None
+            periods = int((time.monotonic() - self._since) / self._seconds) if self._seconds else 30
+            return self._bytes * 2 ** min(periods, 30)

@@ -1,0 +1,66 @@
+"""Thoughts in a text: what stands in `<think>` tags at its beginning, as local servers send it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+BEGIN, END = "<think>", "</think>"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a text, of which one knows whether it was thought or said."""
+
+    text: str
+    is_thought: bool = False
+
+
+class ThinkTags:
+    """Tells thoughts from a text that comes in pieces. Elsewhere in a text a tag is text."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._state = "beginning"
+
+    def split(self, text: str) -> Iterator[Piece]:
+        """The pieces that are certain by now; what may be a part of a tag waits for more."""
+        self._held += text
+        if self._state == "beginning":
+            self._begin()
+        if self._state == "thinking":
+            yield from self._think()
+        if self._state == "behind":
+            # Blank lines that parted the thoughts from the answer belong to neither.
+            self._held = self._held.lstrip()
+            self._state = "saying" if self._held else "behind"
+        if self._state == "saying" and self._held:
+            yield Piece(self._taken(len(self._held)))
+
+    def finish(self) -> Iterator[Piece]:
+        """What waited, once no more comes."""
+        if self._held and self._state != "behind":
+            yield Piece(self._taken(len(self._held)), self._state == "thinking")
+
+    def _begin(self) -> None:
+        begun = self._held.lstrip()
+        if begun.startswith(BEGIN):
+            self._held, self._state = begun.removeprefix(BEGIN), "thinking"
+        elif not BEGIN.startswith(begun):
+            self._state = "saying"
+
+    def _think(self) -> Iterator[Piece]:
+        thought, tag, rest = self._held.partition(END)
+        if tag:
+            self._held, self._state = rest, "behind"
+        else:
+            thought = self._taken(len(self._held) - _overlap(self._held, END))
+        if thought:
+            yield Piece(thought, is_thought=True)
+
+    def _taken(self, count: int) -> str:
+        taken, self._held = self._held[:count], self._held[count:]
+        return taken
+
+
+def _overlap(text: str, tag: str) -> int:
+    """How many characters at the text's end may be the tag's beginning."""
+    return next((n for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), 0)
