@@ -20,6 +20,8 @@ from ..errors import (
 from ..models import Run, User
 from ..services import chats, runs
 from ..services.chats import Standing
+from ..services.ids import made_of
+from ..services.runs import Followed
 from . import http, translation
 from .blueprint import Blueprint
 from .guards import current_user
@@ -70,7 +72,7 @@ def run_agent(body: dict) -> EventStream:
     """
     user = current_user()
     chat_id = _chat_id(user, body["thread_id"])
-    run_id = chats.made_of(chat_id, f"run {body['run_id']}")
+    run_id = made_of(chat_id, f"run {body['run_id']}")
     # In this order: nothing would be new of a run that another request began in between.
     standing = chats.standing(user, chat_id)
     run = Run.find(user, chat_id, run_id)
@@ -78,21 +80,15 @@ def run_agent(body: dict) -> EventStream:
         return _resumed(run, body)
     run = _run(run_id, chat_id, body["messages"], standing)
     # Should it have been begun just now, it is heard from its beginning all the same.
-    runs.launch(user, run, _tools(body["tools"] or []))
-    return _begun(run, body)
+    return _begun(runs.launch(user, run, _tools(body["tools"] or [])), body)
 
 
 def _chat_id(user: User, thread_id: str) -> UUID:
-    """The chat's id if the client calls it by that, or one made of the client's own name for it.
-
-    Raises ChatNotFound for an id that no client may choose.
-    """
+    """The chat's id if the client calls it by that, or one made of the client's own name for it."""
     try:
-        chat_id = Id().deserialize(thread_id)
+        return Id().deserialize(thread_id)
     except ma.ValidationError:
-        return chats.made_of(user.id, f"thread {thread_id}")
-    chats.demand_choosable(chat_id)
-    return chat_id
+        return chats.called(user, thread_id)
 
 
 def _run(run_id: UUID, chat_id: UUID, messages: list[dict], standing: Standing) -> Run:
@@ -118,26 +114,26 @@ def _tools(given: list[dict]) -> list[Tool]:
     return tools
 
 
-def _begun(run: Run, body: dict) -> EventStream:
+def _begun(followed: Followed, body: dict) -> EventStream:
     """The run's events from its first one."""
-    this = _translation(run, body)
-    return _HeadedStream(*runs.follow(current_user(), run), 0, this.frame, head=this.begin())
+    this = _translation(followed.run, body)
+    return _HeadedStream(followed.log, followed.leave, 0, this.frame, head=this.begin())
 
 
 def _resumed(run: Run, body: dict) -> EventStream:
     """What is settled by now, and then the rest."""
     this = _translation(run, body)
-    recorded = chats.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
     held = {message["id"]: message for message in body["messages"]}
-    log, leave = runs.follow(current_user(), run)
-    entries = list(log.entries)
-    seen = entries[-1].number if entries else 0
+    followed = runs.follow(current_user(), run)
     try:
+        recorded = chats.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
+        entries = list(followed.log.entries)
         head = this.resume(entries, recorded, held)
     except Exception:
-        leave()
+        followed.leave()
         raise
-    return _HeadedStream(log, leave, seen, this.frame, head=head)
+    seen = entries[-1].number if entries else 0
+    return _HeadedStream(followed.log, followed.leave, seen, this.frame, head=head)
 
 
 def _translation(run: Run, body: dict) -> Translation:

@@ -7,7 +7,6 @@ import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import count
 from uuid import UUID
 
@@ -18,6 +17,8 @@ from ..db import Prepared
 from ..errors import ChatNotFound
 from ..models import Chat, Run, RunEvent, User, answers_in
 from ..pages import Page, page
+from ..tokens import tokens
+from .ids import from_digest, made_of
 from .journal import Entry, bury
 
 # More runs than any model's window holds; what of them is sent is bounded in characters.
@@ -28,17 +29,16 @@ TITLE_CHARS = 60
 JOINER = "\u200d"
 
 
-def made_of(owner: UUID, name: str) -> UUID:
-    """The id of what `owner` calls `name`: the same each time, a UUIDv8 (RFC 9562 §5.8)."""
-    digest = blake2b(name.encode(), key=owner.bytes, digest_size=16).digest()
-    number = int.from_bytes(digest) & ~(0xF << 76 | 0b11 << 62)
-    return UUID(int=number | 8 << 76 | 0b10 << 62)
+def called(user: User, name: str) -> UUID:
+    """The id of the chat that this user's client calls `name`: of theirs, or of one yet to begin.
 
-
-def demand_choosable(chat_id: UUID) -> None:
-    """Raises ChatNotFound for the id of a new chat that may be made of somebody's name for it."""
-    if chat_id.version == 8 and not Chat.select().where(Chat.id == chat_id).exists():
-        raise ChatNotFound
+    It is made with the newest SECRET_KEY, so that nobody can foresee it and begin a chat of that
+    id first. A chat that an older key named is found, and so is one from before 0.4, when any id
+    of this form was refused.
+    """
+    named = [from_digest(each) for each in tokens.name_digests(f"thread:{user.id}:{name}")]
+    known = Chat.ids_of(user, [*named, made_of(user.id, f"thread {name}")])
+    return next(filter(known.__contains__, named), None) or next(iter(known), named[0])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from peewee import OperationalError
 from runtime.agent import ErrorCode, RunError
 from runtime.models import Run, RunEvent
 from runtime.services import chats
-from runtime.services.chats import made_of
+from runtime.services.ids import made_of
 from runtime.services.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import (
     DONE,
