@@ -320,3 +320,34 @@ def test_a_run_waits_for_the_database_to_come_back(
 
     thread.join()
     demand_whole(listener)
+
+
+@pytest.mark.parametrize("settings", ["postgres"], indirect=True)
+def test_an_answer_in_json_does_not_wait_for_the_database_without_end(
+    machines: list[Service], people: Callable, model: CompletionsServer, postgres: Postgres
+):
+    chat = str(uuid4())
+    model.script(stream(text("Hel"), Pause(1), text("lo"), finish(), DONE))
+    [alice] = people(1)
+    replies, began_at = [], len(model.requests)
+
+    def ask() -> None:
+        body = {"message": "hello", "session_id": chat}
+        replies.append(machines[0].client.post("/agent-chats", body, alice.access_token))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until(lambda: len(model.requests) > began_at, 5, "the model is asked")
+    postgres.pause()
+    thread.join(20)
+    postgres.resume()
+
+    assert [reply.status for reply in replies] == [503]
+    assert int(replies[0].headers["Retry-After"]) > 0
+
+    def said() -> list[str]:
+        path = f"/agent-chats/{chat}/messages"
+        found = machines[1].client.get(path, alice.access_token).json["messages"]
+        return [message["content"] for message in found if message["status"] == "finished"]
+
+    wait_until(lambda: said() == ["hello", "Hello"], 10, "what was said is written")
