@@ -45,6 +45,8 @@ RUNS_A_COMMIT_A_SECOND = 10_000
 RETRY_SECONDS = 0.5
 # It counts as away, for a request that waits, when nothing could be written or read for so long.
 AWAY_SECONDS = 4
+# How long after an outage every process has noticed its end, and has written what it kept.
+BACK_SECONDS = 5
 # The threads end when there was nothing to do for so long.
 IDLE_SECONDS = 30
 # Rewriting a journal must save so many rows.
@@ -464,8 +466,12 @@ class _Group:
 def bury(run_ids: list[UUID]) -> int:
     """End those of the runs whose lease has lapsed: their process died, and cannot.
 
-    Returns how many there were.
+    Returns how many there were. Ends none for BACK_SECONDS after the database was away: no lease
+    could be renewed meanwhile, and what was said is still to be written.
     """
+    lookout = getattr(db.obj, "lookout", None)
+    if lookout and time.monotonic() - lookout.back_at < BACK_SECONDS:
+        return 0
     lapsed = Run.id.in_(run_ids) & Run.finished_at.is_null() & (Run.lease_until < from_now())
     dead = [run_id for (run_id,) in Run.select(Run.id).where(lapsed).tuples()] if run_ids else []
     return sum(_bury(run_id) for run_id in dead)
