@@ -206,3 +206,11 @@ def test_a_run_of_ag_ui_is_not_asked_for_again_without_end(model: CompletionsSer
     statuses = [alice.post("/agent-chats/ag-ui", body).status_code for _ in range(302)]
 
     assert statuses == [200] * 301 + [429]
+
+
+def test_a_head_of_a_stream_holds_no_place(app: Flask, alice: Person):
+    where = alice.stream("hello").headers["Content-Location"].removeprefix("/api/v1")
+
+    assert alice.request("HEAD", where).status_code == 200
+
+    assert not app.extensions["agent"].streams._taken
