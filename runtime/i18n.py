@@ -99,6 +99,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "Content-Type 应为 application/json",
         "The Content-Type must be application/json.",
     ),
+    "only_text": (
+        "目前只能发送文字，图片、文件等内容无法转交给模型",
+        "Only text can be sent for now: images, files and the like cannot be passed on.",
+    ),
     "not_a_string": ("应为字符串", "This must be a string."),
     "not_an_event_id": ("应为事件的编号", "This must be an event's number."),
     "not_an_idempotency_key": (

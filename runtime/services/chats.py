@@ -12,7 +12,7 @@ from uuid import UUID
 
 from peewee import SQL, ModelSelect
 
-from ..agent import Call, Message, cut_history, from_events, steps_of, unanswered
+from ..agent import Call, Message, cut_history, from_events, steps_of
 from ..db import Prepared
 from ..errors import ChatNotFound
 from ..models import Chat, Run, RunEvent, User, answers_in
@@ -160,32 +160,6 @@ _THEIR_EVENTS = Prepared(
 def _page_of_runs(chat_id: UUID, limit: int, cursor: str | None) -> Page:
     runs = Run.select().where(Run.chat == chat_id)
     return page(runs, Run.created_at, cursor=cursor, limit=limit)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a client that goes on with a chat must know: see `standing`."""
-
-    brought: frozenset[str] = frozenset()
-    unanswered: tuple[str, ...] = ()
-    is_unfinished: bool = False
-
-
-def standing(user: User, chat_id: UUID) -> Standing:
-    """Where a chat stands: the ids of the messages that clients brought to its recent runs, those
-    of the calls which the last one left to the client, and whether that one failed or goes on.
-
-    Raises ChatNotFound when it is somebody else's.
-    """
-    chat = Chat.get_or_none(Chat.id == chat_id)
-    if chat and chat.user_id != user.id:
-        raise ChatNotFound
-    runs = list(_newest(chat_id).limit(RECENT_RUNS))
-    if not runs:
-        return Standing()
-    brought = frozenset(each.id for run in runs for each in run.brought)
-    left = unanswered(_events_of(runs[:1])[runs[0].id])
-    return Standing(brought, tuple(left), runs[0].status != "finished")
 
 
 def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
