@@ -1,27 +1,24 @@
 """What every answer carries, and what is known of every request: id, network, language."""
 
-import ipaddress
 import json
 import random
 import re
 import time
 from collections.abc import Callable
-from functools import lru_cache
 
 from flask import Flask, Response, current_app, request
 from flask import Request as FlaskRequest
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 
 from .. import devices, i18n, logs, metrics
 from ..models import Session
+from . import proxies
+from .proxies import Proxies
 
 MAX_BODY_BYTES = 1024 * 1024
 PREFLIGHT_SECONDS = 7200
-# Longer than any address with a port: what a proxy took from its client is kept no longer.
-MAX_ADDRESS = 64
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -62,6 +59,7 @@ class Application(Flask):
 
 def init_app(app: Flask) -> None:
     """Hook the app up; proxies are believed as far as TRUSTED_PROXIES says."""
+    proxies.init_app(app)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     # A path is what it is: no redirect, which would be HTML, to one that looks alike.
     app.url_map.merge_slashes = False
@@ -71,9 +69,6 @@ def init_app(app: Flask) -> None:
     app.after_request(_finish)
     if app.config["CORS_ORIGINS"]:
         app.after_request(_add_cors)
-    hops = app.config["TRUSTED_PROXIES"]
-    if hops:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)
 
 
 def encode(value: object) -> bytes:
@@ -87,36 +82,19 @@ def language() -> str:
 
 
 def network() -> str:
-    """Where the request comes from, as limits count it: an IPv4 address, an IPv6 /56.
-
-    A home has a /56 as a rule, 256 of the networks that a machine in it can choose from.
+    """Where the request comes from, as limits count it: an IPv4 address, an IPv6 /56, or
+    "unknown".
     """
-    return _network_of((request.remote_addr or "")[:MAX_ADDRESS])
+    return _proxies().network(request.environ)
+
+
+def _proxies() -> Proxies:
+    return current_app.extensions["proxies"]
 
 
 def origin() -> dict[str, str | None]:
     """Who asks, as a journal has it: the `network`, and the `device` if it says what it is."""
     return {"network": network(), "device": devices.name_of(request.headers.get("User-Agent", ""))}
-
-
-@lru_cache(1024)
-def _network_of(peer: str) -> str:
-    try:
-        address = ipaddress.ip_address(_without_port(peer))
-    except ValueError:
-        return "unknown"
-    if address.version == 4:
-        return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 56), strict=False))
-
-
-def _without_port(address: str) -> str:
-    """Some proxies put the port behind the address: `192.0.2.1:5678`, `[2001:db8::1]:5678`."""
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address.partition(":")[0] if address.count(":") == 1 else address
 
 
 def current_request() -> Request:
@@ -132,6 +110,7 @@ def _begin() -> None:
     given = asked.headers.get("X-Request-ID", "")
     is_sane = _SANE_REQUEST_ID.fullmatch(given)
     logs.request_id.set(given if is_sane else f"{random.getrandbits(128):032x}")
+    _proxies().look(asked.environ)
 
 
 def _finish(response: Response) -> Response:

@@ -251,8 +251,38 @@ def test_what_a_client_says_of_itself_is_ignored(app: Flask, log: Log):
         (1, "6.6.6.6, 203.0.113.9", "203.0.113.9"),
         (1, "6.6.6.6, 7.7.7.7,203.0.113.9", "203.0.113.9"),
         (2, "6.6.6.6, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
-        (2, "203.0.113.9", "127.0.0.1"),
-        (1, None, "127.0.0.1"),
+        (1, "6.6.6.6, 203.0.113.9:4711", "203.0.113.9"),
+        (1, "6.6.6.6, 2001:db8:1:2::1", "2001:db8:1::/56"),
+        (1, "[2001:db8:1:2::1]:4711", "2001:db8:1::/56"),
+        (1, "[2001:db8:1:2::1]", "2001:db8:1::/56"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "[::ffff:203.0.113.9]:4711", "203.0.113.9"),
+        (1, "64:ff9b::203.0.113.9", "203.0.113.9"),
+        (1, "fe80::1%eth0", "fe80::/56"),
+        (1, " 6.6.6.6 ,\t203.0.113.9 ", "203.0.113.9"),
+        (1, '", 203.0.113.9', "203.0.113.9"),
+        # Fewer than there are proxies: not the proxy itself, whose network all others share.
+        (2, "203.0.113.9", "unknown"),
+        (3, "203.0.113.9, 10.0.0.1", "unknown"),
+        (1, None, "unknown"),
+        (1, "", "unknown"),
+        (1, '"', "unknown"),
+        (1, '6.6.6.6, "', "unknown"),
+        (1, '"203.0.113.9"', "unknown"),
+        (1, "203.0.113.9,", "unknown"),
+        (1, "unknown", "unknown"),
+        (1, "_hidden", "unknown"),
+        (1, "203.0.113.9 6.6.6.6", "unknown"),
+        (1, "203.0.113.09", "unknown"),
+        (1, "203.0.113", "unknown"),
+        (1, "0xcb007109", "unknown"),
+        (1, "3405803785", "unknown"),
+        (1, "203.0.113.9:x", "unknown"),
+        (1, "2001:db8::1::2", "unknown"),
+        (1, "[2001:db8::1", "unknown"),
+        (1, "for=203.0.113.9", "unknown"),
+        (1, 'fe80::1%"', "unknown"),
+        (1, "example.org", "unknown"),
     ],
 )
 def test_behind_proxies_the_last_one_trusted_says_who_asks(
@@ -291,6 +321,38 @@ def test_a_network_is_an_address_or_the_56_that_one_customer_has(
 def test_a_socket_without_an_address_is_of_an_unknown_network(app: Flask):
     with app.test_request_context(environ_base={"REMOTE_ADDR": ""}):
         assert http.network() == "unknown"
+
+
+def test_strangers_whose_address_is_unknown_are_not_the_proxy(remade, log: Log):
+    """Whom a proxy speaks for is one network apart: what they use up is nobody else's."""
+    app = remade(TRUSTED_PROXIES="1", RATE_LIMITS="on")
+
+    for forwarded, seen in (('"', "unknown"), ("10.0.0.2", "10.0.0.2")):
+        try_code(app, "10.0.0.2", forwarded)
+        assert seen_network(log) == seen
+
+
+@pytest.mark.in_process("each worker says it once")
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded"])
+def test_a_proxy_that_is_not_counted_is_told_once(remade, log: Log, name: str):
+    client = remade(TRUSTED_PROXIES="0").test_client()
+    client.get("/api/v1/health")
+    assert not [line for line in log.events() if line.get("level") == "warning"]
+
+    for _ in range(3):
+        client.get("/api/v1/health", headers={name: "for=203.0.113.9"})
+
+    [line] = [line for line in log.events() if line["event"] == "forwarded_address_ignored"]
+    assert "TRUSTED_PROXIES" in line["hint"]
+
+
+@pytest.mark.in_process("each worker would say it once")
+def test_a_proxy_that_is_counted_is_not_told(remade, log: Log):
+    remade(TRUSTED_PROXIES="1").test_client().get(
+        "/api/v1/health", headers={"X-Forwarded-For": "203.0.113.9"}
+    )
+
+    assert "forwarded_address_ignored" not in log.text
 
 
 @pytest.mark.parametrize("forwarded", ["garbage", "x" * 4000, "\xff", ",,,", "203.0.113.9:4711"])
