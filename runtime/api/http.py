@@ -14,11 +14,10 @@ from werkzeug.routing import MapAdapter
 
 from .. import devices, i18n, logs, metrics
 from ..models import Session
-from . import proxies
+from . import cors, proxies
 from .proxies import Proxies
 
 MAX_BODY_BYTES = 1024 * 1024
-PREFLIGHT_SECONDS = 7200
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -64,11 +63,11 @@ def init_app(app: Flask) -> None:
     # A path is what it is: no redirect, which would be HTML, to one that looks alike.
     app.url_map.merge_slashes = False
     app.before_request(_begin)
-    app.before_request(_answer_options)
+    app.before_request(cors.answer_options)
     # Flask calls the last one first.
     app.after_request(_finish)
     if app.config["CORS_ORIGINS"]:
-        app.after_request(_add_cors)
+        app.after_request(cors.add)
 
 
 def encode(value: object) -> bytes:
@@ -140,45 +139,3 @@ def _log(asked: Request, response: Response) -> None:
         bytes=response.content_length,
         user_id=asked.session and str(asked.session.user_id),
     )
-
-
-def _allowed_origin() -> str | None:
-    """The page's origin if CORS_ORIGINS names it (Fetch standard, CORS protocol)."""
-    allowed = _cors_origins()
-    origin = request.headers.get("Origin")
-    if origin and "*" in allowed:
-        return "*"
-    return origin if origin in allowed else None
-
-
-def _cors_origins() -> list[str]:
-    return current_app.config["CORS_ORIGINS"]
-
-
-def _answer_options() -> Response | None:
-    """Say what a path takes, to a browser that asks before a request from another origin too."""
-    asked = current_request()
-    if asked.method != "OPTIONS" or asked.url_rule is None:
-        return None
-    response = current_app.make_default_options_response()
-    response.status_code = 204
-    if not _allowed_origin():
-        return response
-    response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
-    response.headers["Access-Control-Allow-Headers"] = (
-        "Authorization, Content-Type, Accept-Language, Idempotency-Key, Last-Event-ID, X-Request-ID"
-    )
-    response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
-    return response
-
-
-def _add_cors(response: Response) -> Response:
-    """Let pages of allowed origins read the answer; bearer tokens need no credentials mode."""
-    origin = _allowed_origin()
-    if origin:
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = (
-            "Content-Disposition, Content-Location, Retry-After, X-Request-ID"
-        )
-    response.vary.add("Origin")
-    return response

@@ -25,12 +25,15 @@ def remade(serve, settings: dict) -> Callable[..., Flask]:
     return lambda **changes: serve({**settings, **changes})
 
 
-def preflight(person: Person, path: str = "/users/me", origin: str = PAGE, method: str = "PATCH"):
-    headers = {
-        "Origin": origin,
-        "Access-Control-Request-Method": method,
-        "Access-Control-Request-Headers": "authorization,content-type",
-    }
+def preflight(
+    person: Person,
+    path: str = "/users/me",
+    origin: str = PAGE,
+    method: str = "PATCH",
+    headers: str | None = "authorization,content-type",
+):
+    asked = {"Access-Control-Request-Headers": headers} if headers is not None else {}
+    headers = {"Origin": origin, "Access-Control-Request-Method": method, **asked}
     return person.request("OPTIONS", path, headers=headers)
 
 
@@ -156,10 +159,55 @@ def test_a_browser_that_asks_first_is_told_what_it_may(stranger: Person, path: s
     assert (answer.status_code, answer.data) == (204, b"")
     assert answer.headers["Access-Control-Allow-Origin"] == PAGE
     assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
-    allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
-    assert {"authorization", "content-type", "x-request-id"} <= set(allowed)
+    assert answer.headers["Access-Control-Allow-Headers"] == "authorization,content-type"
     assert int(answer.headers["Access-Control-Max-Age"]) > 0
     assert "Origin" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "authorization,baggage,sentry-trace,traceparent,tracestate",
+        "x-client-info, apikey, content-type",
+        "x-" + "a" * 1000,
+    ],
+)
+def test_a_page_may_send_the_headers_that_it_asks_for(stranger: Person, asked: str):
+    assert preflight(stranger, headers=asked).headers["Access-Control-Allow-Headers"] == asked
+
+
+@pytest.mark.parametrize(
+    "asked", [None, "", "a b", "a,,b", "a,", "a\tb", "x:y", "\xe9", "(x)", "x-" + "a" * 1023]
+)
+def test_what_is_no_list_of_headers_is_answered_with_those_that_are_read(
+    stranger: Person, asked: str | None
+):
+    answer = preflight(stranger, headers=asked)
+
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    assert {"authorization", "content-type", "x-request-id"} <= set(allowed)
+    assert len(allowed) == 6
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://M\u00fcnchen.example", "https://xn--mnchen-3ya.example"),
+        ("https://my_app.example.org", "https://my_app.example.org"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("tauri://localhost", "tauri://localhost"),
+        ("app://", "app://"),
+    ],
+)
+def test_pages_of_any_kind_of_origin_read_the_answer(
+    remade: Callable, stranger: Person, written: str, sent: str
+):
+    client = remade(CORS_ORIGINS=written).test_client()
+
+    answer = client.get("/api/v1/health", headers={"Origin": sent})
+    assert answer.headers["Access-Control-Allow-Origin"] == sent
+    stranger.client = client
+    assert preflight(stranger, origin=sent).headers["Access-Control-Allow-Origin"] == sent
 
 
 @pytest.mark.parametrize(
