@@ -135,6 +135,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "应为 http 或 https 开头的完整网址",
         "This must be an absolute http or https URL.",
     ),
+    "url_with_user": (
+        "网址中不能有用户名或密码",
+        "A URL may not have a username or password in it.",
+    ),
+    "not_a_host": ("网址中的域名或端口不正确", "The URL's domain or port is not valid."),
     "not_allowed_redirect": (
         "不允许跳转到该网址",
         "This URL is not one the service may lead to.",

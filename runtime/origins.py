@@ -11,8 +11,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 NO_PAGES = {"about", "blob", "data", "ftp", "javascript", "mailto", "null", "ws", "wss"}
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
-# What a host has once its labels are ASCII; underscores are no hostname's, but are served.
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?")
+# What a host has once it is ASCII. Some of it is no hostname's (RFC 1123), and is served.
+_LABEL = re.compile(r"[a-z0-9_-]+")
 _OPAQUE_HOST = re.compile(r"[A-Za-z0-9._~-]*")
 # The full stops of scripts that have their own (UTS #46 §4).
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
