@@ -276,7 +276,7 @@ SETTINGS = (
         "TRUSTED_PROXIES",
         _whole(0, 10),
         0,
-        "How many proxies stand in front; 0 ignores `X-Forwarded-*`.",
+        "How many proxies stand in front, each of which adds to `X-Forwarded-For`; 0 ignores it.",
     ),
     Setting(
         "RATE_LIMITS",
