@@ -24,6 +24,8 @@ from .journal import Entry, bury
 # More runs than any model's window holds; what of them is sent is bounded in characters.
 RECENT_RUNS = 100
 RUNS_A_QUERY = 25
+# Of which all is read, however long: rather too few at once.
+WHOLE_RUNS_A_QUERY = 5
 # A title that is made of a message; one that is given may be longer.
 TITLE_CHARS = 60
 JOINER = "\u200d"
@@ -169,7 +171,7 @@ def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
     """
     found: list[tuple[Run, list[dict]]] = []
     for number in count(1):
-        runs = list(_newest(chat_id).paginate(number, RUNS_A_QUERY))
+        runs = list(_newest(chat_id).paginate(number, WHOLE_RUNS_A_QUERY))
         events = _events_of(runs)
         for run in runs:
             max_chars -= len(run.input or run.message) + sum(
@@ -178,7 +180,7 @@ def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
             if found and max_chars < 0:
                 return found
             found.insert(0, (run, events[run.id]))
-        if len(runs) < RUNS_A_QUERY:
+        if len(runs) < WHOLE_RUNS_A_QUERY:
             return found
 
 

@@ -289,13 +289,14 @@ def stop(user: User, chat_id: UUID, run_id: UUID) -> Run:
     """
     run = get(user, chat_id, run_id)
     if run.finished_at is None:
-        running = (Run.id == run_id) & Run.finished_at.is_null()
-        Run.update(stop_requested_at=from_now()).where(running).execute()
         shared: Agent = current_app.extensions["agent"]
-        shared.journal.stop(run_id)
-        release()
-        with shared.stops.kept(user.id), shared.journal.followed(run_id) as log:
-            shared.wait_for_end(log)
+        with shared.stops.kept(user.id):
+            running = (Run.id == run_id) & Run.finished_at.is_null()
+            Run.update(stop_requested_at=from_now()).where(running).execute()
+            shared.journal.stop(run_id)
+            release()
+            with shared.journal.followed(run_id) as log:
+                shared.wait_for_end(log)
     return get(user, chat_id, run_id)
 
 

@@ -9,7 +9,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from runtime.models import Chat, Run, Spending
-from runtime.ratelimit import RUNS_PER_USER
+from runtime.ratelimit import REPEATS_PER_USER, RUNS_PER_USER
 from runtime.services.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import HANG, CompletionsServer, answer, stream, text
 from tests.api.test_agent_chats import in_background, wait_until
@@ -184,28 +184,46 @@ def test_a_history_that_cannot_be_paid_for_is_refused(
 # Asking again without end
 
 
-def test_a_key_is_not_repeated_without_end(model: CompletionsServer, alice: Person):
-    body = {"message": "hello"}
-    first = alice.post("/agent-chats", body, **keyed("k"))
-    statuses = [alice.post("/agent-chats", body, **keyed("k")).status_code for _ in range(301)]
-
-    assert statuses == [200] * 300 + [429]
-    assert first.status_code == alice.chat("another").status_code == 200
+def repeat(app: Flask, person: Person, ask: Callable[[], TestResponse]) -> list[int]:
+    """What is answered to the last two that a minute has, and to one more."""
+    for _ in range(REPEATS_PER_USER.amount - 2):
+        app.extensions["ratelimit"].hit(REPEATS_PER_USER, person.id)
+    return [ask().status_code for _ in range(3)]
 
 
-def test_a_stream_is_not_read_again_without_end(model: CompletionsServer, alice: Person):
+def test_a_key_is_not_repeated_without_end(model: CompletionsServer, app: Flask, alice: Person):
+    def ask() -> TestResponse:
+        return alice.post("/agent-chats", {"message": "hello"}, **keyed("k"))
+
+    assert ask().status_code == 200
+    assert repeat(app, alice, ask) == [200, 200, 429]
+    assert alice.chat("another").status_code == 200
+
+
+def test_a_stream_is_not_read_again_without_end(app: Flask, alice: Person):
     where = alice.stream("hello").headers["Content-Location"].removeprefix("/api/v1")
-    statuses = [alice.get(where).status_code for _ in range(301)]
 
-    assert statuses == [200] * 300 + [429]
+    assert repeat(app, alice, lambda: alice.get(where)) == [200, 200, 429]
 
 
-def test_a_run_of_ag_ui_is_not_asked_for_again_without_end(model: CompletionsServer, alice: Person):
+def test_a_run_of_ag_ui_is_not_asked_for_again_without_end(app: Flask, alice: Person):
     words = {"id": "u1", "role": "user", "content": "hello"}
     body = {"threadId": "t", "runId": "r", "messages": [words]}
-    statuses = [alice.post("/agent-chats/ag-ui", body).status_code for _ in range(302)]
 
-    assert statuses == [200] * 301 + [429]
+    def ask() -> TestResponse:
+        return alice.post("/agent-chats/ag-ui", body)
+
+    assert ask().status_code == 200
+    assert repeat(app, alice, ask) == [200, 200, 429]
+
+
+def test_a_busy_chat_is_not_tried_without_end(model: CompletionsServer, app: Flask, alice: Person):
+    chat, path, thread, _ = running(model, alice)
+
+    assert repeat(app, alice, lambda: alice.chat("hello", chat)) == [409, 409, 429]
+
+    alice.post(f"{path}/cancel")
+    thread.join()
 
 
 def test_a_head_of_a_stream_holds_no_place(app: Flask, alice: Person):
@@ -214,3 +232,22 @@ def test_a_head_of_a_stream_holds_no_place(app: Flask, alice: Person):
     assert alice.request("HEAD", where).status_code == 200
 
     assert not app.extensions["agent"].streams._taken
+
+
+def test_a_stop_that_is_refused_stops_nothing(
+    model: CompletionsServer, app: Flask, alice: Person, bob: Person
+):
+    _chat, path, thread, _ = running(model, alice)
+    stops = app.extensions["agent"].stops
+    places = [UUID(person.id) for person in (alice, bob) for _ in range(6)]
+    for who in places[: stops._total]:
+        stops.take(who)
+
+    refused = alice.post(f"{path}/cancel")
+
+    assert refused.status_code == 429
+    assert Run.get().stop_requested_at is None
+    for who in places[: stops._total]:
+        stops.leave(who)
+    assert alice.post(f"{path}/cancel").json["status"] == "stopped"
+    thread.join()
