@@ -19,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from . import origins
+
 # What a request to the model has from the service itself.
 TAKEN_OPTIONS = {"model", "messages", "input", "instructions", "tools", "stream"}
 ROOT = Path(__file__).resolve().parent.parent
@@ -220,7 +222,15 @@ def _origins(value: str) -> list[str]:
 
 
 def _origins_or_any(value: str) -> list[str]:
-    return ["*"] if value.strip() == "*" else _origins(value)
+    return ["*"] if value.strip() == "*" else [_named(word) for word in _words(value)]
+
+
+def _named(origin: str) -> str:
+    """The origin as browsers send it. Raises ValueError when it is none."""
+    try:
+        return origins.normalized(origin)
+    except ValueError as error:
+        raise ValueError(f"{origins.WANTED}: {origin!r} is none, {error}") from error
 
 
 def _tool_names(value: str) -> list[str]:
@@ -397,13 +407,14 @@ SETTINGS = (
         "CORS_ORIGINS",
         _origins_or_any,
         [],
-        "Origins whose pages may call the API, or `*`.",
+        "Origins whose pages may call the API, separated by commas or spaces, or `*` for all."
+        " Pages of apps have some too: `capacitor://localhost`.",
     ),
     Setting(
         "TRUSTED_PROXIES",
         _whole(0, 10),
         0,
-        "How many proxies stand in front; 0 ignores `X-Forwarded-*`.",
+        "How many proxies stand in front, each of which adds to `X-Forwarded-For`; 0 ignores it.",
     ),
     Setting(
         "RATE_LIMITS",

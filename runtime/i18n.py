@@ -142,6 +142,10 @@ FAULTS: Mapping[str, tuple[str, str]] = {
         "Content-Type 应为 application/json",
         "The Content-Type must be application/json.",
     ),
+    "only_text": (
+        "目前只能发送文字，图片、文件等内容无法转交给模型",
+        "Only text can be sent for now: images, files and the like cannot be passed on.",
+    ),
     "not_a_string": ("应为字符串", "This must be a string."),
     "not_an_event_id": ("应为事件的编号", "This must be an event's number."),
     "not_an_idempotency_key": (
@@ -176,6 +180,11 @@ FAULTS: Mapping[str, tuple[str, str]] = {
         "应为 http 或 https 开头的完整网址",
         "This must be an absolute http or https URL.",
     ),
+    "url_with_user": (
+        "网址中不能有用户名或密码",
+        "A URL may not have a username or password in it.",
+    ),
+    "not_a_host": ("网址中的域名或端口不正确", "The URL's domain or port is not valid."),
     "not_allowed_redirect": (
         "不允许跳转到该网址",
         "This URL is not one the service may lead to.",

@@ -1,6 +1,7 @@
 """Leaves a server that fails alone, and looks out for its return off every request's path."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +14,13 @@ SECONDS = 0.5
 
 
 class Lookout:
-    """Whether a server is away. `ask` asks it, and raises while it is."""
+    """Whether a server is away, and since when it is back (`time.monotonic`). `ask` asks it, and
+    raises while it is away.
+    """
 
     def __init__(self, name: str, ask: Callable[[], object]):
         self.is_away = False
+        self.back_at = -math.inf
         self._name = name
         self._ask = ask
         self._lock = threading.Lock()
@@ -41,5 +45,6 @@ class Lookout:
                 self._ask()
             except Exception:  # Whatever it is, the server is not back.
                 continue
+            self.back_at = time.monotonic()
             self.is_away = False
         logs.event(f"{self._name}_back")

@@ -611,6 +611,12 @@ class Chat(Model):
         return fn.COALESCE(cls.active_at, cls.created_at)
 
     @classmethod
+    def ids_of(cls, user: User, ids: Sequence[UUID]) -> set[UUID]:
+        """Those of the ids that are this user's chats."""
+        owned = cls.select(cls.id).where(cls.id.in_(ids), cls.user == user.id)
+        return {chat_id for (chat_id,) in owned.tuples()}
+
+    @classmethod
     def of(cls, user: User):
         """This user's chats as a query, each with its `first_message`."""
         messages = Run.select(Run.message).where(Run.chat == cls.id).order_by(Run.created_at)
@@ -671,6 +677,18 @@ class Run(Model):
         """A run of this chat, if the chat is this user's."""
         owned = (cls.id == run_id) & (Chat.id == chat_id) & (Chat.user == user.id)
         return cls.select(cls).join(Chat).where(owned).get_or_none()
+
+    @classmethod
+    def find_of(cls, user: User, run_id: UUID) -> "Run | None":
+        """A run in any chat of this user's."""
+        owned = (cls.id == run_id) & (Chat.user == user.id)
+        return cls.select(cls).join(Chat).where(owned).get_or_none()
+
+    @classmethod
+    def has_earlier(cls, run: "Run") -> bool:
+        """Whether its chat has a run from before it."""
+        earlier = (cls.chat == run.chat_id) & (cls.created_at < run.created_at)
+        return cls.select().where(earlier).exists()
 
     @property
     def brought(self) -> list[Brought]:

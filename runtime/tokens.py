@@ -108,6 +108,10 @@ class Tokens:
         """
         return self._digest(self._keys[-1], f"address:{email.lower()}")
 
+    def name_digests(self, name: str) -> list[bytes]:
+        """Digests of a name that nobody else can make: one for each key, the newest first."""
+        return [bytes.fromhex(self._digest(key, f"name:{name}")) for key in self._keys]
+
     @staticmethod
     def _digest(key: bytes, text: str) -> str:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

@@ -22,7 +22,7 @@ from app import create_app
 from runtime.db import db
 from runtime.models import User
 from runtime.services import sessions
-from runtime.services.chats import made_of
+from runtime.services.ids import made_of
 from tests import npm
 from tests.agent.completions_server import (
     DONE,

@@ -18,9 +18,11 @@ from ..errors import (
     TooManyRequests,
 )
 from ..models import Run, User
-from ..services import chats, runs
-from ..services.chats import Standing
-from . import http, translation
+from ..services import chat_state, chats, runs
+from ..services.chat_state import ChatState
+from ..services.ids import made_of
+from ..services.runs import Followed
+from . import http, news, translation
 from .blueprint import Blueprint
 from .guards import current_user
 from .schemas import MAX_MESSAGE_CHARS, Id, RunAgentInputSchema
@@ -56,10 +58,10 @@ def run_agent(body: dict) -> EventStream:
     对应本人的一个对话；RUN_STARTED 的 `metadata` 给出该次运行在其他端点中的 `session_id` 与
     `run_id`，例如用于停止。连接断开不会停止运行。
 
-    以服务器上的对话为准，`messages` 中只取新的，且只取文字：回答上一次运行所留工具调用的 `tool`
-    消息，无论在何处；以及从末尾往前，直到一条助手消息、一个无人等待的工具结果或一条 id 已在对话中的
-    消息为止，其间的用户消息。其余是副本，缺少或改动都不影响对话。没有新的消息为 422；上一次运行失败
-    或被停止时除外，此时接着运行。
+    以服务器上的对话为准，`messages` 中只取新的：回答上一次运行所留工具调用的 `tool` 消息，无论在
+    何处；以及从末尾往前，直到一条助手消息、一个无人等待的工具结果或一条 id 已在对话中的消息为止，
+    其间的用户消息。其余是副本，缺少或改动都不影响对话。新的消息只能是文字：图片、文件等无法转交给模型的
+    内容为 422。没有新的消息也为 422；上一次运行失败或被停止时除外，此时接着运行。
 
     `tools` 与服务器自己的工具一同提供给模型，重名时以服务器的为准。模型调用它们时运行随即结束，没有
     结果；请求声明了 `protocolVersion` 时，`outcome` 的 `pendingToolCallIds` 列出这些调用。
@@ -70,35 +72,33 @@ def run_agent(body: dict) -> EventStream:
     """
     user = current_user()
     chat_id = _chat_id(user, body["thread_id"])
-    run_id = chats.made_of(chat_id, f"run {body['run_id']}")
+    run_id = made_of(chat_id, f"run {body['run_id']}")
+    messages = body["messages"]
     # In this order: nothing would be new of a run that another request began in between.
-    standing = chats.standing(user, chat_id)
+    state = chat_state.find(user, chat_id, news.ids_at_end(messages))
     run = Run.find(user, chat_id, run_id)
     if run:
         return _resumed(run, body)
-    run = _run(run_id, chat_id, body["messages"], standing)
+    run = _run(run_id, chat_id, messages, state)
     # Should it have been begun just now, it is heard from its beginning all the same.
-    runs.launch(user, run, _tools(body["tools"] or []))
-    return _begun(run, body)
+    return _begun(runs.launch(user, run, _tools(body["tools"] or [])), body)
 
 
 def _chat_id(user: User, thread_id: str) -> UUID:
-    """The chat's id if the client calls it by that, or one made of the client's own name for it.
-
-    Raises ChatNotFound for an id that no client may choose.
-    """
+    """The chat's id if the client calls it by that, or one made of the client's own name for it."""
     try:
-        chat_id = Id().deserialize(thread_id)
+        return Id().deserialize(thread_id)
     except ma.ValidationError:
-        return chats.made_of(user.id, f"thread {thread_id}")
-    chats.demand_choosable(chat_id)
-    return chat_id
+        return chats.called(user, thread_id)
 
 
-def _run(run_id: UUID, chat_id: UUID, messages: list[dict], standing: Standing) -> Run:
-    """The run on what is new. Raises NothingNew, InvalidParameters when it is too long."""
-    brought = translation.news(messages, standing)
-    if not (brought or standing.is_unfinished):
+def _run(run_id: UUID, chat_id: UUID, messages: list[dict], state: ChatState) -> Run:
+    """The run on what is new.
+
+    Raises NothingNew; InvalidParameters when it is too long or is more than text.
+    """
+    brought = news.find(messages, state)
+    if not (brought or state.is_unfinished):
         raise NothingNew
     run = Run.on(brought, run_id, chat_id)
     if len(run.message) > MAX_MESSAGE_CHARS:
@@ -118,26 +118,26 @@ def _tools(given: list[dict]) -> list[Tool]:
     return tools
 
 
-def _begun(run: Run, body: dict) -> EventStream:
+def _begun(followed: Followed, body: dict) -> EventStream:
     """The run's events from its first one."""
-    this = _translation(run, body)
-    return _HeadedStream(*runs.follow(current_user(), run), 0, this.frame, head=this.begin())
+    this = _translation(followed.run, body)
+    return _HeadedStream(followed.log, followed.leave, 0, this.frame, head=this.begin())
 
 
 def _resumed(run: Run, body: dict) -> EventStream:
     """What is settled by now, and then the rest."""
     this = _translation(run, body)
-    recorded = chats.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
     held = {message["id"]: message for message in body["messages"]}
-    log, leave = runs.follow(current_user(), run)
-    entries = list(log.entries)
-    seen = entries[-1].number if entries else 0
+    followed = runs.follow(current_user(), run)
     try:
+        recorded = chats.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
+        entries = list(followed.log.entries)
         head = this.resume(entries, recorded, held)
     except Exception:
-        leave()
+        followed.leave()
         raise
-    return _HeadedStream(log, leave, seen, this.frame, head=head)
+    seen = entries[-1].number if entries else 0
+    return _HeadedStream(followed.log, followed.leave, seen, this.frame, head=head)
 
 
 def _translation(run: Run, body: dict) -> Translation:

@@ -18,7 +18,7 @@ from ..pages import Page
 from ..services import budgets, chats, runs
 from ..services.budgets import Today
 from ..services.journal import Entry
-from ..services.runs import Answer
+from ..services.runs import Answer, Followed
 from . import http, streams
 from .blueprint import Blueprint
 from .guards import current_user
@@ -69,8 +69,8 @@ def create_run(body: dict, headers: dict) -> Answer | EventStream:
     key = headers["key"]
     if not streams.is_wanted():
         return runs.answer(current_user(), **body, key=key, language=http.language())
-    run = runs.start(current_user(), **body, key=key)
-    return _stream(run, after=int(headers["after"]) if key else 0)
+    followed = runs.start(current_user(), **body, key=key)
+    return _stream(followed, after=int(headers["after"]) if key else 0)
 
 
 @blp.route("/agent-chats", methods=["GET"])
@@ -120,7 +120,7 @@ def change_chat(body: dict, session_id: UUID) -> Chat:
 
 @blp.route("/agent-chats/<uuid:session_id>", methods=["DELETE"])
 @blp.response(204)
-@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, TooManyRequests)
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, ChatBusy, TooManyRequests)
 def delete_chat(session_id: UUID) -> None:
     """删除一个对话(需要认证)。
 
@@ -156,7 +156,9 @@ def get_run_events(headers: dict, session_id: UUID, run_id: UUID) -> EventStream
     发送 `Last-Event-ID` 之后的所有事件，没有该请求头时从第一个开始；运行中的则继续到结束。
     同一条消息相邻的 delta 可能合并为一个事件，其编号是最后一个的编号。
     """
-    return _stream(runs.get(current_user(), session_id, run_id), after=int(headers["after"]))
+    user = current_user()
+    followed = runs.follow(user, runs.get(user, session_id, run_id))
+    return _stream(followed, after=int(headers["after"]))
 
 
 @blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>", methods=["GET"])
@@ -189,11 +191,11 @@ def _explained(run: Run) -> Run:
     return run
 
 
-def _stream(run: Run, after: int) -> EventStream:
-    language = http.language()
+def _stream(followed: Followed, after: int) -> EventStream:
+    run, language = followed.run, http.language()
 
     def frame(entry: Entry) -> str:
         return streams.frame(entry.number, runs.rendered(entry, language))
 
     location = f"{blp.url_prefix}/agent-chats/{run.chat_id}/runs/{run.id}/events"
-    return EventStream(*runs.follow(current_user(), run), after, frame, location=location)
+    return EventStream(followed.log, followed.leave, after, frame, location=location)

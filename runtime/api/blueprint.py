@@ -9,7 +9,7 @@ from functools import wraps
 
 import flask_smorest
 import marshmallow as ma
-from flask import Response
+from flask import Response, request
 
 from .. import i18n
 from ..errors import HTTP_CODES, Failure, Fault, Unavailable
@@ -86,6 +86,8 @@ class Blueprint(flask_smorest.Blueprint):
         def decorate(function):
             @wraps(document(function))
             def answer(*args, **kwargs):
+                if filename and request.method == "HEAD":  # which makes no file, and costs none
+                    return downloads.respond_head(filename)
                 result = function(*args, **kwargs)
                 if may_stream and isinstance(result, EventStream):
                     return streams.respond(result)

@@ -131,8 +131,17 @@ def _pieces(parts: Iterator[str]) -> Iterator[bytes]:
 
 def respond(value: object, filename: str) -> Response:
     """The answer that is this value, as a file to be kept."""
+    return _respond(Download(value), filename)
+
+
+def respond_head(filename: str) -> Response:
+    """The same without the file, for HEAD."""
+    return _respond(iter(()), filename)
+
+
+def _respond(body: Iterator[bytes] | Download, filename: str) -> Response:
     # Passed through, so that the server meets the stream itself, not a generator over it.
-    response = Response(Download(value), mimetype="application/json", direct_passthrough=True)
+    response = Response(body, mimetype="application/json", direct_passthrough=True)
     response.headers["Content-Disposition"] = f'attachment; filename="{filename}"'
     return response
 

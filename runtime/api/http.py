@@ -1,28 +1,24 @@
 """What every answer carries, and what is known of every request: id, network, language."""
 
-import ipaddress
 import time
 from collections.abc import Callable
-from functools import lru_cache
 
 from flask import Flask, Response, current_app, request
 from flask import Request as FlaskRequest
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.exceptions import HTTPException
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 
 from .. import devices, i18n, logs, metrics, wire
 from ..models import Session
+from . import cors, proxies
+from .proxies import Proxies
 
 # What a route takes unless it says that it takes more: anybody may send so much.
 MAX_BODY_BYTES = 16 * 1024
 # What a chat takes: a message, and of a front end that keeps the conversation all of it.
 MAX_CHAT_BYTES = 1024 * 1024
-PREFLIGHT_SECONDS = 7200
-# Longer than any address with a port: what a proxy took from its client is kept no longer.
-MAX_ADDRESS = 64
 
 
 class _NoCookies(SessionInterface):
@@ -73,17 +69,15 @@ class Application(Flask):
 
 def init_app(app: Flask) -> None:
     """Hook the app up; proxies are believed as far as TRUSTED_PROXIES says."""
+    proxies.init_app(app)
     # A path is what it is: no redirect, which would be HTML, to one that looks alike.
     app.url_map.merge_slashes = False
     app.before_request(_begin)
-    app.before_request(_answer_options)
+    app.before_request(cors.answer_options)
     # Flask calls the last one first.
     app.after_request(_finish)
     if app.config["CORS_ORIGINS"]:
-        app.after_request(_add_cors)
-    hops = app.config["TRUSTED_PROXIES"]
-    if hops:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)
+        app.after_request(cors.add)
 
 
 def encode(value: object) -> bytes:
@@ -106,36 +100,19 @@ def stated_language() -> str | None:
 
 
 def network() -> str:
-    """Where the request comes from, as limits count it: an IPv4 address, an IPv6 /56.
-
-    A home has a /56 as a rule, 256 of the networks that a machine in it can choose from.
+    """Where the request comes from, as limits count it: an IPv4 address, an IPv6 /56, or
+    "unknown".
     """
-    return _network_of((request.remote_addr or "")[:MAX_ADDRESS])
+    return _proxies().network(request.environ)
+
+
+def _proxies() -> Proxies:
+    return current_app.extensions["proxies"]
 
 
 def origin() -> dict[str, str | None]:
     """Who asks, as a journal has it: the `network`, and the `device` if it says what it is."""
     return {"network": network(), "device": devices.name_of(request.headers.get("User-Agent", ""))}
-
-
-@lru_cache(1024)
-def _network_of(peer: str) -> str:
-    try:
-        address = ipaddress.ip_address(_without_port(peer))
-    except ValueError:
-        return "unknown"
-    if address.version == 4:
-        return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 56), strict=False))
-
-
-def _without_port(address: str) -> str:
-    """Some proxies put the port behind the address: `192.0.2.1:5678`, `[2001:db8::1]:5678`."""
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address.partition(":")[0] if address.count(":") == 1 else address
 
 
 def current_request() -> Request:
@@ -149,6 +126,7 @@ def _begin() -> None:
     asked = current_request()
     asked.began_at = time.monotonic()
     logs.request_id.set(wire.request_id(asked.headers.get("X-Request-ID", "")))
+    _proxies().look(asked.environ)
 
 
 def _finish(response: Response) -> Response:
@@ -181,45 +159,3 @@ def _log(asked: Request, response: Response) -> None:
         bytes=response.content_length,
         user_id=asked.session and str(asked.session.user_id),
     )
-
-
-def _allowed_origin() -> str | None:
-    """The page's origin if CORS_ORIGINS names it (Fetch standard, CORS protocol)."""
-    allowed = _cors_origins()
-    origin = request.headers.get("Origin")
-    if origin and "*" in allowed:
-        return "*"
-    return origin if origin in allowed else None
-
-
-def _cors_origins() -> list[str]:
-    return current_app.config["CORS_ORIGINS"]
-
-
-def _answer_options() -> Response | None:
-    """Say what a path takes, to a browser that asks before a request from another origin too."""
-    asked = current_request()
-    if asked.method != "OPTIONS" or asked.url_rule is None:
-        return None
-    response = current_app.make_default_options_response()
-    response.status_code = 204
-    if not _allowed_origin():
-        return response
-    response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
-    response.headers["Access-Control-Allow-Headers"] = (
-        "Authorization, Content-Type, Accept-Language, Idempotency-Key, Last-Event-ID, X-Request-ID"
-    )
-    response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
-    return response
-
-
-def _add_cors(response: Response) -> Response:
-    """Let pages of allowed origins read the answer; bearer tokens need no credentials mode."""
-    origin = _allowed_origin()
-    if origin:
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = (
-            "Content-Disposition, Content-Location, Retry-After, X-Request-ID"
-        )
-    response.vary.add("Origin")
-    return response

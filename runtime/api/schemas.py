@@ -17,6 +17,7 @@ from ..agent import events
 from ..pages import CURSOR
 from ..passwords import normalized
 from ..services.events import Kind
+from . import avatar_urls
 
 ID = "3f1c1a52-6c1e-4b43-9f0e-0a3c5a0c2f11"
 _MESSAGE_ID = "7d0e6f0a-6df5-4f4f-9a7c-6f7b0b6b0f7e"
@@ -210,6 +211,27 @@ class WebURL(String):
         literal = re.match(r"(?i:https?)://\[(.*?)\]", value)
         if literal and not _is_ipv6(literal[1]):
             raise ma.ValidationError(self.mismatch)
+
+
+class AvatarURL(String):
+    """An absolute http or https URL, as browsers take it, without user information."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            high=2048,
+            allow_none=True,
+            example="https://example.org/ada.png",
+            metadata={
+                "pattern": f"^{avatar_urls.PATTERN}$",
+                "description": "http 或 https 的完整网址，原样保存；服务器不会访问它。",
+            },
+            **kwargs,
+        )
+
+    def _validate(self, value):
+        super()._validate(value)
+        if fault := avatar_urls.fault_of(value):
+            raise ma.ValidationError(fault)
 
 
 class RedirectTo(WebURL):
@@ -421,13 +443,13 @@ class FoundUserSchema(AnswerSchema):
 class UserSchema(AnswerSchema):
     id = Id(required=True)
     username = Username(required=True)
-    avatar_url = WebURL(required=True, allow_none=True, example="https://example.org/ada.png")
+    avatar_url = AvatarURL(required=True)
     bio = PlainText(required=True, high=200, allow_none=True, example="分析机的第一位程序员")
 
 
 class ChangeUserSchema(Schema):
     username = Username()
-    avatar_url = WebURL(allow_none=True, example="https://example.org/ada.png")
+    avatar_url = AvatarURL()
     bio = PlainText(high=200, allow_none=True, example="分析机的第一位程序员")
 
 

@@ -13,7 +13,6 @@ from .. import wire
 from ..agent import Call, ErrorCode, Thought, clean, cut, steps_of
 from ..models import Brought, Run
 from ..services import runs
-from ..services.chats import Standing
 from ..services.journal import Entry, join
 
 PROTOCOL_VERSION = "1.0"
@@ -227,33 +226,15 @@ def text_of(message: dict) -> str:
     """What a model can use of a client's message: its text, or else a tool's error."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    texts = [part.get("text") for part in parts if _is_text(part)]
-    text = clean("\n".join(text for text in texts if isinstance(text, str)))
+    text = clean("\n".join(part["text"] for part in parts if is_text(part)))
     if message["role"] != "tool":
         return text
     error = message.get("error")
     return cut(text or clean(error if isinstance(error, str) else ""))
 
 
-def _is_text(part: object) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text"
-
-
-def news(messages: Iterable[dict], standing: Standing) -> list[Brought]:
-    """What of a client's messages the chat does not have, in their order.
-
-    A result is new when the chat waits for it. What the user wrote is new from the end of the
-    list back to the first message that has been answered or is known: an assistant's, a result
-    nobody waits for, one whose id the chat has. All else is a copy, and may be an edited one.
-    """
-    found: list[Brought] = []
-    is_news = True
-    for message in reversed(list(messages)):
-        role, call_id = message["role"], message.get("toolCallId")
-        if role == "tool" and call_id in standing.unanswered:
-            found.append(Brought(message["id"], text_of(message), call_id))
-        elif role in ("assistant", "tool") or message["id"] in standing.brought:
-            is_news = False
-        elif role == "user" and is_news and (text := text_of(message)):
-            found.append(Brought(message["id"], text))
-    return found[::-1]
+def is_text(part: object) -> bool:
+    """Whether a part of a message's content is text."""
+    return (
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    )

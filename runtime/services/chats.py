@@ -7,17 +7,18 @@ import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import count
 from uuid import UUID
 
 from peewee import SQL, ModelSelect, chunked
 
-from ..agent import Call, Message, cut_history, from_events, steps_of, unanswered
+from ..agent import Call, Message, cut_history, from_events, steps_of
 from ..db import Prepared
 from ..errors import ChatNotFound
 from ..models import Chat, Run, RunEvent, User, answers_in
 from ..pages import Page, cut, page
+from ..tokens import tokens
+from .ids import from_digest, made_of
 from .journal import Entry, bury
 
 # More runs than any model's window holds; what of them is sent is bounded in characters.
@@ -25,22 +26,23 @@ RECENT_RUNS = 100
 RUNS_A_QUERY = 25
 # What a page of runs may have of journals and messages; there is always one run at least.
 PAGE_BYTES = 256 * 1024
+# Of which all is read, however long: rather too few at once.
+WHOLE_RUNS_A_QUERY = 5
 # A title that is made of a message; one that is given may be longer.
 TITLE_CHARS = 60
 JOINER = "\u200d"
 
 
-def made_of(owner: UUID, name: str) -> UUID:
-    """The id of what `owner` calls `name`: the same each time, a UUIDv8 (RFC 9562 §5.8)."""
-    digest = blake2b(name.encode(), key=owner.bytes, digest_size=16).digest()
-    number = int.from_bytes(digest) & ~(0xF << 76 | 0b11 << 62)
-    return UUID(int=number | 8 << 76 | 0b10 << 62)
+def called(user: User, name: str) -> UUID:
+    """The id of the chat that this user's client calls `name`: of theirs, or of one yet to begin.
 
-
-def demand_choosable(chat_id: UUID) -> None:
-    """Raises ChatNotFound for the id of a new chat that may be made of somebody's name for it."""
-    if chat_id.version == 8 and not Chat.select().where(Chat.id == chat_id).exists():
-        raise ChatNotFound
+    It is made with the newest SECRET_KEY, so that nobody can foresee it and begin a chat of that
+    id first. A chat that an older key named is found, and so is one from before 0.4, when any id
+    of this form was refused.
+    """
+    named = [from_digest(each) for each in tokens.name_digests(f"thread:{user.id}:{name}")]
+    known = Chat.ids_of(user, [*named, made_of(user.id, f"thread {name}")])
+    return next(filter(known.__contains__, named), None) or next(iter(known), named[0])
 
 
 @dataclass(frozen=True)
@@ -187,32 +189,6 @@ def _page_of_runs(chat_id: UUID, limit: int, cursor: str | None) -> Page:
     return page(runs, Run.created_at, cursor=cursor, limit=limit)
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What a client that goes on with a chat must know: see `standing`."""
-
-    brought: frozenset[str] = frozenset()
-    unanswered: tuple[str, ...] = ()
-    is_unfinished: bool = False
-
-
-def standing(user: User, chat_id: UUID) -> Standing:
-    """Where a chat stands: the ids of the messages that clients brought to its recent runs, those
-    of the calls which the last one left to the client, and whether that one failed or goes on.
-
-    Raises ChatNotFound when it is somebody else's.
-    """
-    chat = Chat.get_or_none(Chat.id == chat_id)
-    if chat and chat.user_id != user.id:
-        raise ChatNotFound
-    runs = list(_newest(chat_id).limit(RECENT_RUNS))
-    if not runs:
-        return Standing()
-    brought = frozenset(each.id for run in runs for each in run.brought)
-    left = unanswered(_events_of(runs[:1])[runs[0].id])
-    return Standing(brought, tuple(left), runs[0].status != "finished")
-
-
 def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
     """A chat's runs with their events, oldest first: the newest ones that fit in `max_chars`.
 
@@ -220,7 +196,7 @@ def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
     """
     found: list[tuple[Run, list[dict]]] = []
     for number in count(1):
-        runs = list(_newest(chat_id).paginate(number, RUNS_A_QUERY))
+        runs = list(_newest(chat_id).paginate(number, WHOLE_RUNS_A_QUERY))
         events = _events_of(runs)
         for run in runs:
             max_chars -= len(run.input or run.message) + sum(
@@ -229,7 +205,7 @@ def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
             if found and max_chars < 0:
                 return found
             found.insert(0, (run, events[run.id]))
-        if len(runs) < RUNS_A_QUERY:
+        if len(runs) < WHOLE_RUNS_A_QUERY:
             return found
 
 

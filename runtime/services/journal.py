@@ -27,7 +27,9 @@ from peewee import SqliteDatabase, chunked
 from .. import agent, logs, metrics, wire
 from ..agent import ErrorCode, Event, RunError, RunFinished, RunStarted, Stop, Usage
 from ..db import Prepared, db, discard, from_now, is_outage, release
+from ..errors import TooManyRequests, Unavailable
 from ..models import Run, RunEvent
+from .places import FULL_RETRY_SECONDS
 
 # A killed process locks its chats for LEASE_SECONDS; a live one renews in time to miss two turns.
 LEASE_SECONDS = 10
@@ -41,6 +43,10 @@ BURIAL_SECONDS = 1
 RUNS_A_COMMIT_A_SECOND = 10_000
 # How long an outage of the database is waited out before the next try.
 RETRY_SECONDS = 0.5
+# It counts as away, for a request that waits, when nothing could be written or read for so long.
+AWAY_SECONDS = 4
+# How long after an outage every process has noticed its end, and has written what it kept.
+BACK_SECONDS = 5
 # The threads end when there was nothing to do for so long.
 IDLE_SECONDS = 30
 # Rewriting a journal must save so many rows.
@@ -129,16 +135,17 @@ class Log:
     def leave(self, wake: Callable[[], None]) -> None:
         self._listeners.remove(wake)
 
-    def wait_for_end(self) -> None:
-        """Wait until the run is over, however long it takes."""
+    def wait_for_end(self, seconds: float) -> bool:
+        """Wait until the run is over, so long at the most; returns whether it is."""
+        deadline = time.monotonic() + seconds
         news = threading.Event()
         self.listen(news.set)
         try:
-            while not self.is_over:
-                news.wait()
+            while not self.is_over and news.wait(deadline - time.monotonic()):
                 news.clear()
         finally:
             self.leave(news.set)
+        return self.is_over
 
 
 class Journal:
@@ -151,7 +158,9 @@ class Journal:
         self._has_waiting = threading.Condition(self._lock)
         self._has_logs = threading.Condition(self._lock)
         self._waiting: dict[Log, None] = {}
-        self._writing = threading.Lock()
+        # Since when one thing is being tried: to write, to look after the runs. None: nothing is.
+        self._writing_since: float | None = None
+        self._looking_since: float | None = None
         # Of two statements that lock many rows each, each may wait for the other.
         self._locks_rows = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
@@ -162,11 +171,14 @@ class Journal:
         return len(self._own)
 
     def begin(self, run_id: UUID) -> Log:
-        """The log of a run that this process has claimed, and keeps alive until it has ended."""
+        """The log of a run that this process has claimed, and keeps alive until it has ended.
+
+        Raises TooManyRequests when the system has no thread left.
+        """
         log = Log(run_id)
         log.is_own = True
         with self._lock:
-            self._start("journal-keeper", self._keep_on)
+            self._start_keeper()
             self._own[run_id] = log
             self._has_logs.notify()
         return log
@@ -174,25 +186,31 @@ class Journal:
     def append(self, log: Log, event: Event, *, soon: bool = True) -> None:
         """Let an event be written, at once or `1 / LOOKS_A_SECOND` s later at the most.
 
-        The run's last one is its RUN_FINISHED or RUN_ERROR.
+        The run's last one is its RUN_FINISHED or RUN_ERROR, which is written at once.
         """
         with self._lock:
             log.waiting.append(event)
             self._waiting[log] = None
             # The first one is worth no commit of its own, unless the next one takes its time.
-            if soon and not isinstance(event, RunStarted):
+            if isinstance(event, RunFinished | RunError) or (
+                soon and not isinstance(event, RunStarted)
+            ):
                 self._wake_writer()
 
-    def write(self) -> None:
-        """Write what waits: on this thread, one switch less, unless another is at it."""
-        if not self._writing.acquire(blocking=False):
-            with self._lock:
-                self._wake_writer()
-            return
-        try:
-            self._write_waiting()
-        finally:
-            self._writing.release()
+    def wait_for_end(self, log: Log, seconds: float) -> None:
+        """Wait until a run is over, so long at the most.
+
+        Raises Unavailable when it is not, and as soon as the database has been away for
+        AWAY_SECONDS: what waits to be written is kept, and written when it is back.
+        """
+        deadline = time.monotonic() + seconds
+        while not log.wait_for_end(min(1, AWAY_SECONDS / 4)):
+            if self._is_out_of_touch(log) or time.monotonic() > deadline:
+                raise Unavailable
+
+    def _is_out_of_touch(self, log: Log) -> bool:
+        since = self._writing_since if log.is_own else self._looking_since
+        return since is not None and time.monotonic() - since > AWAY_SECONDS
 
     @contextmanager
     def followed(self, run_id: UUID) -> Iterator[Log]:
@@ -204,7 +222,10 @@ class Journal:
             self.unfollow(log)
 
     def follow(self, run_id: UUID) -> Log:
-        """The log of a run; `unfollow` it."""
+        """The log of a run; `unfollow` it.
+
+        Raises TooManyRequests when it must be read for and the system has no thread left.
+        """
         with self._lock:
             if log := self._own.get(run_id) or self._others.get(run_id):
                 log.followers += 1
@@ -214,11 +235,13 @@ class Journal:
         release()
         with self._lock:
             # Another thread may have asked for it as well meanwhile.
-            log = found if found.is_over else self._others.setdefault(run_id, found)
-            log.followers += 1
-            if not log.is_over:
-                self._start("journal-keeper", self._keep_on)
+            if found.is_over:
+                log = found
+            else:
+                self._start_keeper()
+                log = self._others.setdefault(run_id, found)
                 self._has_logs.notify()
+            log.followers += 1
         return log
 
     def unfollow(self, log: Log) -> None:
@@ -251,6 +274,13 @@ class Journal:
             thread.start()
             self._threads[name] = thread
 
+    def _start_keeper(self) -> None:
+        """The caller holds the lock. Raises TooManyRequests when the system has no thread left."""
+        try:
+            self._start("journal-keeper", self._keep_on)
+        except RuntimeError as error:
+            raise TooManyRequests(FULL_RETRY_SECONDS) from error
+
     # Writing
 
     def _wake_writer(self) -> None:
@@ -267,8 +297,7 @@ class Journal:
                     del self._threads["journal-writer"]
                     return
             try:
-                with self._writing:
-                    self._write_waiting()
+                self._write_waiting()
             except Exception:  # Of one turn: the runs of later ones are not to suffer.
                 logging.getLogger("runtime").exception("journal_failed")
             time.sleep(self.running / RUNS_A_COMMIT_A_SECOND)
@@ -301,12 +330,16 @@ class Journal:
 
     def _commit_at_last(self, groups: list["_Group"]) -> set[UUID]:
         """Write all; while the database is away, again and again. See `_commit`."""
+        self._writing_since = time.monotonic()
         while True:
             try:
                 with self._locks_rows:
-                    return _commit(groups)
+                    alive = _commit(groups)
+                self._writing_since = None
+                return alive
             except Exception as error:
                 if not is_outage(error):
+                    self._writing_since = None
                     raise
                 logs.event("journal_waits", level=logging.WARNING, reason=type(error).__name__)
                 discard()
@@ -337,11 +370,14 @@ class Journal:
         renewed_at = buried_at = time.monotonic()
         while True:
             with self._lock:
-                if not (self._own or self._others or self._has_logs.wait(IDLE_SECONDS)):
-                    del self._threads["journal-keeper"]
-                    return
+                if not (self._own or self._others):
+                    self._looking_since = None
+                    if not self._has_logs.wait(IDLE_SECONDS):
+                        del self._threads["journal-keeper"]
+                        return
             time.sleep(PAUSE)
             now = time.monotonic()
+            self._looking_since = self._looking_since or now
             with self._lock:
                 # Most runs of a model that answers at once end before anything must be done.
                 own = [log.run_id for log in self._own.values() if now > log.begun_at + PAUSE]
@@ -358,6 +394,7 @@ class Journal:
                 if now - buried_at >= BURIAL_SECONDS:
                     buried_at = now
                     self._bury(others)
+                self._looking_since = None
             except Exception as error:  # The database is away; the next turn tries again.
                 logs.event("runs_not_kept", level=logging.WARNING, reason=type(error).__name__)
                 time.sleep(RETRY_SECONDS)
@@ -436,8 +473,12 @@ class _Group:
 def bury(run_ids: list[UUID]) -> int:
     """End those of the runs whose lease has lapsed: their process died, and cannot.
 
-    Returns how many there were.
+    Returns how many there were. Ends none for BACK_SECONDS after the database was away: no lease
+    could be renewed meanwhile, and what was said is still to be written.
     """
+    lookout = getattr(db.obj, "lookout", None)
+    if lookout and time.monotonic() - lookout.back_at < BACK_SECONDS:
+        return 0
     lapsed = Run.id.in_(run_ids) & Run.finished_at.is_null() & (Run.lease_until < from_now())
     dead = [run_id for (run_id,) in Run.select(Run.id).where(lapsed).tuples()] if run_ids else []
     return sum(_bury(run_id) for run_id in dead)

@@ -6,20 +6,19 @@ asks reads them there. No reader owns a run: it goes on when nobody listens.
 
 import json
 import logging
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID, uuid4
 
 from flask import Flask, current_app
 from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase, fn
 
-from .. import agent, clock, i18n, logs, metrics, wire
-from ..agent import Bounds, Event, Message, RunError, Stopped, Tool
+from .. import agent, clock, i18n, logs, wire
+from ..agent import Bounds, Event, Message, RunError, Stopped, Tool, cut_history
 from ..agent.providers.embedded import EmbeddedProvider
 from ..config import ConfigError, model_server
 from ..db import Prepared, db, from_now, release
@@ -29,24 +28,38 @@ from ..errors import (
     IdempotencyKeyReused,
     InvalidAccessToken,
     RunNotFound,
-    TooManyRequests,
 )
 from ..models import Chat, Run, User
-from ..ratelimit import RUNS_PER_USER, limiter
+from ..ratelimit import REPEATS_PER_USER, RUNS_PER_USER, limiter
 from . import chats
 from .budgets import Budget, Metered
+from .ids import is_made, made_of, new_id
 from .journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
+from .places import Places, WaitingThread
 
 RUNS_AT_ONCE_PER_USER = 8
 STREAMS_AT_ONCE_PER_USER = 32
 STOPS_AT_ONCE_PER_USER = 6
 RUNS_AT_ONCE = 1000
-FULL_RETRY_SECONDS = 5
+# How long after its wall time a run may end: its words are written, or its process is found dead.
+END_SECONDS = 60
+# How often the run of a key, or of a chat that is erased, is looked for while others begin and end.
+KEYED_ATTEMPTS = 3
+ERASE_ATTEMPTS = 5
 # How often all runs of a process may wake their threads together; what has arrived meanwhile
 # travels together. One alone wakes for every token, five hundred twice a second.
 WAKES_A_SECOND = 1000
 # Shorter ones are not worth a switch of threads.
 MIN_PAUSE_SECONDS = 0.002
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A run and its log, for one reader, who calls `leave` in the end."""
+
+    run: Run
+    log: Log
+    leave: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -84,66 +97,63 @@ class Agent:
         self.streams = Places("streams-at-once", RUNS_AT_ONCE, STREAMS_AT_ONCE_PER_USER)
         self.stops = Places("waiting-for-stops", max(1, threads // 8), STOPS_AT_ONCE_PER_USER)
 
+    def wait_for_end(self, log: Log) -> None:
+        """Wait until a run is over. Raises Unavailable when the database keeps it from being so."""
+        self.journal.wait_for_end(log, self.bounds.max_seconds + END_SECONDS)
 
-def start(user: User, message: str, session_id: UUID | None, key: str | None = None) -> Run:
+
+def start(user: User, message: str, session_id: UUID | None, key: str | None = None) -> Followed:
     """Let the agent run on a message; the run goes to its end whether or not anybody follows it.
 
     With a `key` that this user has used before it is that run again, whatever has become of it.
-    Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, IdempotencyKeyReused when the key
-    was used for something else.
+    A message that is refused leaves no run and no chat behind. Raises ChatNotFound, ChatBusy,
+    TooManyRequests, OutOfTokens, IdempotencyKeyReused when the key was used for something else.
     """
-    run, execution = _prepare(user, message, session_id, key)
-    if execution:
-        execution.start()
-    return run
+    with _stream_of(user) as begin:
+        return begin(*_prepare(user, message, session_id, key, in_background=True))
 
 
-def _prepare(
-    user: User, message: str, session_id: UUID | None, key: str | None
-) -> tuple[Run, "_Execution | None"]:
-    """A run that was claimed, and what executes it; nothing when its key has started it before."""
-    if session_id:
-        chats.demand_choosable(session_id)
-    run_id = chats.made_of(user.id, f"key {key}") if key else uuid4()
-    chat_id = session_id or (chats.made_of(run_id, "chat") if key else uuid4())
-    if key and (known := _known(run_id, chat_id, message)):
-        return known, None
-    run = Run(id=run_id, chat_id=chat_id, message=message)
-    # A chat whose id was made just now has no history.
-    execution = _begin(user, run, has_history=session_id is not None)
-    return (run, execution) if execution else (_known(run_id, chat_id, message), None)
-
-
-def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> None:
+def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> Followed:
     """Let the agent run on what was said, unless that run has been started meanwhile.
 
     `tools` are the client's to answer; where one has the name of our own, ours is the tool.
-    Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens.
+    Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, likewise.
     """
-    if execution := _begin(user, run, tools):
-        execution.start()
+    with _stream_of(user) as begin:
+        return begin(run, _begin(user, run, tools, in_background=True))
 
 
-def _begin(
-    user: User, run: Run, tools: Sequence[Tool] = (), *, has_history: bool = True
-) -> "_Execution | None":
-    """Claim the chat for a run; None when that run has been started meanwhile."""
-    limiter.hit(RUNS_PER_USER, str(user.id))
+def follow(user: User, run: Run) -> Followed:
+    """A run that has begun, for one more reader. Raises TooManyRequests."""
+    limiter.hit(REPEATS_PER_USER, str(user.id))
+    with _stream_of(user) as begin:
+        return begin(run, None)
+
+
+@contextmanager
+def _stream_of(user: User) -> Iterator[Callable[[Run, "_Execution | None"], Followed]]:
+    """Take a place for a reader. Call the yielded function with the run to read, and with what is
+    to execute it if it has not begun: the reader is there before the first event.
+
+    Raises TooManyRequests when there is no place. It is left again if the block fails.
+    """
     shared: Agent = current_app.extensions["agent"]
-    asked = [Message("system", shared.instructions), Message("user", run.message)]
-    shared.budget.demand(user, asked, [*tools, *shared.tools])
-    with shared.places.kept(user.id) as keep:
-        if not _claim(user, run):
-            return None
-        try:
-            most = shared.bounds.max_history_chars
-            said = chats.history(run.chat_id, most, run.answers) if has_history else []
-            execution = _Execution(run, said, user, tools)
-        except Exception:
-            _withdraw(run)
-            raise
+
+    def begin(run: Run, execution: "_Execution | None") -> Followed:
+        log = shared.journal.follow(run.id)
+        if execution:
+            execution.start()
+        release()
         keep()
-    return execution
+        return Followed(run, log, partial(_leave, shared, user.id, log))
+
+    with shared.streams.kept(user.id) as keep:
+        yield begin
+
+
+def _leave(shared: Agent, user_id: UUID, log: Log) -> None:
+    shared.journal.unfollow(log)
+    shared.streams.leave(user_id)
 
 
 def answer(
@@ -151,36 +161,91 @@ def answer(
 ) -> Answer:
     """Start a run, see `start`, and wait for its end; one that fails has an answer too.
 
-    Raises TooManyRequests when too many wait already, besides what `start` raises.
+    Raises TooManyRequests when too many wait already, besides what `start` raises; Unavailable
+    when the database is away and the run's words wait to be written.
     """
     shared: Agent = current_app.extensions["agent"]
     with shared.seats.kept(user.id):
         run, execution = _prepare(user, message, session_id, key)
         release()  # A model may think for minutes.
         with shared.journal.followed(run.id) as log:
-            if execution:  # Whoever waits need not wait for another thread.
+            if execution:  # On this thread, which would only wait for another one.
                 execution.run()
-            log.wait_for_end()
+            shared.wait_for_end(log)
     events = [event_of(entry, language) for entry in join(log.entries)]
     return Answer(run.chat_id, events[-1].get("output", ""), events)
 
 
-def follow(user: User, run: Run) -> tuple[Log, Callable[[], None]]:
-    """The run's log, for somebody to read from, and what they call when they have done so.
+def _prepare(
+    user: User,
+    message: str,
+    session_id: UUID | None,
+    key: str | None,
+    *,
+    in_background: bool = False,
+) -> tuple[Run, "_Execution | None"]:
+    """A run that was claimed, and what executes it: None when its key has started it before."""
+    run_id = made_of(user.id, f"key {key}") if key else uuid4()
+    for _ in range(KEYED_ATTEMPTS):
+        if key and (known := _known(user, run_id, session_id, message)):
+            limiter.hit(REPEATS_PER_USER, str(user.id))
+            return known, None
+        run = Run(id=run_id, chat_id=session_id or new_id(), message=message)
+        # A chat whose id was made just now has no history.
+        execution = _begin(
+            user, run, has_history=session_id is not None, in_background=in_background
+        )
+        if execution:
+            return run, execution
+        # Another request has begun it meanwhile; unless its chat was erased since, it is known now.
+    raise ChatBusy
 
-    Raises TooManyRequests.
+
+def _begin(
+    user: User,
+    run: Run,
+    tools: Sequence[Tool] = (),
+    *,
+    has_history: bool = True,
+    in_background: bool = False,
+) -> "_Execution | None":
+    """Claim the chat for a run; None when that run has been started meanwhile.
+
+    All that can refuse does so before, or the claim is withdrawn. With `in_background` the run has
+    a thread, which waits for `_Execution.start`.
     """
     shared: Agent = current_app.extensions["agent"]
-    with shared.streams.kept(user.id) as keep:
-        log = shared.journal.follow(run.id)
+    with shared.places.kept(user.id) as keep, ExitStack() as undoing:
+        limiter.check(RUNS_PER_USER, str(user.id))
+        _demand_tokens(user, run, [], tools)
+        thread = undoing.enter_context(WaitingThread()) if in_background else None
+        if not _claim(user, run):
+            return None
+        undoing.callback(_withdraw, run)
+        most = shared.bounds.max_history_chars
+        said = chats.history(run.chat_id, most, run.answers) if has_history else []
+        _demand_tokens(user, run, said, tools)
+        # Counted only now: a message that is refused is none of the minute's.
+        limiter.hit(RUNS_PER_USER, str(user.id))
+        execution = _Execution(run, said, user, tools, thread)
+        undoing.pop_all()
         keep()
-    release()
+    return execution
 
-    def leave() -> None:
-        shared.journal.unfollow(log)
-        shared.streams.leave(user.id)
 
-    return log, leave
+def _demand_tokens(user: User, run: Run, said: list[Message], tools: Sequence[Tool]) -> None:
+    """Raises OutOfTokens unless the run's first call to the model can be paid for."""
+    shared: Agent = current_app.extensions["agent"]
+    if shared.budget.daily:
+        asked = _conversation(shared, run, said)
+        sent = cut_history(asked, shared.bounds.max_history_chars)
+        shared.budget.demand(user, sent, [*tools, *shared.tools])
+
+
+def _conversation(shared: Agent, run: Run, said: list[Message]) -> list[Message]:
+    """What the model is asked to go on with."""
+    words = [Message("user", run.message)] if run.message else []
+    return [Message("system", shared.instructions), *said, *words]
 
 
 def event_of(entry: Entry, language: str) -> dict:
@@ -219,17 +284,18 @@ def stop(user: User, chat_id: UUID, run_id: UUID) -> Run:
     """End a run, in whichever process it is; back when its connection to the model is closed.
 
     What has ended before stays as it is. Raises RunNotFound, TooManyRequests when too many wait
-    for runs already.
+    for runs already, Unavailable when the database is away.
     """
     run = get(user, chat_id, run_id)
     if run.finished_at is None:
-        running = (Run.id == run_id) & Run.finished_at.is_null()
-        Run.update(stop_requested_at=from_now()).where(running).execute()
         shared: Agent = current_app.extensions["agent"]
-        shared.journal.stop(run_id)
-        release()
-        with shared.stops.kept(user.id), shared.journal.followed(run_id) as log:
-            log.wait_for_end()
+        with shared.stops.kept(user.id):
+            running = (Run.id == run_id) & Run.finished_at.is_null()
+            Run.update(stop_requested_at=from_now()).where(running).execute()
+            shared.journal.stop(run_id)
+            release()
+            with shared.journal.followed(run_id) as log:
+                shared.wait_for_end(log)
     return get(user, chat_id, run_id)
 
 
@@ -251,11 +317,16 @@ def stop_all(user: User) -> int:
 def delete_chat(user: User, chat_id: UUID) -> None:
     """Erase a chat from every table; a run that goes on in it is stopped first.
 
-    Raises ChatNotFound, TooManyRequests when too many wait for runs already.
+    Raises ChatNotFound, TooManyRequests when too many wait for runs already, ChatBusy when one run
+    after the other begins in it meanwhile, Unavailable when the database is away.
     """
-    while running := _erase(user, chat_id):
+    for _ in range(ERASE_ATTEMPTS):
+        running = _erase(user, chat_id)
+        if running is None:
+            return
         with suppress(RunNotFound):  # Somebody else has erased the chat meanwhile.
             stop(user, chat_id, running)
+    raise ChatBusy
 
 
 def _erase(user: User, chat_id: UUID) -> UUID | None:
@@ -272,12 +343,20 @@ def _erase(user: User, chat_id: UUID) -> UUID | None:
         return running and running.id
 
 
-def _known(run_id: UUID, chat_id: UUID, message: str) -> Run | None:
+def _known(user: User, run_id: UUID, session_id: UUID | None, message: str) -> Run | None:
     """The run that a key has started. Raises IdempotencyKeyReused if the rest does not fit."""
-    run = Run.get_or_none(id=run_id)
-    if run and (run.chat_id, run.message) != (chat_id, message):
+    run = Run.find_of(user, run_id)
+    if run is None:
+        return None
+    fits = run.chat_id == session_id if session_id else _began_its_chat(run)
+    if run.message != message or not fits:
         raise IdempotencyKeyReused
     return run
+
+
+def _began_its_chat(run: Run) -> bool:
+    """Whether the message came without a chat's id: `new_id` made one, and it was the first."""
+    return is_made(run.chat_id) and not Run.has_earlier(run)
 
 
 def _claim(user: User, run: Run) -> bool:
@@ -297,6 +376,7 @@ def _claim(user: User, run: Run) -> bool:
         if Run.get_or_none(id=run.id):
             return False
         _demand_open(user)
+        limiter.hit(REPEATS_PER_USER, str(user.id))
         raise ChatBusy from error
 
 
@@ -379,16 +459,22 @@ class _Execution:
     It has a thread of its own, or that of somebody who waits for its end and not for its words.
     """
 
-    def __init__(self, run: Run, said: list[Message], user: User, tools: Sequence[Tool]):
-        self._has_thread = False
+    def __init__(
+        self,
+        run: Run,
+        said: list[Message],
+        user: User,
+        tools: Sequence[Tool],
+        thread: WaitingThread | None = None,
+    ):
+        self._thread = thread
         self._app = current_app._get_current_object()
         self._agent: Agent = self._app.extensions["agent"]
         self._user_id = user.id
         self._log = self._agent.journal.begin(run.id)
-        words = [Message("user", run.message)] if run.message else []
         # Of two with one name the last counts.
         self._events = agent.run(
-            [Message("system", self._agent.instructions), *said, *words],
+            _conversation(self._agent, run, said),
             Metered(self._agent.provider, self._agent.budget, user.id),
             [*tools, *self._agent.tools],
             self._agent.bounds,
@@ -398,14 +484,8 @@ class _Execution:
         )
 
     def start(self) -> None:
-        self._has_thread = True
-        thread = threading.Thread(target=self.run, name=f"run-{self._log.run_id}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # The system has no thread left, and the chat is claimed already.
-            self._agent.places.leave(self._user_id)
-            self._fail()
-            raise
+        """Run on the thread that waits for it."""
+        self._thread.run(self.run)
 
     def run(self) -> None:
         """Pass the run's events on to its journal, to the last."""
@@ -418,8 +498,6 @@ class _Execution:
             self._fail()
         finally:
             self._agent.places.leave(self._user_id)
-            if not self._has_thread:
-                self._agent.journal.write()
             release()
 
     def _pass_on(self) -> None:
@@ -427,7 +505,7 @@ class _Execution:
         for event in self._events:
             self._append(event)
             # Whoever waits for the end alone has nothing of it that words travel together.
-            if self._has_thread and event.type in DELTAS:
+            if self._thread and event.type in DELTAS:
                 self._pause(woken_at)
                 woken_at = time.monotonic()
 
@@ -435,7 +513,7 @@ class _Execution:
         self._append(RunError(str(self._log.run_id), agent.ErrorCode.INTERNAL))
 
     def _append(self, event: Event) -> None:
-        self._agent.journal.append(self._log, event, soon=self._has_thread)
+        self._agent.journal.append(self._log, event, soon=self._thread is not None)
 
     def _pause(self, woken_at: float) -> None:
         """Wait until this run may wake again, or it is told to stop."""
@@ -443,42 +521,6 @@ class _Execution:
         if seconds > MIN_PAUSE_SECONDS:
             with suppress(Stopped):
                 self._log.stop.wait(seconds)
-
-
-class Places:
-    """How many of something this process has at once, in all and for each who has some."""
-
-    def __init__(self, name: str, total: int, each: int):
-        self._name = name
-        self._total = total
-        self._each = each
-        self._taken: Counter[UUID] = Counter()
-        self._lock = threading.Lock()
-
-    def take(self, who: UUID) -> None:
-        """A place for them, to be left again. Raises TooManyRequests when there is none."""
-        with self._lock:
-            if self._taken[who] >= self._each or self._taken.total() >= self._total:
-                metrics.limits_reached.inc(self._name)
-                raise TooManyRequests(FULL_RETRY_SECONDS)
-            self._taken[who] += 1
-
-    def leave(self, who: UUID) -> None:
-        with self._lock:
-            self._taken[who] -= 1
-            if self._taken[who] <= 0:
-                del self._taken[who]
-
-    @contextmanager
-    def kept(self, who: UUID) -> Iterator[Callable[[], None]]:
-        """A place that is left at the end of the block, unless what is given was called by then.
-
-        Raises TooManyRequests when there is none.
-        """
-        self.take(who)
-        with ExitStack() as leaving:
-            leaving.callback(self.leave, who)
-            yield leaving.pop_all
 
 
 @dataclass(frozen=True)

@@ -221,8 +221,8 @@ def test_it_is_for_who_is_signed_in(stranger: Person):
         ({"tools": [{"name": "x", "description": "x" * 60_001}]}, "#/tools"),
         ({"messages": []}, "#/messages"),
         ({"messages": [user("")]}, "#/messages"),
-        ({"messages": [user([{"type": "image", "source": {}}])]}, "#/messages"),
-        ({"messages": [user(5)]}, "#/messages"),
+        ({"messages": [user([{"type": "image", "source": {}}])]}, "#/messages/0/content/0"),
+        ({"messages": [user(5)]}, "#/messages/0/content"),
         ({"messages": [{"id": "1", "role": "assistant", "content": "hello"}]}, "#/messages"),
         ({"messages": [result("red")]}, "#/messages"),
     ],
@@ -292,10 +292,7 @@ def test_what_is_no_json_is_refused(alice: Person, body: bytes):
 
 def test_what_the_protocol_leaves_open_is_taken(model: CompletionsServer, alice: Person):
     parts = [
-        {"type": "text", "text": "What is"},
-        {"type": "image", "source": {"type": "url", "value": "https://example.org/a.png"}},
-        {"type": "something new"},
-        "not even a part",
+        {"type": "text", "text": "What is", "surprise": 1},
         {"type": "text", "text": "this?\x00"},
     ]
     more = {"state": [1], "context": None, "forwardedProps": 5, "resume": [], "surprise": {"a": 1}}
@@ -306,6 +303,56 @@ def test_what_the_protocol_leaves_open_is_taken(model: CompletionsServer, alice:
     assert events[-1]["type"] == "RUN_FINISHED"
     assert said(model.requests[0]) == [("user", "What is\nthis?")]
     assert "rude" not in str(model.requests[0].body)
+
+
+IMAGE = {"type": "image", "source": {"type": "url", "value": "https://example.org/a.png"}}
+
+
+@pytest.mark.parametrize(
+    "part", [IMAGE, {"type": "binary", "mimeType": "image/png"}, {"type": "text"}, {}, "text", None]
+)
+def test_a_part_that_cannot_be_passed_on_is_refused_and_named(
+    model: CompletionsServer, alice: Person, part: object
+):
+    words = {"type": "text", "text": "What is this?"}
+    sent = [user("Look:"), user([words, part, words, part], "u2")]
+
+    refused = post(alice, *sent)
+
+    assert refused.status_code == 422
+    assert refused.json["errors"] == [
+        {
+            "pointer": f"#/messages/1/content/{n}",
+            "detail": "目前只能发送文字，图片、文件等内容无法转交给模型",
+        }
+        for n in (1, 3)
+    ]
+    assert Chat.select().count() == len(model.requests) == 0
+
+
+def test_a_copy_may_have_any_part(model: CompletionsServer, alice: Person):
+    """It was said, or was edited, and changes nothing."""
+    earlier = {"id": "a1", "role": "assistant", "content": [IMAGE]}
+
+    heard(post(alice, user([IMAGE], "u0"), earlier, user("And now?")))
+
+    assert said(model.requests[0]) == [("user", "And now?")]
+
+
+def test_a_result_that_cannot_be_passed_on_is_refused_and_may_be_sent_again(
+    model: CompletionsServer, alice: Person
+):
+    model.script(PICK_CALL, answer("Red."))
+    heard(post(alice, user("A colour?"), tools=[PICK]))
+
+    for odd, where in (([IMAGE], "content/0"), ({"red": 1}, "content")):
+        refused = post(alice, user("A colour?"), result(odd), run="r2")
+        assert refused.status_code == 422
+        assert refused.json["errors"][0]["pointer"] == f"#/messages/1/{where}"
+    failed = post(alice, {**result(""), "error": {"code": 1}}, run="r2")
+    assert failed.json["errors"][0]["pointer"] == "#/messages/0/error"
+
+    assert heard(post(alice, user("A colour?"), result("red"), run="r2"))[-1]["result"] == "Red."
 
 
 def test_two_runs_at_once_in_a_chat_are_one_too_many(model: CompletionsServer, alice: Person):
@@ -415,6 +462,70 @@ def test_a_run_that_failed_is_tried_again_with_nothing_new(model: CompletionsSer
     assert words(snapshot(heard(post(alice, run="r2")))) == [
         ("user", "hello"),
         ("assistant", "Hello"),
+    ]
+
+
+@pytest.mark.in_process("reads what the service asks of its database")
+def test_of_the_chat_so_far_no_more_is_read_than_is_needed(
+    settings: dict, model: CompletionsServer, app, alice: Person, monkeypatch
+):
+    """However much was said, and however much of it the client sends along."""
+    messages: list[dict] = []
+    for number in range(4):
+        words = user("x" * 7000, f"u{number}")
+        events = heard(post(alice, *messages, words, run=f"r{number}"))
+        messages += [words, {"id": events[1]["messageId"], "role": "assistant", "content": "Hello"}]
+    database, read = app.extensions["db"], []
+    execute = database.execute_sql
+
+    def execute_and_count(sql, *arguments):
+        cursor = execute(sql, *arguments)
+        return Counted(cursor, read) if sql.startswith("SELECT") else cursor
+
+    monkeypatch.setattr(chats, "history", lambda *_: [])
+    monkeypatch.setattr(database, "execute_sql", execute_and_count)
+
+    assert post(alice, *messages, user("now", "u9"), run="r9").status_code == 200
+
+    assert sum(read) < 7000
+
+
+class Counted:
+    """A cursor that notes how many characters its rows have."""
+
+    def __init__(self, cursor, read: list[int]) -> None:
+        self._cursor, self._read = cursor, read
+
+    def __getattr__(self, name: str):
+        return getattr(self._cursor, name)
+
+    def _noted(self, row):
+        self._read += [len(value) for value in row or () if isinstance(value, str)]
+        return row
+
+    def fetchone(self):
+        return self._noted(self._cursor.fetchone())
+
+    def fetchall(self):
+        return [self._noted(row) for row in self._cursor.fetchall()]
+
+    def __iter__(self):
+        return (self._noted(row) for row in self._cursor)
+
+
+def test_what_is_known_is_found_among_many_ids(model: CompletionsServer, alice: Person):
+    model.script(stream("data: {]\n\n"), answer("Hello"), answer("Bye"))
+    odd = 'u"1\\u0000\x00, ['
+    heard(post(alice, user("first", odd)))  # a client that has heard no answer sends it again
+    more = [user("", f"e{number}") for number in range(30)]
+
+    for run, beside in (("r2", []), ("r3", more)):
+        heard(post(alice, user("first", odd), *beside, user(run, run), run=run))
+
+    assert [content for role, content in said(model.requests[-1]) if role == "user"] == [
+        "first",
+        "r2",
+        "r3",
     ]
 
 
@@ -534,12 +645,11 @@ def test_an_open_call_is_told_from_its_start(model: CompletionsServer, alice: Pe
 
 
 def test_what_a_client_holds_beyond_the_text_it_keeps(alice: Person):
-    picture = {"type": "image", "source": {"type": "url", "value": "https://example.org/a.png"}}
-    parts = [{"type": "text", "text": "What is this?"}, picture]
+    parts = [{"type": "text", "text": "What is this?", "surprise": 1}]
     heard(post(alice, user(parts, name="Ada")))
 
     same = snapshot(heard(post(alice, user(parts, name="Ada", encryptedValue=None))))
-    edited = snapshot(heard(post(alice, user([{"type": "text", "text": "Else?"}, picture]))))
+    edited = snapshot(heard(post(alice, user([{"type": "text", "text": "Else?"}]))))
     absent = snapshot(heard(post(alice)))
 
     assert same[0] == user(parts, name="Ada")
@@ -673,7 +783,7 @@ def test_an_answer_may_be_an_error_or_in_parts(model: CompletionsServer, alice: 
     heard(post(alice, user("go"), tools=[PICK]))
 
     failed = {**result("", its_id="t2", call_id="p2"), "error": "The user closed the window."}
-    parts = result([{"type": "text", "text": "red"}, {"type": "image"}])
+    parts = result([{"type": "text", "text": "red"}])
     heard(post(alice, parts, failed, run="r2"))
 
     told = [m["content"] for m in model.requests[1].body["messages"] if m["role"] == "tool"]

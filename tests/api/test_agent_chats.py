@@ -156,7 +156,8 @@ def test_a_message_may_have_8000_characters(alice: Person):
 @pytest.mark.parametrize(
     ("reply", "sentence"),
     [
-        (plain({"error": {"message": "no"}}, status=401), "模型拒绝了该请求"),
+        (plain({"error": {"message": "no"}}, status=401), "模型服务配置有误，请联系管理员"),
+        (plain({"error": {"message": "no"}}, status=400), "模型拒绝了该请求"),
         (stream(text("Hal"), RESET), "模型的回答中断了"),
         (stream(text("Hal"), {"error": {"message": "overloaded"}}), "模型的回答中断了"),
         (stream("rubbish\n\n", "data: {]\n\n"), "模型返回了无法识别的内容"),
@@ -205,7 +206,7 @@ def test_a_run_that_failed_between_call_and_result_leaves_no_open_call(
 
 
 def test_an_error_is_told_in_the_language_of_whoever_asks(model: CompletionsServer, alice: Person):
-    model.script(plain({"error": "no"}, status=401))
+    model.script(plain({"error": "no"}, status=400))
     alice.language = "en"
 
     assert alice.chat("hello").json["events"][-1]["error"] == "The model refused the request."

@@ -307,3 +307,19 @@ def test_pieces_are_small_and_made_one_ahead(app: Flask):
         pieces.append(download.read())
 
     assert json.loads(b"".join(pieces)) == {"rows": ["x" * PIECE_CHARS] * 10, "more": []}
+
+
+def test_a_head_of_it_costs_none_of_the_five_and_is_no_event(alice: Person):
+    got = alice.get("/users/me/export")
+    for _ in range(6):
+        head = alice.request("HEAD", "/users/me/export")
+        assert (head.status_code, head.data) == (200, b"")
+        for name in ("Content-Type", "Content-Disposition", "Cache-Control"):
+            assert head.headers[name] == got.headers[name]
+        assert "Content-Length" not in head.headers
+
+    assert [event["type"] for event in export(alice)["events"]].count("exported") == 2
+
+
+def test_a_head_of_it_is_for_who_is_signed_in(stranger: Person):
+    assert stranger.request("HEAD", "/users/me/export").status_code == 401

@@ -27,12 +27,15 @@ def remade(serve, settings: dict) -> Callable[..., Flask]:
     return lambda **changes: serve({**settings, **changes})
 
 
-def preflight(person: Person, path: str = "/users/me", origin: str = PAGE, method: str = "PATCH"):
-    headers = {
-        "Origin": origin,
-        "Access-Control-Request-Method": method,
-        "Access-Control-Request-Headers": "authorization,content-type",
-    }
+def preflight(
+    person: Person,
+    path: str = "/users/me",
+    origin: str = PAGE,
+    method: str = "PATCH",
+    headers: str | None = "authorization,content-type",
+):
+    asked = {"Access-Control-Request-Headers": headers} if headers is not None else {}
+    headers = {"Origin": origin, "Access-Control-Request-Method": method, **asked}
     return person.request("OPTIONS", path, headers=headers)
 
 
@@ -226,10 +229,55 @@ def test_a_browser_that_asks_first_is_told_what_it_may(stranger: Person, path: s
     assert (answer.status_code, answer.data) == (204, b"")
     assert answer.headers["Access-Control-Allow-Origin"] == PAGE
     assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
-    allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
-    assert {"authorization", "content-type", "x-request-id"} <= set(allowed)
+    assert answer.headers["Access-Control-Allow-Headers"] == "authorization,content-type"
     assert int(answer.headers["Access-Control-Max-Age"]) > 0
     assert "Origin" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "authorization,baggage,sentry-trace,traceparent,tracestate",
+        "x-client-info, apikey, content-type",
+        "x-" + "a" * 1000,
+    ],
+)
+def test_a_page_may_send_the_headers_that_it_asks_for(stranger: Person, asked: str):
+    assert preflight(stranger, headers=asked).headers["Access-Control-Allow-Headers"] == asked
+
+
+@pytest.mark.parametrize(
+    "asked", [None, "", "a b", "a,,b", "a,", "a\tb", "x:y", "\xe9", "(x)", "x-" + "a" * 1023]
+)
+def test_what_is_no_list_of_headers_is_answered_with_those_that_are_read(
+    stranger: Person, asked: str | None
+):
+    answer = preflight(stranger, headers=asked)
+
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    assert {"authorization", "content-type", "x-request-id"} <= set(allowed)
+    assert len(allowed) == 6
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://M\u00fcnchen.example", "https://xn--mnchen-3ya.example"),
+        ("https://my_app.example.org", "https://my_app.example.org"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("tauri://localhost", "tauri://localhost"),
+        ("app://", "app://"),
+    ],
+)
+def test_pages_of_any_kind_of_origin_read_the_answer(
+    remade: Callable, stranger: Person, written: str, sent: str
+):
+    client = remade(CORS_ORIGINS=written).test_client()
+
+    answer = client.get("/api/v1/health", headers={"Origin": sent})
+    assert answer.headers["Access-Control-Allow-Origin"] == sent
+    stranger.client = client
+    assert preflight(stranger, origin=sent).headers["Access-Control-Allow-Origin"] == sent
 
 
 @pytest.mark.parametrize(
@@ -321,8 +369,38 @@ def test_what_a_client_says_of_itself_is_ignored(app: Flask, log: Log):
         (1, "6.6.6.6, 203.0.113.9", "203.0.113.9"),
         (1, "6.6.6.6, 7.7.7.7,203.0.113.9", "203.0.113.9"),
         (2, "6.6.6.6, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
-        (2, "203.0.113.9", "127.0.0.1"),
-        (1, None, "127.0.0.1"),
+        (1, "6.6.6.6, 203.0.113.9:4711", "203.0.113.9"),
+        (1, "6.6.6.6, 2001:db8:1:2::1", "2001:db8:1::/56"),
+        (1, "[2001:db8:1:2::1]:4711", "2001:db8:1::/56"),
+        (1, "[2001:db8:1:2::1]", "2001:db8:1::/56"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "[::ffff:203.0.113.9]:4711", "203.0.113.9"),
+        (1, "64:ff9b::203.0.113.9", "203.0.113.9"),
+        (1, "fe80::1%eth0", "fe80::/56"),
+        (1, " 6.6.6.6 ,\t203.0.113.9 ", "203.0.113.9"),
+        (1, '", 203.0.113.9', "203.0.113.9"),
+        # Fewer than there are proxies: not the proxy itself, whose network all others share.
+        (2, "203.0.113.9", "unknown"),
+        (3, "203.0.113.9, 10.0.0.1", "unknown"),
+        (1, None, "unknown"),
+        (1, "", "unknown"),
+        (1, '"', "unknown"),
+        (1, '6.6.6.6, "', "unknown"),
+        (1, '"203.0.113.9"', "unknown"),
+        (1, "203.0.113.9,", "unknown"),
+        (1, "unknown", "unknown"),
+        (1, "_hidden", "unknown"),
+        (1, "203.0.113.9 6.6.6.6", "unknown"),
+        (1, "203.0.113.09", "unknown"),
+        (1, "203.0.113", "unknown"),
+        (1, "0xcb007109", "unknown"),
+        (1, "3405803785", "unknown"),
+        (1, "203.0.113.9:x", "unknown"),
+        (1, "2001:db8::1::2", "unknown"),
+        (1, "[2001:db8::1", "unknown"),
+        (1, "for=203.0.113.9", "unknown"),
+        (1, 'fe80::1%"', "unknown"),
+        (1, "example.org", "unknown"),
     ],
 )
 def test_behind_proxies_the_last_one_trusted_says_who_asks(
@@ -361,6 +439,38 @@ def test_a_network_is_an_address_or_the_56_that_one_customer_has(
 def test_a_socket_without_an_address_is_of_an_unknown_network(app: Flask):
     with app.test_request_context(environ_base={"REMOTE_ADDR": ""}):
         assert http.network() == "unknown"
+
+
+def test_strangers_whose_address_is_unknown_are_not_the_proxy(remade, log: Log):
+    """Whom a proxy speaks for is one network apart: what they use up is nobody else's."""
+    app = remade(TRUSTED_PROXIES="1", RATE_LIMITS="on")
+
+    for forwarded, seen in (('"', "unknown"), ("10.0.0.2", "10.0.0.2")):
+        try_code(app, "10.0.0.2", forwarded)
+        assert seen_network(log) == seen
+
+
+@pytest.mark.in_process("each worker says it once")
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded"])
+def test_a_proxy_that_is_not_counted_is_told_once(remade, log: Log, name: str):
+    client = remade(TRUSTED_PROXIES="0").test_client()
+    client.get("/api/v1/health")
+    assert not [line for line in log.events() if line.get("level") == "warning"]
+
+    for _ in range(3):
+        client.get("/api/v1/health", headers={name: "for=203.0.113.9"})
+
+    [line] = [line for line in log.events() if line["event"] == "forwarded_address_ignored"]
+    assert "TRUSTED_PROXIES" in line["hint"]
+
+
+@pytest.mark.in_process("each worker would say it once")
+def test_a_proxy_that_is_counted_is_not_told(remade, log: Log):
+    remade(TRUSTED_PROXIES="1").test_client().get(
+        "/api/v1/health", headers={"X-Forwarded-For": "203.0.113.9"}
+    )
+
+    assert "forwarded_address_ignored" not in log.text
 
 
 @pytest.mark.parametrize("forwarded", ["garbage", "x" * 4000, "\xff", ",,,", "203.0.113.9:4711"])

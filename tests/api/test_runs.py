@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Iterable
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from peewee import OperationalError
 
 from runtime.agent import ErrorCode, RunError
 from runtime.models import Run, RunEvent
-from runtime.services import chats
-from runtime.services.chats import made_of
+from runtime.services import chats, runs
 from runtime.services.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import (
     DONE,
@@ -221,6 +220,16 @@ def test_another_body_under_the_same_key_is_refused(alice: Person, changed: dict
     assert refused.json["errors"][0]["parameter"] == "Idempotency-Key"
 
 
+def test_a_key_of_a_chat_that_was_named_is_no_key_without_one(alice: Person):
+    first = alice.chat("hello").json["session_id"]
+    named = {"message": "again", "session_id": first}
+    alice.post("/agent-chats", named, **keyed("k1"))
+
+    refused = alice.post("/agent-chats", {"message": "again"}, **keyed("k1"))
+
+    assert refused.status_code == 422
+
+
 def test_keys_are_everybodys_own(alice: Person, bob: Person):
     first = alice.post("/agent-chats", {"message": "hello"}, **keyed("k1"))
 
@@ -230,19 +239,25 @@ def test_keys_are_everybodys_own(alice: Person, bob: Person):
     assert other.json["session_id"] != first.json["session_id"]
 
 
-def test_nobody_takes_the_ids_that_somebodys_keys_and_threads_lead_to(alice: Person, bob: Person):
-    owner = UUID(alice.id)
-    runs = made_of(owner, "key k1")
-    for chat in (made_of(owner, "thread main"), made_of(runs, "chat")):
-        body = {"message": "hello", "session_id": str(chat)}
-        assert bob.post("/agent-chats", body).status_code == 404
-        asked = {"messages": [{"id": "u", "role": "user", "content": "hello"}], "runId": "r"}
-        taken = bob.post("/agent-chats/ag-ui", asked | {"threadId": str(chat)})
-        assert taken.status_code == 404
-    for run in ("k1", "key k1"):
-        bob.post("/agent-chats/ag-ui", asked | {"threadId": alice.id, "runId": run})
+@pytest.mark.in_process("what other requests do is put between two steps")
+def test_a_key_whose_chat_is_erased_meanwhile_is_free_again(alice: Person, monkeypatch):
+    """Another request has begun its run by when this one would, and the chat is erased then."""
+    claim, claims = runs._claim, []
 
-    assert alice.post("/agent-chats", {"message": "hello"}, **keyed("k1")).status_code == 200
+    def claim_late(user, run):
+        if not claims:
+            claims.append(claim(user, run))
+            claims.append(claim(user, run))
+            runs.Chat.delete().where(runs.Chat.id == run.chat_id).execute()
+            return claims[-1]
+        return claim(user, run)
+
+    monkeypatch.setattr(runs, "_claim", claim_late)
+
+    for ask in (alice.post, lambda *_, **__: alice.stream("hello", Idempotency_Key="k2")):
+        claims.clear()
+        assert ask("/agent-chats", {"message": "hello"}, **keyed("k")).status_code == 200
+        assert claims == [True, False]
 
 
 @pytest.mark.in_process("a fault is put into the service")

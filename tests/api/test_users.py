@@ -32,9 +32,72 @@ def test_null_clears_avatar_and_bio(alice: Person):
     assert (me["bio"], me["avatar_url"]) == (None, None)
 
 
-@pytest.mark.parametrize("url", ["HTTPS://Example.org/a.png", "http://[2001:db8::1]:8080/?x#y"])
-def test_an_avatar_may_be_anywhere_on_the_web(alice: Person, url: str):
+@pytest.mark.parametrize(
+    "url",
+    [
+        "HTTPS://Example.org/a.png",
+        "http://[2001:db8::1]:8080/?x#y",
+        "http://[::ffff:192.0.2.1]/",
+        "http://192.0.2.1/a.png",
+        "http://localhost:9000/a.png",
+        "https://my_bucket.example.org/a.png",
+        "https://-a-.example.org./a.png",
+        "https://münchen.example/a.png",
+        "https://例え.テスト/アバター.png",
+        "https://例子。中国/头像.png",
+        "https://💩.la/",
+        "https://example.org/头像/😀.png",
+        "https://example.org/👨‍👩‍👧/❤️/🏴󠁧󠁢󠁥󠁮󠁧󠁿.png?名=😀#片",
+        "https://example.org/a%20b(1)[2]{3}|^~'!$&*+,;=:@.png",
+        "https://example.org?x",
+        "https://example.org#x",
+        "https://example.org:/%zz",
+        "https://example.org/" + "字" * (2048 - 20),
+    ],
+)
+def test_an_avatar_may_be_anywhere_on_the_web_and_is_kept_as_typed(alice: Person, url: str):
     assert alice.patch("/users/me", {"avatar_url": url}).json["avatar_url"] == url
+    assert alice.get("/users/me").json["avatar_url"] == url
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("example.org/a.png", "应为 http 或 https 开头的完整网址"),
+        ("//example.org/a.png", "应为 http 或 https 开头的完整网址"),
+        ("https:example.org/a.png", "应为 http 或 https 开头的完整网址"),
+        ("ftp://example.org/a.png", "应为 http 或 https 开头的完整网址"),
+        ("data:image/png;base64,AAAA", "应为 http 或 https 开头的完整网址"),
+        ("", "应为 http 或 https 开头的完整网址"),
+        ("https://example.org/a b.png", "含有不支持的字符"),
+        (" https://example.org/a.png", "含有不支持的字符"),
+        ("https://example.org/a.png\n", "含有不支持的字符"),
+        ("https://example.org/\u00a0", "含有不支持的字符"),
+        ("https://example.org/\u2028", "含有不支持的字符"),
+        ("https://example.org/\u202egnp.a", "含有不支持的字符"),
+        ("https://example.org\\@evil.example", "含有不支持的字符"),
+        ('https://example.org/"onerror=', "含有不支持的字符"),
+        ("https://ada@example.org/", "网址中不能有用户名或密码"),
+        ("https://ada:pw@example.org/", "网址中不能有用户名或密码"),
+        ("https:///a.png", "网址中的域名或端口不正确"),
+        ("https://:80/", "网址中的域名或端口不正确"),
+        ("https://a..b/", "网址中的域名或端口不正确"),
+        ("https://exa\u2100mple.org/", "网址中的域名或端口不正确"),
+        ("https://1.2.3.256/", "网址中的域名或端口不正确"),
+        ("https://[::g]/", "网址中的域名或端口不正确"),
+        ("https://[1.2.3.4]/", "网址中的域名或端口不正确"),
+        ("https://[::1]x/", "网址中的域名或端口不正确"),
+        ("https://example.org:65536/", "网址中的域名或端口不正确"),
+        ("https://example.org:8080x/", "网址中的域名或端口不正确"),
+        ("https://example.org/" + "a" * 2029, "最多 2048 个字符"),
+    ],
+)
+def test_an_avatar_is_refused_with_what_is_wrong_with_it(alice: Person, url: str, sentence: str):
+    refused = alice.patch("/users/me", {"avatar_url": url})
+
+    assert refused.status_code == 422
+    assert refused.json["errors"] == [{"pointer": "#/avatar_url", "detail": sentence}]
+    assert alice.get("/users/me").json["avatar_url"] is None
 
 
 def test_an_empty_change_changes_nothing(alice: Person):

@@ -320,3 +320,49 @@ def test_a_run_waits_for_the_database_to_come_back(
 
     thread.join()
     demand_whole(listener)
+
+
+@pytest.mark.parametrize("settings", ["postgres"], indirect=True)
+def test_an_answer_in_json_does_not_wait_for_the_database_without_end(
+    machines: list[Service], people: Callable, model: CompletionsServer, postgres: Postgres
+):
+    chat = str(uuid4())
+    model.script(stream(text("Hel"), Pause(1), text("lo"), finish(), DONE))
+    [alice] = people(1)
+    replies, began_at = [], len(model.requests)
+
+    def ask() -> None:
+        body = {"message": "hello", "session_id": chat}
+        replies.append(machines[0].client.post("/agent-chats", body, alice.access_token))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until(lambda: len(model.requests) > began_at, 5, "the model is asked")
+    postgres.pause()
+    paused_at = time.monotonic()
+    thread.join(20)
+    assert [reply.status for reply in replies] == [503]
+    assert int(replies[0].headers["Retry-After"]) > 0
+    # Others find its lease run out as soon as there is a database again.
+    is_over = threading.Event()
+    path = f"/agent-chats/{chat}/messages"
+
+    def look(machine: Service) -> None:
+        while not is_over.is_set():
+            machine.client.get(path, alice.access_token)
+
+    looking = [threading.Thread(target=look, args=[machine]) for machine in machines]
+    for each in looking:
+        each.start()
+    time.sleep(max(0, LEASE_SECONDS + 1 - (time.monotonic() - paused_at)))
+    postgres.resume()
+
+    def messages() -> list[dict]:
+        return machines[1].client.get(path, alice.access_token).json.get("messages", [])
+
+    wait_until(lambda: [m for m in messages() if m["status"] != "running"], 15, "it is over")
+    is_over.set()
+    for each in looking:
+        each.join()
+    found = [(message["content"], message["status"]) for message in messages()]
+    assert found == [("hello", "finished"), ("Hello", "finished")]

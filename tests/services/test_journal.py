@@ -15,7 +15,7 @@ from runtime.agent.events import ToolCallArgs
 from runtime.db import db
 from runtime.models import Chat, Run, RunEvent, User
 from runtime.postgres import PostgresDatabase
-from runtime.services.journal import LEASE_SECONDS, WRITE_ON_POSTGRES, Journal, Log
+from runtime.services.journal import LEASE_SECONDS, WRITE_ON_POSTGRES, Journal
 from tests.servers import wait_until
 
 
@@ -32,13 +32,6 @@ def run(journal: Journal) -> Run:
     return Run.create(chat=Chat.create(user=user), message="hello", lease_until=lease_until)
 
 
-def wait_for_end(log: Log, seconds: float = 30) -> bool:
-    waiting = threading.Thread(target=log.wait_for_end, daemon=True)
-    waiting.start()
-    waiting.join(seconds)
-    return not waiting.is_alive()
-
-
 def test_a_journal_of_many_rows_that_cannot_be_joined_is_written(journal: Journal, run: Run):
     # Neither database takes as many values in one statement.
     log = journal.begin(run.id)
@@ -50,7 +43,7 @@ def test_a_journal_of_many_rows_that_cannot_be_joined_is_written(journal: Journa
         journal.append(log, ToolCallArgs(str(run.id), f"call_{number}", "x"))
     journal.append(log, RunFinished(str(run.id), ""))
 
-    assert wait_for_end(log)
+    assert log.wait_for_end(30)
     assert RunEvent.select().where(RunEvent.run == run.id).count() == log.last - 9
 
 
@@ -67,7 +60,7 @@ def test_a_system_without_threads_delays_what_is_written_and_loses_nothing(
         journal.append(log, RunFinished(str(run.id), "Hello"))
         time.sleep(0.3)
 
-    assert wait_for_end(log, 5)
+    assert log.wait_for_end(5)
     assert Run.get_by_id(run.id).finished_at
 
 

@@ -1,0 +1,90 @@
+"""Origins as browsers send them (RFC 6454, WHATWG URL §4.7), from what an operator writes."""
+
+import ipaddress
+import re
+import unicodedata
+from urllib.parse import SplitResult, urlsplit
+
+WANTED = "must be origins such as https://app.example.org or capacitor://localhost"
+DEFAULT_PORTS = {"http": 80, "https": 443}
+# Nothing that has one of these is a page with an origin of its own.
+NO_PAGES = {"about", "blob", "data", "ftp", "javascript", "mailto", "null", "ws", "wss"}
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+# What a host has once it is ASCII. Some of it is no hostname's (RFC 1123), and is served.
+_LABEL = re.compile(r"[a-z0-9_-]+")
+_OPAQUE_HOST = re.compile(r"[A-Za-z0-9._~-]*")
+# The full stops of scripts that have their own (UTS #46 §4).
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+
+
+def normalized(origin: str) -> str:
+    """An origin as browsers send it: scheme and host in lower case, IDN as punycode, no default
+    port.
+
+    Pages of apps have schemes of their own, whose host may be missing: `capacitor://localhost`,
+    `app://`. Raises ValueError, which says why, when no browser would send it.
+    """
+    if "*" in origin:
+        raise ValueError("`*` stands alone, for all origins, and in no other one")
+    parts = _split(origin)
+    if parts.scheme not in DEFAULT_PORTS:
+        return _of_app(parts)
+    host = host_to_ascii(parts.hostname or "")
+    if parts.port in (None, DEFAULT_PORTS[parts.scheme]):
+        return f"{parts.scheme}://{host}"
+    return f"{parts.scheme}://{host}:{parts.port}"
+
+
+def _split(origin: str) -> SplitResult:
+    """Raises ValueError when it has not the shape of an origin, or a port that is none."""
+    parts = urlsplit(origin)
+    is_shaped = _SCHEME.fullmatch(parts.scheme) and "://" in origin and parts.port != 0
+    has_more = parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc
+    if not is_shaped or has_more or parts.scheme in NO_PAGES:
+        raise ValueError("it is no origin")
+    return parts
+
+
+def _of_app(parts: SplitResult) -> str:
+    host, colon, port = parts.netloc.partition(":")
+    if not _OPAQUE_HOST.fullmatch(host) or (colon and not port):
+        raise ValueError("it is no origin")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def host_to_ascii(host: str) -> str:
+    """A host of the web as browsers send it: in lower case, IDN as punycode, IPv6 in brackets.
+
+    Unlike the standard library's codec, which is of 2003, it leaves letters that browsers keep
+    (ß) as they are. Raises ValueError when it is no host.
+    """
+    if ":" in host and "%" not in host:
+        return f"[{ipaddress.IPv6Address(host)}]"
+    labels = [_label(label) for label in _DOTS.split(host.removesuffix("."))]
+    if labels[-1].isdigit() or labels[-1].startswith("0x"):
+        return str(ipaddress.IPv4Address(host))  # the only form that browsers do not rewrite
+    name = ".".join(labels) + "." * host.endswith(".")
+    if len(name) > 254:
+        raise ValueError("its host is too long")
+    return name
+
+
+def _label(text: str) -> str:
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    label = text if text.isascii() else f"xn--{_checked(text).encode('punycode').decode()}"
+    if len(label) > 63 or not _LABEL.fullmatch(label):
+        raise ValueError("its host is none")
+    return label
+
+
+def _checked(text: str) -> str:
+    """A label that is not ASCII. Raises ValueError when it has what no name has."""
+    if any(not _is_of_a_name(character) for character in text):
+        raise ValueError("its host is none")
+    return text
+
+
+def _is_of_a_name(character: str) -> bool:
+    """Letters, digits, marks, and symbols (emoji)."""
+    return unicodedata.category(character)[0] in "LNMS" or character in "-_"
