@@ -30,16 +30,11 @@ import redis
 import urllib3
 
 from runtime.config import ROOT, SETTINGS
+from tests.ports import free_port, is_taken, is_taken_by_another
 
 PREFIX = "/api/v1"
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 30
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def program(name: str) -> str:
@@ -60,6 +55,10 @@ def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.01)
 
 
+class PortTaken(Exception):
+    """Another program listens where a server was to."""
+
+
 class Server(ABC):
     """A process, its children, and a log."""
 
@@ -68,6 +67,7 @@ class Server(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.process: subprocess.Popen | None = None
+        self._has_served = False
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -83,13 +83,41 @@ class Server(ABC):
             return subprocess.Popen(self.command(), stdout=log, stderr=log, **options)
 
     def start(self):
-        """Start, and wait until it answers; returns itself."""
-        self.process = self.popen()
-        wait_until(self._has_started, START_SECONDS, f"{type(self).__name__} answers")
+        """Start, and wait until it answers; returns itself.
+
+        When its port is taken it gets another, unless it has served on this one: others know it
+        by that, and it waits for it.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not self._has_begun(deadline):
+            self.stop(signal.SIGKILL)
+            assert time.monotonic() < deadline, f"port {self.port} is taken"
+            if self._has_served:
+                time.sleep(0.1)
+            else:
+                self.move(free_port())
+        self._has_served = True
         return self
 
-    def _has_started(self) -> bool:
-        assert self.process.poll() is None, self.log[-2000:]
+    def move(self, port: int) -> None:
+        """Take another port; the server does not run."""
+        self.port = port
+
+    def _has_begun(self, deadline: float) -> bool:
+        """Start, and wait until it answers; False when another program has its port."""
+        self.process = self.popen()
+        seconds = deadline - time.monotonic()
+        try:
+            wait_until(self._answers, seconds, f"{type(self).__name__} answers")
+        except PortTaken:
+            return False
+        return True
+
+    def _answers(self) -> bool:
+        has_ended = self.process.poll() is not None
+        if is_taken(self.port) if has_ended else is_taken_by_another(self.port, self.pids()):
+            raise PortTaken
+        assert not has_ended, self.log[-2000:]
         try:
             return bool(self.is_ready())
         except OSError:
@@ -387,6 +415,10 @@ class Service(Server):
     @cached_property
     def client(self) -> Client:
         return Client(self.port)
+
+    def move(self, port: int) -> None:
+        super().move(port)
+        self.__dict__.pop("client", None)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it; with a connection of ours open it would wait two seconds for a next request."""

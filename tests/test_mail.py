@@ -21,12 +21,12 @@ from runtime import clock, logs
 from runtime.config import ConfigError
 from runtime.letters import Letter, MailedCode, verification_letter
 from runtime.mail import SENDERS, Mail, init_app, mail, mailable, masked
+from tests.ports import free_port
 from tests.smtp_server import (
     PASSWORD,
     USER,
     HangingServer,
     SMTPServer,
-    free_port,
     make_certificate,
     wait_until,
 )

@@ -18,6 +18,7 @@ from runtime.ratelimit import RateLimiter
 from runtime.redis_store import RedisStore
 from runtime.store import EmbeddedStore
 from tests.conftest import url_of
+from tests.ports import nobody_listening
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -172,13 +173,12 @@ def test_limits_can_be_lifted(key):
 
 
 def test_with_no_redis_in_sight_this_process_counts_alone(key):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = taken.getsockname()[1]
-    limiter = RateLimiter(RedisStore(f"redis://127.0.0.1:{nobody}/0", 4), True)
-    for _ in range(3):
-        limiter.hit(three_in(3600), key)
+    with nobody_listening() as port:
+        limiter = RateLimiter(RedisStore(f"redis://127.0.0.1:{port}/0", 4), True)
+        for _ in range(3):
+            limiter.hit(three_in(3600), key)
 
-    assert seconds_to_wait(limiter, three_in(3600), key) in (3599, 3600)
+        assert seconds_to_wait(limiter, three_in(3600), key) in (3599, 3600)
 
 
 def test_two_processes_share_what_they_count_in_redis(key):

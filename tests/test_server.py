@@ -24,7 +24,7 @@ import pytest
 
 from runtime.config import SETTINGS
 from runtime.worker import BODY_BYTES, HEAD_BYTES, Arrival, Inbox
-from tests.servers import Service
+from tests.servers import Server, Service
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -205,18 +205,30 @@ def serving(
     """gunicorn over the small application, with lowered bounds; `more` is further settings."""
     (folder / "application.py").write_text(textwrap.dedent(application))
     (folder / "lowered.py").write_text(textwrap.dedent(LOWERED).format(more=more))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (folder / "log").open("w") as log:
-        process = start(folder, "lowered", log, PORT=str(port), **environ)
-    served = Served(folder, process, port)
-    try:
-        wait_for(lambda: "Booting worker" in served.log and served.get().status == 200)
+    with Gunicorn(folder, environ) as gunicorn:
+        served = Served(folder, gunicorn.process, gunicorn.port)
         yield served
-    finally:
-        if process.poll() is None:
+        if served.process.poll() is None:
             served.stop(signal.SIGINT)
+
+
+class Gunicorn(Server):
+    """gunicorn over the small application of a folder."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]):
+        super().__init__(folder)
+        self.environ = environ
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "gunicorn", "-c", "python:lowered", "application:app"]
+
+    def popen(self) -> subprocess.Popen:
+        with (self.folder / "log").open("w") as log:
+            return start(self.folder, "lowered", log, PORT=str(self.port), **self.environ)
+
+    def is_ready(self) -> bool:
+        served = Served(self.folder, self.process, self.port)
+        return "Booting worker" in served.log and served.get().status == 200
 
 
 def start(folder: Path, module: str, stderr, **environ: str) -> subprocess.Popen:

@@ -36,6 +36,7 @@ from tests.agent.completions_server import (
     text,
     usage,
 )
+from tests.ports import nobody_listening
 
 HELLO = [Message("user", "Hello")]
 KEY = "sk-very-secret"
@@ -488,11 +489,10 @@ def test_a_redirect_never_leads_the_key_elsewhere(server: CompletionsServer) -> 
 
 
 def test_a_connection_refused_is_tried_again_and_given_up() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    provider = OpenAIProvider(f"http://127.0.0.1:{port}/v1", KEY, "m", backoff_seconds=0.01)
-    with pytest.raises(ProviderError) as caught:
-        list(open_stream(provider))
+    with nobody_listening() as port:
+        provider = OpenAIProvider(f"http://127.0.0.1:{port}/v1", KEY, "m", backoff_seconds=0.01)
+        with pytest.raises(ProviderError) as caught:
+            list(open_stream(provider))
     assert caught.value.code == ErrorCode.PROVIDER_UNAVAILABLE
 
 
