@@ -12,11 +12,19 @@ from playhouse.migrations import Runner
 from psycopg.errors import LockNotAvailable
 
 from .config import ROOT
+from .postgres import PostgresDatabase
+from .postgres_connection import Connection
 
 DIRECTORY = ROOT / "migrations"
 
 # Any number will do, as long as it is always this one.
 ADVISORY_LOCK = 7_203_114_559
+
+# What may end a transaction that does nothing, as far as this version of Postgres knows of it.
+WITHOUT_END = """
+    SELECT set_config(name, '0', true) FROM pg_settings
+    WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
 
 # Whoever wants a table waits behind a migration that waits for it: that one gives up after an
 # instant, and tries again later, until its patience is over.
@@ -98,17 +106,37 @@ def _alone_on_sqlite(database: SqliteDatabase) -> Iterator[None]:
 
 
 @contextmanager
-def _alone_on_postgres(database: Database) -> Iterator[None]:
-    """On a connection of its own kind: a migration may take long, but waits for no table long."""
-    database.connection().read_seconds = None
-    database.execute_sql("SET statement_timeout = 0")
-    # Whoever waited inside a statement would be waited for by CREATE INDEX CONCURRENTLY.
-    lock = "SELECT pg_try_advisory_lock(%s)"
-    while not database.execute_sql(lock, (ADVISORY_LOCK,)).fetchone()[0]:
-        time.sleep(PAUSE_SECONDS / 10)
-    database.execute_sql(f"SET lock_timeout = {LOCK_MILLISECONDS}")
+def _alone_on_postgres(database: PostgresDatabase) -> Iterator[None]:
+    """Hold a lock in a transaction beside the migrations' own, whose end is the lock's.
+
+    A session's lock would stay with a pooler's session.
+    """
+    lock = database.open_apart()
+    lock.prepare_threshold = None
     try:
-        yield
+        while not _has_locked(lock):
+            time.sleep(PAUSE_SECONDS / 10)
+        database.connection().begin_migrating(LOCK_MILLISECONDS)
+        try:
+            yield
+        finally:
+            # The session's end is the end of its settings.
+            database.manual_close()
     finally:
-        # The session's end is the end of its lock and of its settings.
-        database.manual_close()
+        lock.close()
+
+
+def _has_locked(connection: Connection) -> bool:
+    """Whether a transaction has begun that holds the lock, for as long as it takes.
+
+    CREATE INDEX CONCURRENTLY waits for every transaction that may still read old rows. So this
+    one asks again and again instead of waiting in a statement. Nothing of it is prepared or has
+    parameters: that would leave a portal open, which may read.
+    """
+    connection.execute("BEGIN")
+    connection.execute(WITHOUT_END)
+    lock = f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})"
+    [has_locked] = connection.execute(lock).fetchone()
+    if not has_locked:
+        connection.execute("ROLLBACK")
+    return has_locked

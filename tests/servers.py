@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from glob import glob
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pytest
@@ -170,10 +171,14 @@ def children(pid: int) -> list[int]:
         return []
 
 
+# For programs that refuse to run as root.
+NOT_ROOT = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+
+
 class Postgres(Server):
     """A cluster of its own: `url` is a database in it. It refuses to run as root."""
 
-    user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+    user = NOT_ROOT
 
     def command(self) -> list[str]:
         data = self.folder / "data"
@@ -215,6 +220,47 @@ def open_to_others(folder: Path) -> None:
     for parent in folder.parents:
         if parent.owner() == "root" and parent not in (Path("/"), Path("/tmp")):
             parent.chmod(parent.stat().st_mode | 0o011)
+
+
+class PgBouncer(Server):
+    """A pooler in transaction mode in front of the server that `server_url` names.
+
+    It has few sessions of the server, so that each serves many clients in turn.
+    """
+
+    SESSIONS = 4
+
+    def __init__(self, folder: Path, server_url: str):
+        super().__init__(folder)
+        self.server_url = server_url
+
+    def command(self) -> list[str]:
+        server = urlsplit(self.server_url)
+        user, password = unquote(server.username or "postgres"), unquote(server.password or "")
+        (self.folder / "users").write_text(f'"{user}" "{password}"\n')
+        (self.folder / "pgbouncer.ini").write_text(
+            "[databases]\n"
+            f"* = host={server.hostname} port={server.port or 5432}\n"
+            "[pgbouncer]\n"
+            "pool_mode = transaction\n"
+            f"default_pool_size = {self.SESSIONS}\n"
+            "max_client_conn = 500\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = trust\nauth_file = {self.folder}/users\n"
+        )
+        return [program("pgbouncer"), str(self.folder / "pgbouncer.ini")]
+
+    def popen(self, **options) -> subprocess.Popen:
+        if NOT_ROOT:
+            open_to_others(self.folder / "users")
+        return super().popen(**options, **NOT_ROOT)
+
+    @property
+    def url(self) -> str:
+        """The same database, through the pooler."""
+        server = urlsplit(self.server_url)
+        login = (server.netloc.rpartition("@")[0] or "postgres") + "@"
+        return server._replace(netloc=f"{login}127.0.0.1:{self.port}").geturl()
 
 
 class Redis(Server):

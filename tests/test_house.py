@@ -17,7 +17,7 @@ RUNTIME = ROOT / "runtime"
 # Each may import what stands before it, and nothing else of ours. Of several on one line none
 # imports another.
 TIERS = [
-    ["config", "errors", "i18n", "clock", "devices", "tables", "shares"],
+    ["config", "errors", "i18n", "clock", "devices", "tables", "shares", "postgres_connection"],
     ["logs"],
     ["metrics", "sender"],
     ["worker", "letters", "passwords", "tokens"],

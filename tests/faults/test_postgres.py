@@ -19,7 +19,8 @@ import pytest
 from app import create_app
 from runtime import migrate
 from runtime.db import POSTGRES_CONNECTIONS, Prepared, connect, db, is_outage
-from runtime.postgres import FRESH_SECONDS, READ_SECONDS, STUCK_SECONDS, PostgresDatabase
+from runtime.postgres import FRESH_SECONDS, STUCK_SECONDS, PostgresDatabase
+from runtime.postgres_connection import READ_SECONDS
 from tests.agent.completions_server import CompletionsServer, Pause, finish, stream, text
 from tests.faults.conftest import SignedIn, flask
 from tests.faults.writers import Writer
@@ -435,9 +436,9 @@ def test_three_releases_at_once_migrate_once(tmp_path: Path):
         upgrades = [
             threads.submit(flask, "db", "upgrade", DATABASE_URL=server.url) for _ in range(3)
         ]
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory_lock(%'"
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
         waiting += " AND pid <> pg_backend_pid()"
-        wait_until(lambda: first.execute(waiting).fetchone() == (3,), 30, "all three wait")
+        wait_until(lambda: first.execute(waiting).fetchone() == (3,), 60, "all three wait")
         first.execute("SELECT pg_advisory_unlock_all()")
         lines = [line for each in upgrades for line in each.result().stdout.splitlines()]
         names = [path.stem for path in migrate.DIRECTORY.glob("0*.py")]
