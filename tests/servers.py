@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
@@ -171,14 +173,28 @@ def children(pid: int) -> list[int]:
         return []
 
 
-# For programs that refuse to run as root.
-NOT_ROOT = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+class UnprivilegedServer(Server):
+    """A program that refuses to run as root: it runs as `user`, if the tests are root's.
+
+    Its folder is then not below pytest's, which every other pytest that starts shuts to all
+    users but root.
+    """
+
+    user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+
+    def __init__(self, folder: Path):
+        if self.user:
+            folder = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__.lower()}-"))
+            shutil.chown(folder, **self.user)
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        super().__init__(folder)
+
+    def popen(self, **options) -> subprocess.Popen:
+        return super().popen(**options, **self.user)
 
 
-class Postgres(Server):
-    """A cluster of its own: `url` is a database in it. It refuses to run as root."""
-
-    user = NOT_ROOT
+class Postgres(UnprivilegedServer):
+    """A cluster of its own: `url` is a database in it."""
 
     def command(self) -> list[str]:
         data = self.folder / "data"
@@ -187,17 +203,11 @@ class Postgres(Server):
         return [program("postgres"), "-D", str(data), *options]
 
     def start(self):
-        if self.user:
-            open_to_others(self.folder)
-            shutil.chown(self.folder, **self.user)
         if not (self.folder / "data").exists():
             make = [program("initdb"), "-A", "trust", "-U", "postgres", "-D"]
             make.append(str(self.folder / "data"))
             subprocess.run(make, check=True, stdout=subprocess.DEVNULL, **self.user)
         return super().start()
-
-    def popen(self, **options) -> subprocess.Popen:
-        return super().popen(**options, **self.user)
 
     def is_ready(self) -> bool:
         try:
@@ -215,14 +225,7 @@ class Postgres(Server):
         super().stop(how)
 
 
-def open_to_others(folder: Path) -> None:
-    """Let another user reach a folder below the system's temporary one, whose parents are ours."""
-    for parent in folder.parents:
-        if parent.owner() == "root" and parent not in (Path("/"), Path("/tmp")):
-            parent.chmod(parent.stat().st_mode | 0o011)
-
-
-class PgBouncer(Server):
+class PgBouncer(UnprivilegedServer):
     """A pooler in transaction mode in front of the server that `server_url` names.
 
     It has few sessions of the server, so that each serves many clients in turn.
@@ -249,11 +252,6 @@ class PgBouncer(Server):
             f"auth_type = trust\nauth_file = {self.folder}/users\n"
         )
         return [program("pgbouncer"), str(self.folder / "pgbouncer.ini")]
-
-    def popen(self, **options) -> subprocess.Popen:
-        if NOT_ROOT:
-            open_to_others(self.folder / "users")
-        return super().popen(**options, **NOT_ROOT)
 
     @property
     def url(self) -> str:

@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 from threading import Timer
 
+import psycopg
 import pytest
 
 from tests.ports import EPHEMERAL, free_port, nobody_listening
-from tests.servers import Server, Service
+from tests.servers import Postgres, Server, Service
 from tests.smtp_server import SMTPServer
 
 
@@ -64,6 +65,16 @@ def test_a_mail_server_that_was_dead_is_back_on_its_port():
         server.start()
         socket.create_connection(("127.0.0.1", server.port)).close()
         server.stop()
+
+
+def test_another_pytest_does_not_shut_postgres_out(tmp_path: Path):
+    """When one starts, it lets nobody but its owner into the folder that all of them share."""
+    shared = tmp_path / "shared"
+    with Postgres(shared / "postgres") as server, psycopg.connect(server.url) as client:
+        shared.mkdir(exist_ok=True)
+        shared.chmod(0o700)
+        client.execute("CHECKPOINT")
+        psycopg.connect(server.url).close()
 
 
 def test_a_port_without_a_listener_refuses():
