@@ -13,9 +13,9 @@ from runtime import (
     logs,
     mail,
     metrics,
-    migrate,
     passwords,
     ratelimit,
+    start,
     store,
     tokens,
 )
@@ -46,6 +46,5 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     for part in (events, runs, purge, api, cli):
         part.init_app(app)
     if not app.config["DATABASE_URL"]:
-        migrate.upgrade(app.extensions["db"])
-        app.extensions["db"].close_all()
+        start.migrate_own_database(app.extensions["db"])
     return app

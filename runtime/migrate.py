@@ -33,6 +33,18 @@ PAUSE_SECONDS = 1
 PATIENCE_SECONDS = 60
 
 
+# Addresses and usernames are ASCII, and unique by what `lower()` makes of them.
+FITNESS = """
+    SELECT current_setting('server_encoding'),
+        lower('ABCDEFGHIJKLMNOPQRSTUVWXYZ') = 'abcdefghijklmnopqrstuvwxyz'
+"""
+MAKE_A_FIT_ONE = "make it with TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'"
+
+
+class UnfitDatabase(Exception):
+    """The database was made so that it would keep what users write, or who they are, wrong."""
+
+
 class TableInUse(Exception):
     """A migration did not get a lock; it, and those after it, were not applied."""
 
@@ -40,9 +52,11 @@ class TableInUse(Exception):
 def upgrade(database: Database, patience_seconds: float = PATIENCE_SECONDS) -> list[str]:
     """Apply what is pending, in order; returns the names. Others that try at once wait.
 
-    Raises TableInUse when a table that one of them changes is in use for so long without a pause.
+    Raises TableInUse when a table that one of them changes is in use for so long without a pause,
+    UnfitDatabase.
     """
     with _alone(database):
+        demand_fit(database)
         names = pending(database)
         deadline = time.monotonic() + patience_seconds
         while not _is_applied(database):
@@ -51,6 +65,20 @@ def upgrade(database: Database, patience_seconds: float = PATIENCE_SECONDS) -> l
                 raise TableInUse(f"{blocked[0]}: a table it changes is in use, try again later")
             time.sleep(PAUSE_SECONDS)
         return names
+
+
+def demand_fit(database: Database) -> None:
+    """Raises UnfitDatabase unless it is UTF-8, and knows the letters of ASCII as everybody does.
+
+    One whose locale is Turkish makes two accounts of INA and ina.
+    """
+    if isinstance(database, SqliteDatabase):  # It is so whatever its file is.
+        return
+    encoding, folds_as_ascii = database.execute_sql(FITNESS).fetchone()
+    if encoding != "UTF8":
+        raise UnfitDatabase(f"names a database in {encoding}: {MAKE_A_FIT_ONE}")
+    if not folds_as_ascii:
+        raise UnfitDatabase(f"names a database whose locale folds I otherwise: {MAKE_A_FIT_ONE}")
 
 
 def _is_applied(database: Database) -> bool:

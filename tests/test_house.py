@@ -18,7 +18,7 @@ RUNTIME = ROOT / "runtime"
 # imports another.
 TIERS = [
     ["config", "errors", "i18n", "clock", "devices", "tables", "shares", "postgres_connection"],
-    ["logs"],
+    ["logs", "misspelt"],
     ["metrics", "sender"],
     ["worker", "letters", "passwords", "tokens"],
     ["lookout", "weakness"],
@@ -26,7 +26,7 @@ TIERS = [
     ["store"],
     ["db"],
     ["mail", "models", "migrate", "pages", "ratelimit"],
-    ["allowances"],
+    ["allowances", "start"],
     ["agent"],
     ["services.events"],
     ["services.codes"],

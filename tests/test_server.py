@@ -645,6 +645,10 @@ def test_the_application_that_the_workers_share_has_opened_nothing(tmp_path, is_
             wait_for(lambda: len(list((master / "task").iterdir())) == 1)
             opened = [os.readlink(fd) for fd in (master / "fd").iterdir()]
             silent.setblocking(False)
+            if is_configured:  # The start has looked whether the database is there.
+                looked, _ = silent.accept()
+                with looked:
+                    assert is_closed(looked, within=5)
             with pytest.raises(BlockingIOError):
                 silent.accept()
     assert len([each for each in opened if each.startswith("socket:")]) == 1  # its listener

@@ -168,22 +168,23 @@ def test_the_connections_to_a_silent_server_cost_one_wait_in_all(postgres: Postg
         assert READ_SECONDS <= time.monotonic() - began < 2 * READ_SECONDS
 
 
-def test_a_database_that_nobody_migrated_is_503_and_the_log_says_what_to_do(
+def test_a_database_whose_migrations_were_taken_back_is_503_and_the_log_says_what_to_do(
     settings: dict[str, str], tmp_path: Path
 ):
-    with (
-        Postgres(tmp_path / "postgres") as server,
-        Service(tmp_path / "service", {**settings, "DATABASE_URL": server.url}) as service,
-    ):
-        nobody = {"email": "ada@example.org", "password": "correct horse"}
-        assert_is_outage(service.client.post("/auth/sessions", nobody))
-        (outage,) = service.events("outage")
-
-        assert "run flask db upgrade" in outage["reason"]
-        assert "Traceback" not in service.log
-
+    with Postgres(tmp_path / "postgres") as server:
         flask("db", "upgrade", DATABASE_URL=server.url)
-        assert service.client.post("/auth/sessions", nobody).status == 401
+        with Service(tmp_path / "service", {**settings, "DATABASE_URL": server.url}) as service:
+            nobody = {"email": "ada@example.org", "password": "correct horse"}
+            first = ["--to", "0001_create_users", "--yes"]
+            flask("db", "downgrade", *first, DATABASE_URL=server.url)
+            assert_is_outage(service.client.post("/auth/sessions", nobody))
+            (outage,) = service.events("outage")
+
+            assert "run flask db upgrade" in outage["reason"]
+            assert "Traceback" not in service.log
+
+            flask("db", "upgrade", DATABASE_URL=server.url)
+            assert service.client.post("/auth/sessions", nobody).status == 401
 
 
 @contextmanager

@@ -215,7 +215,7 @@ def _failure(
 def _refusal(response: urllib3.BaseHTTPResponse, text: str) -> ProviderError:
     status = response.status
     # Servers like to quote the key, or half of it, when they refuse it.
-    said = "" if status in (401, 403) else f": {error_message(text)}"
+    said = ": is OPENAI_API_KEY right?" if status in (401, 403) else f": {error_message(text)}"
     message = f"the server answered {status}{said}"
     retry_after = _retry_after(response.headers.get("Retry-After", ""))
     if status in (429, 529):
