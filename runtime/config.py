@@ -271,7 +271,8 @@ SETTINGS = (
         "RATE_LIMITS",
         _on_off,
         True,
-        "`off` lifts limits and cool-downs for load tests, not the bound on wrong codes.",
+        "`off` lifts limits and cool-downs for load tests, not the bound on wrong codes; see"
+        " Limits.",
     ),
     Setting(
         "PASSWORD_MIN_LENGTH",
