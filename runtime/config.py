@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parseaddr
@@ -324,17 +325,37 @@ def _read(setting: Setting, value: str) -> object:
         raise ConfigError(f"{setting.name} {error}") from error
 
 
+# What a release before this one may have left for others to read, and an operator by `cp`.
+PRIVATE_FILES = ("runtime.sqlite3*", "secret_key*")
+
+
 def make_instance_folder(path: str) -> Path:
-    """The folder for what is kept, made when it is not there: its owner's alone.
+    """The folder for what is kept, made when it is not there: its owner's alone, as is what we
+    keep in it.
 
     Raises ConfigError when it cannot be.
     """
     folder = Path(path)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.stat().st_mode & stat.S_ISVTX:  # The system's own folder for all.
+            _make_private(folder, 0o700)
+        _make_private(folder / "outbox", 0o700)
+        for pattern in PRIVATE_FILES:
+            for file in folder.glob(pattern):
+                _make_private(file, 0o600)
     except OSError as error:
         raise ConfigError(f"INSTANCE_PATH cannot be used: {error}") from error
     return folder
+
+
+def _make_private(path: Path, mode: int) -> None:
+    """Take from others what they may do with it. What is not ours stays as it is, and so does
+    what is not there.
+    """
+    with contextlib.suppress(PermissionError, FileNotFoundError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(mode)
 
 
 def keep_secret_keys(folder: Path) -> list[str]:

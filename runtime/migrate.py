@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,7 +129,8 @@ def _alone(database: Database) -> Iterator[None]:
 
 @contextmanager
 def _alone_on_sqlite(database: SqliteDatabase) -> Iterator[None]:
-    with open(f"{database.database}.lock", "w") as file:
+    path = f"{database.database}.lock"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
