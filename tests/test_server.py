@@ -311,7 +311,7 @@ def test_the_start_says_where_the_document_is(server):
 
 
 def assert_others_are_served(server: Served, idle: float) -> None:
-    assert median(seconds_of(server.get) for _ in range(15)) < 10 * idle + 0.1
+    assert median(seconds_of(server.get) for _ in range(15)) < 10 * idle + 1
 
 
 @pytest.fixture
@@ -356,7 +356,7 @@ def test_a_request_that_drips_in_is_ended_by_the_bound(server, crowd):
         assert_is_a_problem(read(client), 408)
         assert is_closed(client, within=2)
     assert silent.recv(1) == b""  # which has not asked for anything
-    assert 0.9 < time.monotonic() - begun_at < 6
+    assert 0.9 < time.monotonic() - begun_at < 9
 
 
 @pytest.mark.parametrize("path", ["/big", "/file"])
@@ -789,7 +789,7 @@ def test_a_stop_does_not_wait_for_a_request_that_is_not_there(tmp_path):
     with serving(tmp_path, more) as served, served.connect() as unfinished:
         unfinished.sendall(b"GET / HT")
         time.sleep(0.2)
-        assert seconds_of(served.stop) < 8
+        assert seconds_of(served.stop) < 11
 
 
 def test_an_interrupt_sends_the_mail_too(tmp_path):

@@ -98,7 +98,7 @@ def test_aimock_cuts_its_answer(url: str) -> None:
 def test_aimock_has_too_many_requests_and_its_retry_after_is_kept(url: str) -> None:
     began = time.monotonic()
     assert ask(url, "crowd")[-1].code == ErrorCode.PROVIDER_BUSY
-    assert 1 <= time.monotonic() - began < 2
+    assert 1 <= time.monotonic() - began < 10
 
 
 def test_aimock_is_overloaded(url: str) -> None:
