@@ -36,7 +36,8 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     )
     app.config.update(config.load(environ if settings is None else settings))
     app.json.sort_keys = False
-    folder = config.make_instance_folder(app.config["INSTANCE_PATH"])
+    if config.keeps_files(app.config):
+        folder = config.make_instance_folder(app.config["INSTANCE_PATH"])
     if not app.config["SECRET_KEY"]:
         app.config["SECRET_KEY"], *older = config.keep_secret_keys(folder)
         app.config["SECRET_KEY_FALLBACKS"] = [*older, *app.config["SECRET_KEY_FALLBACKS"]]

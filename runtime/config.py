@@ -15,6 +15,7 @@ from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import redis
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
@@ -47,7 +48,7 @@ def _key(value: str) -> str:
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+        if not re.fullmatch("[0-9]{1,20}", value) or not low <= int(value) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(value)
 
@@ -77,20 +78,39 @@ def _url(*schemes: str, host: bool = True) -> Callable[[str], str]:
             raise ValueError(wanted) from error
         if url.scheme not in schemes or (host and url.scheme != "unix" and not url.hostname):
             raise ValueError(wanted)
-        return value
+        # Drivers know their schemes in lower case alone.
+        return url.scheme + value[len(url.scheme) :]
 
     return parse
 
 
+def _redis_url(value: str) -> str:
+    value = _url("redis", "rediss", "unix")(value)
+    url = urlsplit(value)
+    if url.scheme == "unix" and len(url.path) < 2:
+        raise ValueError("must name a socket, as in unix:///run/redis.sock")
+    if url.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", url.path):
+        raise ValueError("must name a database by its number, as in redis://host:6379/0")
+    try:
+        # Connects to nothing, but looks at every option.
+        redis.ConnectionPool.from_url(value).make_connection()
+    except (ValueError, TypeError, redis.RedisError):
+        # Their own words may quote the password.
+        raise ValueError("must have no options but those that redis-py takes") from None
+    return value
+
+
 def _database_url(value: str) -> str:
-    _url("postgres", "postgresql", "sqlite", host=False)(value)
+    value = _url("postgres", "postgresql", "sqlite", host=False)(value)
     url = urlsplit(value)
     if len(url.path) < 2:
         raise ValueError("must name a database, as in postgres://host/name or sqlite:///path")
-    if url.scheme == "sqlite" and url.netloc:
-        raise ValueError("must have three slashes, as in sqlite:///path")
     if url.scheme != "sqlite":
         _demand_connectable(value)
+    elif url.netloc:
+        raise ValueError("must have three slashes, as in sqlite:///path")
+    elif url.query or url.path == "/:memory:":
+        raise ValueError("must name a file, as in sqlite:///path, and takes no options")
     return value
 
 
@@ -173,7 +193,7 @@ SETTINGS = (
     ),
     Setting(
         "REDIS_URL",
-        _url("redis", "rediss", "unix"),
+        _redis_url,
         None,
         "`redis://`, `rediss://` or `unix://`. Unset: an embedded store, for one process on one"
         " machine.",
@@ -319,10 +339,17 @@ def load(environ: Mapping[str, str]) -> dict:
 def _read(setting: Setting, value: str) -> object:
     if not value.strip():
         return setting.default
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ConfigError(f"{setting.name} must be UTF-8")
     try:
         return setting.parse(value.strip())
     except ValueError as error:
         raise ConfigError(f"{setting.name} {error}") from error
+
+
+def keeps_files(settings: Mapping[str, object]) -> bool:
+    """Whether anything is kept under INSTANCE_PATH, for want of a setting."""
+    return not all(settings[name] for name in ("DATABASE_URL", "SECRET_KEY", "SMTP_URL"))
 
 
 # What a release before this one may have left for others to read, and an operator by `cp`.
@@ -333,7 +360,7 @@ def make_instance_folder(path: str) -> Path:
     """The folder for what is kept, made when it is not there: its owner's alone, as is what we
     keep in it.
 
-    Raises ConfigError when it cannot be.
+    Raises ConfigError when it cannot be, or nothing can be written there.
     """
     folder = Path(path)
     try:
@@ -346,6 +373,8 @@ def make_instance_folder(path: str) -> Path:
                 _make_private(file, 0o600)
     except OSError as error:
         raise ConfigError(f"INSTANCE_PATH cannot be used: {error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"INSTANCE_PATH cannot be used: {folder} cannot be written to")
     return folder
 
 

@@ -90,7 +90,7 @@ def test_a_folder_that_everybody_shares_stays_so(tmp_path: Path):
 
 def test_git_ignores_what_is_kept_and_the_backup_that_the_readme_makes():
     [copy] = re.findall(r"'\.backup (\S+)'", (ROOT / "README.md").read_text())
-    kept = [copy, "copy.sqlite3", "instance/secret_key", "mine.sqlite3-wal", "mine.sqlite3.lock"]
+    kept = [copy, "copy.sqlite3", "elsewhere/secret_key", "mine.sqlite3-wal", "mine.sqlite3.lock"]
     asked = subprocess.run(["git", "check-ignore", *kept], cwd=ROOT, capture_output=True, text=True)
     if asked.returncode == 128:
         pytest.skip("not in a clone of the project")
