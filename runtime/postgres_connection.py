@@ -103,15 +103,25 @@ def connect(url: str, **params) -> Connection:
     Raises psycopg.OperationalError.
     """
     conn = Connection.connect(url, autocommit=True, client_encoding="utf8", **params)
+    try:
+        _bound(conn, has_own_timeout="statement_timeout" in url)
+    except psycopg.Error:
+        # A pooler lets us in, and only then finds its server away.
+        conn.close()
+        raise
+    return conn
+
+
+def _bound(conn: Connection, has_own_timeout: bool) -> None:
+    """Bound the statements of a connection by ours, or ours by its own timeout."""
     pid = conn.pgconn.backend_pid
     # Not in the connection's options, which are the URL's own, and no pooler's.
-    if "statement_timeout" not in url:
+    if not has_own_timeout:
         row = conn.execute(FIRST_STATEMENT, (f"{STATEMENT_SECONDS}s", pid)).fetchone()
         if row[0]:
             conn.go_through_pooler(STATEMENT_SECONDS * 1000)
-        return conn
+        return
     is_pooled, ms = conn.execute(FIRST_STATEMENT_WITH_OWN_TIMEOUT, (pid,)).fetchone()
     conn.read_seconds = ms / 1000 + READ_SECONDS - STATEMENT_SECONDS if ms else None
     if is_pooled:
         conn.go_through_pooler(0)
-    return conn

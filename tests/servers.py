@@ -226,16 +226,18 @@ class Postgres(UnprivilegedServer):
 
 
 class PgBouncer(UnprivilegedServer):
-    """A pooler in transaction mode in front of the server that `server_url` names.
+    """A pooler in front of the server that `server_url` names, of transactions unless `mode` is
+    another.
 
     It has few sessions of the server, so that each serves many clients in turn.
     """
 
     SESSIONS = 4
 
-    def __init__(self, folder: Path, server_url: str):
+    def __init__(self, folder: Path, server_url: str, mode: str = "transaction"):
         super().__init__(folder)
         self.server_url = server_url
+        self.mode = mode
 
     def command(self) -> list[str]:
         server = urlsplit(self.server_url)
@@ -245,9 +247,10 @@ class PgBouncer(UnprivilegedServer):
             "[databases]\n"
             f"* = host={server.hostname} port={server.port or 5432}\n"
             "[pgbouncer]\n"
-            "pool_mode = transaction\n"
+            f"pool_mode = {self.mode}\n"
             f"default_pool_size = {self.SESSIONS}\n"
             "max_client_conn = 500\n"
+            "server_login_retry = 1\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = trust\nauth_file = {self.folder}/users\n"
         )

@@ -14,7 +14,7 @@ from runtime import migrate
 from runtime.db import db, is_outage
 from tests.faults.conftest import flask
 from tests.faults.test_postgres import database
-from tests.servers import PgBouncer, Postgres
+from tests.servers import PgBouncer, Postgres, wait_until
 
 SETTINGS = ("statement_timeout", "lock_timeout")
 
@@ -123,6 +123,38 @@ def test_a_pooler_that_is_silent_is_an_outage_and_is_used_again(pgbouncer: PgBou
             time.sleep(0.05)
 
         assert pool.execute_sql("SELECT 1").fetchone() == (1,)
+
+
+def test_a_server_that_is_away_behind_it_is_an_outage_and_is_used_again(empty: tuple):
+    server, pooler = empty
+    with database(pooler.url, 2) as pool:
+        with pool.connection_context():
+            pool.execute_sql("SELECT 1")
+        server.stop()
+        for _ in range(3):
+            with pytest.raises(peewee.OperationalError) as failure, pool.connection_context():
+                pool.execute_sql("SELECT 1")
+            assert is_outage(failure.value)
+        server.start()
+        wait_until(lambda: answers(pool), 30, "it is used again")
+
+
+def answers(pool: peewee.Database) -> bool:
+    try:
+        with pool.connection_context():
+            return pool.execute_sql("SELECT 1").fetchone() == (1,)
+    except peewee.OperationalError:
+        return False
+
+
+def test_a_pooler_of_sessions_is_as_good(postgres: Postgres, tmp_path: Path):
+    with (
+        PgBouncer(tmp_path / "pgbouncer", postgres.url, mode="session") as pooler,
+        database(pooler.url, 2) as pool,
+    ):
+        for number in range(10):
+            with pool.connection_context():
+                assert pool.fetch_all("SELECT %s::int", (number,)) == [(number,)]
 
 
 def test_three_upgrades_at_once_migrate_once_and_leave_no_lock(empty: tuple):
