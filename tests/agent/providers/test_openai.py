@@ -378,6 +378,14 @@ def test_a_refused_request_is_not_made_again(server: CompletionsServer, status: 
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_refused_is_named_by_its_setting(
+    server: CompletionsServer, status: int
+) -> None:
+    server.script(plain({"error": {"message": f"bad {KEY}"}}, status))
+    assert failure(server).message == f"the server answered {status}: is OPENAI_API_KEY right?"
+
+
 @pytest.mark.parametrize(
     "quoted",
     [
