@@ -14,9 +14,9 @@ from runtime import (
     logs,
     mail,
     metrics,
-    migrate,
     passwords,
     ratelimit,
+    start,
     store,
     tokens,
 )
@@ -37,7 +37,8 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     )
     app.config.update(config.load(environ if settings is None else settings))
     app.json.sort_keys = False
-    folder = config.make_instance_folder(app.config["INSTANCE_PATH"])
+    if config.keeps_files(app.config):
+        folder = config.make_instance_folder(app.config["INSTANCE_PATH"])
     if not app.config["SECRET_KEY"]:
         app.config["SECRET_KEY"], *older = config.keep_secret_keys(folder)
         app.config["SECRET_KEY_FALLBACKS"] = [*older, *app.config["SECRET_KEY_FALLBACKS"]]
@@ -47,6 +48,5 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     for part in (events, runs, purge, api, cli):
         part.init_app(app)
     if not app.config["DATABASE_URL"]:
-        migrate.upgrade(app.extensions["db"])
-        app.extensions["db"].close_all()
+        start.migrate_own_database(app.extensions["db"])
     return app

@@ -59,6 +59,8 @@ class _Command(click.Command):
                 return super().invoke(ctx)
         except Failure as failure:
             raise click.ClickException(_sentence(failure)) from failure
+        except migrate.UnfitDatabase as error:
+            raise click.ClickException(f"DATABASE_URL {error}") from error
         except (migrate.TableInUse, MigrationError) as error:
             raise click.ClickException(str(error)) from error
         except Exception as error:

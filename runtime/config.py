@@ -10,12 +10,14 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import redis
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
@@ -70,7 +72,7 @@ def _long_enough(key: str) -> str:
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+        if not re.fullmatch("[0-9]{1,20}", value) or not low <= int(value) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(value)
 
@@ -109,20 +111,39 @@ def _url(*schemes: str, host: bool = True) -> Callable[[str], str]:
             raise ValueError(wanted) from error
         if url.scheme not in schemes or (host and url.scheme != "unix" and not url.hostname):
             raise ValueError(wanted)
-        return value
+        # Drivers know their schemes in lower case alone.
+        return url.scheme + value[len(url.scheme) :]
 
     return parse
 
 
+def _redis_url(value: str) -> str:
+    value = _url("redis", "rediss", "unix")(value)
+    url = urlsplit(value)
+    if url.scheme == "unix" and len(url.path) < 2:
+        raise ValueError("must name a socket, as in unix:///run/redis.sock")
+    if url.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", url.path):
+        raise ValueError("must name a database by its number, as in redis://host:6379/0")
+    try:
+        # Connects to nothing, but looks at every option.
+        redis.ConnectionPool.from_url(value).make_connection()
+    except (ValueError, TypeError, redis.RedisError):
+        # Their own words may quote the password.
+        raise ValueError("must have no options but those that redis-py takes") from None
+    return value
+
+
 def _database_url(value: str) -> str:
-    _url("postgres", "postgresql", "sqlite", host=False)(value)
+    value = _url("postgres", "postgresql", "sqlite", host=False)(value)
     url = urlsplit(value)
     if len(url.path) < 2:
         raise ValueError("must name a database, as in postgres://host/name or sqlite:///path")
-    if url.scheme == "sqlite" and url.netloc:
-        raise ValueError("must have three slashes, as in sqlite:///path")
     if url.scheme != "sqlite":
         _demand_connectable(value)
+    elif url.netloc:
+        raise ValueError("must have three slashes, as in sqlite:///path")
+    elif url.query or url.path == "/:memory:":
+        raise ValueError("must name a file, as in sqlite:///path, and takes no options")
     return value
 
 
@@ -259,7 +280,7 @@ SETTINGS = (
     ),
     Setting(
         "REDIS_URL",
-        _url("redis", "rediss", "unix"),
+        _redis_url,
         None,
         "`redis://`, `rediss://` or `unix://`. Unset: an embedded store, for one process on one"
         " machine.",
@@ -420,7 +441,8 @@ SETTINGS = (
         "RATE_LIMITS",
         _on_off,
         True,
-        "`off` lifts limits and cool-downs for load tests, not the bound on wrong codes.",
+        "`off` lifts limits and cool-downs for load tests, not the bound on wrong codes; see"
+        " Limits.",
     ),
     Setting(
         "PASSWORD_MIN_LENGTH",
@@ -484,23 +506,52 @@ def _said(setting: Setting, environ: Mapping[str, str]) -> str:
 def _read(setting: Setting, value: str) -> object:
     if not value.strip():
         return setting.default
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ConfigError(f"{setting.name} must be UTF-8")
     try:
         return setting.parse(value.strip())
     except ValueError as error:
         raise ConfigError(f"{setting.name} {error}") from error
 
 
-def make_instance_folder(path: str) -> Path:
-    """The folder for what is kept, made when it is not there: its owner's alone.
+def keeps_files(settings: Mapping[str, object]) -> bool:
+    """Whether anything is kept under INSTANCE_PATH, for want of a setting."""
+    return not all(settings[name] for name in ("DATABASE_URL", "SECRET_KEY", "SMTP_URL"))
 
-    Raises ConfigError when it cannot be.
+
+# What a release before this one may have left for others to read, and an operator by `cp`.
+PRIVATE_FILES = ("runtime.sqlite3*", "secret_key*")
+
+
+def make_instance_folder(path: str) -> Path:
+    """The folder for what is kept, made when it is not there: its owner's alone, as is what we
+    keep in it.
+
+    Raises ConfigError when it cannot be, or nothing can be written there.
     """
     folder = Path(path)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.stat().st_mode & stat.S_ISVTX:  # The system's own folder for all.
+            _make_private(folder, 0o700)
+        _make_private(folder / "outbox", 0o700)
+        for pattern in PRIVATE_FILES:
+            for file in folder.glob(pattern):
+                _make_private(file, 0o600)
     except OSError as error:
         raise ConfigError(f"INSTANCE_PATH cannot be used: {error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"INSTANCE_PATH cannot be used: {folder} cannot be written to")
     return folder
+
+
+def _make_private(path: Path, mode: int) -> None:
+    """Take from others what they may do with it. What is not ours stays as it is, and so does
+    what is not there.
+    """
+    with contextlib.suppress(PermissionError, FileNotFoundError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(mode)
 
 
 def keep_secret_keys(folder: Path) -> list[str]:

@@ -4,8 +4,10 @@
 """
 
 import logging
+import os
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import peewee
@@ -108,6 +110,13 @@ class SqliteDatabase(PooledSqliteDatabase):
     def fetch_all(self, sql: str, values: Sequence) -> list[tuple]:
         """Execute a statement, and read its rows to their end."""
         return self.execute_sql(sql, values).fetchall()
+
+    def _connect(self):
+        if not os.path.exists(self.database):
+            # SQLite would let everybody read it; the files that it makes beside it are as it is.
+            with suppress(OSError):  # which SQLite words better
+                os.close(os.open(self.database, os.O_CREAT | os.O_RDWR, 0o600))
+        return super()._connect()
 
     def _is_closed(self, conn):
         return False

@@ -430,7 +430,7 @@ class _Outbox:
 
     def deliver(self, message: EmailMessage, name: str) -> None:
         """Write `name`.eml with mode 0600, there whole or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self._folder / f".{name}.part"
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(message.as_bytes())

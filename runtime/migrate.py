@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +13,37 @@ from playhouse.migrations import Runner
 from psycopg.errors import LockNotAvailable
 
 from .config import ROOT
+from .postgres import PostgresDatabase
+from .postgres_connection import Connection
 
 DIRECTORY = ROOT / "migrations"
 
 # Any number will do, as long as it is always this one.
 ADVISORY_LOCK = 7_203_114_559
 
+# What may end a transaction that does nothing, as far as this version of Postgres knows of it.
+WITHOUT_END = """
+    SELECT set_config(name, '0', true) FROM pg_settings
+    WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
+
 # Whoever wants a table waits behind a migration that waits for it: that one gives up after an
 # instant, and tries again later, until its patience is over.
 LOCK_MILLISECONDS = 200
 PAUSE_SECONDS = 1
 PATIENCE_SECONDS = 60
+
+
+# Addresses and usernames are ASCII, and unique by what `lower()` makes of them.
+FITNESS = """
+    SELECT current_setting('server_encoding'),
+        lower('ABCDEFGHIJKLMNOPQRSTUVWXYZ') = 'abcdefghijklmnopqrstuvwxyz'
+"""
+MAKE_A_FIT_ONE = "make it with TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'"
+
+
+class UnfitDatabase(Exception):
+    """The database was made so that it would keep what users write, or who they are, wrong."""
 
 
 class TableInUse(Exception):
@@ -32,9 +53,11 @@ class TableInUse(Exception):
 def upgrade(database: Database, patience_seconds: float = PATIENCE_SECONDS) -> list[str]:
     """Apply what is pending, in order; returns the names. Others that try at once wait.
 
-    Raises TableInUse when a table that one of them changes is in use for so long without a pause.
+    Raises TableInUse when a table that one of them changes is in use for so long without a pause,
+    UnfitDatabase.
     """
     with _alone(database):
+        demand_fit(database)
         names = pending(database)
         deadline = time.monotonic() + patience_seconds
         while not _is_applied(database):
@@ -43,6 +66,20 @@ def upgrade(database: Database, patience_seconds: float = PATIENCE_SECONDS) -> l
                 raise TableInUse(f"{blocked[0]}: a table it changes is in use, try again later")
             time.sleep(PAUSE_SECONDS)
         return names
+
+
+def demand_fit(database: Database) -> None:
+    """Raises UnfitDatabase unless it is UTF-8, and knows the letters of ASCII as everybody does.
+
+    One whose locale is Turkish makes two accounts of INA and ina.
+    """
+    if isinstance(database, SqliteDatabase):  # It is so whatever its file is.
+        return
+    encoding, folds_as_ascii = database.execute_sql(FITNESS).fetchone()
+    if encoding != "UTF8":
+        raise UnfitDatabase(f"names a database in {encoding}: {MAKE_A_FIT_ONE}")
+    if not folds_as_ascii:
+        raise UnfitDatabase(f"names a database whose locale folds I otherwise: {MAKE_A_FIT_ONE}")
 
 
 def _is_applied(database: Database) -> bool:
@@ -92,23 +129,44 @@ def _alone(database: Database) -> Iterator[None]:
 
 @contextmanager
 def _alone_on_sqlite(database: SqliteDatabase) -> Iterator[None]:
-    with open(f"{database.database}.lock", "w") as file:
+    path = f"{database.database}.lock"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
-def _alone_on_postgres(database: Database) -> Iterator[None]:
-    """On a connection of its own kind: a migration may take long, but waits for no table long."""
-    database.connection().read_seconds = None
-    database.execute_sql("SET statement_timeout = 0")
-    # Whoever waited inside a statement would be waited for by CREATE INDEX CONCURRENTLY.
-    lock = "SELECT pg_try_advisory_lock(%s)"
-    while not database.execute_sql(lock, (ADVISORY_LOCK,)).fetchone()[0]:
-        time.sleep(PAUSE_SECONDS / 10)
-    database.execute_sql(f"SET lock_timeout = {LOCK_MILLISECONDS}")
+def _alone_on_postgres(database: PostgresDatabase) -> Iterator[None]:
+    """Hold a lock in a transaction beside the migrations' own, whose end is the lock's.
+
+    A session's lock would stay with a pooler's session.
+    """
+    lock = database.open_apart()
+    lock.prepare_threshold = None
     try:
-        yield
+        while not _has_locked(lock):
+            time.sleep(PAUSE_SECONDS / 10)
+        database.connection().begin_migrating(LOCK_MILLISECONDS)
+        try:
+            yield
+        finally:
+            # The session's end is the end of its settings.
+            database.manual_close()
     finally:
-        # The session's end is the end of its lock and of its settings.
-        database.manual_close()
+        lock.close()
+
+
+def _has_locked(connection: Connection) -> bool:
+    """Whether a transaction has begun that holds the lock, for as long as it takes.
+
+    CREATE INDEX CONCURRENTLY waits for every transaction that may still read old rows. So this
+    one asks again and again instead of waiting in a statement. Nothing of it is prepared or has
+    parameters: that would leave a portal open, which may read.
+    """
+    connection.execute("BEGIN")
+    connection.execute(WITHOUT_END)
+    lock = f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})"
+    [has_locked] = connection.execute(lock).fetchone()
+    if not has_locked:
+        connection.execute("ROLLBACK")
+    return has_locked

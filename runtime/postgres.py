@@ -1,14 +1,10 @@
-"""Postgres as peewee's pool sees it, with an end to every wait.
-
-libpq waits for an answer for ever; neither the server's statement_timeout nor TCP's own helps
-against a server that is stopped, not gone.
-"""
+"""Postgres as peewee's pool sees it: connections that are looked at, shared and left alone."""
 
 import math
 import select
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import peewee
 import psycopg
@@ -17,11 +13,8 @@ from psycopg.pq import TransactionStatus
 
 from . import metrics
 from .lookout import Lookout
+from .postgres_connection import CONNECT_SECONDS, Connection, connect
 
-CONNECT_SECONDS = 2
-# The server ends a statement first, and keeps the connection; READ_SECONDS is for one that hangs.
-STATEMENT_SECONDS = 2
-READ_SECONDS = 2.5
 # How long a thread waits for one of the pool's connections; and when none of them has moved for
 # so long, the server hangs, and threads that wait for it are missed elsewhere.
 POOL_WAIT_SECONDS = 2
@@ -33,26 +26,6 @@ STALE_SECONDS = 600
 # One that was used so shortly before is not looked at: all others queue for the pool's lock while
 # a thread asks the kernel.
 FRESH_SECONDS = 0.1
-
-
-class Connection(psycopg.Connection):
-    """Gives up on an answer after `read_seconds`; None, for a migration, waits for ever."""
-
-    read_seconds: float | None = READ_SECONDS
-    on_silence: Callable[[], None] | None = None
-    used_at = -math.inf
-    thread: int | None = None
-    kept_cursor: psycopg.Cursor | None = None
-
-    def wait(self, gen, interval=0.1, timeout=None):
-        try:
-            return super().wait(gen, interval, timeout or self.read_seconds)
-        except psycopg.errors._WaitTimeout as error:
-            # What it was doing is unknown: the connection is of no more use.
-            self.pgconn.finish()
-            if self.on_silence:
-                self.on_silence()
-            raise psycopg.OperationalError("the server does not answer") from error
 
 
 class _Adapter(peewee.Psycopg3Adapter):
@@ -67,7 +40,7 @@ class _Adapter(peewee.Psycopg3Adapter):
         if time.monotonic() < db.full_until and db.is_in_use():
             raise MaxConnectionsExceeded
         try:
-            conn = _open(db.database, params)
+            conn = connect(db.database, **params)
         except psycopg.OperationalError as error:
             if db.is_in_use():
                 db.full_until = time.monotonic() + FULL_SECONDS
@@ -76,19 +49,6 @@ class _Adapter(peewee.Psycopg3Adapter):
             raise
         conn.on_silence = db.leave
         return conn
-
-
-def _open(url: str, params: dict) -> Connection:
-    conn = Connection.connect(url, autocommit=True, **params)
-    # Not in the connection's options, which are the URL's own, and no pooler's.
-    if "statement_timeout" not in url:
-        conn.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-        return conn
-    [ms] = conn.execute(
-        "SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'"
-    ).fetchone()
-    conn.read_seconds = ms / 1000 + READ_SECONDS - STATEMENT_SECONDS if ms else None
-    return conn
 
 
 class PostgresDatabase(PooledPostgresqlDatabase):
@@ -106,7 +66,11 @@ class PostgresDatabase(PooledPostgresqlDatabase):
         )
         self.full_until = -math.inf
         self._taken_at = -math.inf
-        self.lookout = Lookout("database", lambda: _open(url, self.connect_params).close())
+        self.lookout = Lookout("database", lambda: self.open_apart().close())
+
+    def open_apart(self) -> Connection:
+        """A connection outside of the pool, which the caller closes."""
+        return connect(self.database, **self.connect_params)
 
     @metrics.database_pool_wait.timed
     def connect(self, reuse_if_open: bool = False) -> bool:

@@ -6,8 +6,9 @@ import os
 import resource
 import sys
 
-from runtime import metrics, worker
+from runtime import metrics, start, worker
 from runtime.config import ConfigError, load
+from runtime.misspelt import misspelt
 
 
 def connections_for(threads: int) -> int:
@@ -18,6 +19,21 @@ def connections_for(threads: int) -> int:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     wanted = threads + 1000
     return wanted if files == resource.RLIM_INFINITY else min(wanted, files // 2)
+
+
+def on_starting(server):
+    """Stop at what would keep the service from working. gunicorn calls it before it listens."""
+    try:
+        start.demand_port(os.environ, settings["PORT"])
+        away = settings["DATABASE_URL"] and start.demand_database(settings["DATABASE_URL"])
+    except ConfigError as error:
+        sys.exit(str(error))
+    if away:
+        # psycopg leaves the connection that it gave up open, in a cycle, for the workers to share.
+        gc.collect()
+        server.log.warning("DATABASE_URL cannot be reached, 503 until it can: %s", away)
+    for name, meant in misspelt(os.environ):
+        server.log.warning("%s is no setting: is %s meant?", name, meant)
 
 
 def when_ready(server):

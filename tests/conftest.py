@@ -37,16 +37,18 @@ SERVERS = ("TEST_DATABASE_URL",)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--ground",
-        choices=["sqlite", "postgres"],
+        choices=["sqlite", "postgres", "pgbouncer"],
         default="sqlite",
-        help="postgres: the HTTP tests alone, over sockets, on Postgres, Redis and two workers",
+        help="postgres: the HTTP tests alone, over sockets, on Postgres, Redis and two workers;"
+        " pgbouncer: likewise, with PgBouncer in transaction mode in front of Postgres",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     missing = [name for name in SERVERS if not os.environ.get(name)]
-    if config.getoption("ground") == "postgres" and missing:
-        raise pytest.UsageError(f"--ground=postgres: {' and '.join(missing)} must name a server")
+    ground = config.getoption("ground")
+    if ground != "sqlite" and missing:
+        raise pytest.UsageError(f"--ground={ground}: {' and '.join(missing)} must name a server")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -161,7 +163,8 @@ def ground(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProc
     if request.config.getoption("ground") == "sqlite":
         ground = InProcess(folder)
     else:
-        ground = OverSockets(folder, *map(url_of, SERVERS))
+        is_pooled = request.config.getoption("ground") == "pgbouncer"
+        ground = OverSockets(folder, *map(url_of, SERVERS), is_pooled=is_pooled)
     yield ground
     ground.close()
 

@@ -31,7 +31,7 @@ from runtime import migrate
 from runtime.db import connect, db
 from runtime.models import MODELS
 from tests.quick import QuickPasswords
-from tests.servers import Redis, Service, wait_until
+from tests.servers import PgBouncer, Redis, Service, wait_until
 
 SECRET_KEY = "a-key-for-tests-" * 3
 MAIL_SECONDS = 10
@@ -118,8 +118,8 @@ class Served:
 class OverSockets:
     """One database for all tests, emptied for each, as is a Redis; a service for each setting.
 
-    The database is made on the server at `server_url`, the Redis is one of its own. Raises
-    psycopg.OperationalError when the server is not there.
+    The database is made on the server at `server_url`, and asked through PgBouncer if `is_pooled`;
+    the Redis is one of its own. Raises psycopg.OperationalError when the server is not there.
     """
 
     # gunicorn takes a second to start, and each service holds some of Postgres' connections.
@@ -136,7 +136,7 @@ class OverSockets:
     """
     PATH = "public, held, pg_catalog"
 
-    def __init__(self, folder: Path, server_url: str):
+    def __init__(self, folder: Path, server_url: str, is_pooled: bool = False):
         self._folder = folder
         self._instance = folder / "instance"
         (self._instance / "sending").mkdir(parents=True)
@@ -149,7 +149,11 @@ class OverSockets:
         with ExitStack() as started:
             self._redis_server = started.enter_context(Redis(folder / "redis"))
             self._make_database()
-            started.pop_all()
+            self._service_url = self._url
+            if is_pooled:
+                pooler = started.enter_context(PgBouncer(folder / "pgbouncer", self._url))
+                self._service_url = pooler.url
+            self._servers = started.pop_all()
         self._redis = redis.Redis.from_url(self._redis_server.url)
         self._connection = psycopg.connect(self._url, autocommit=True)
 
@@ -174,7 +178,7 @@ class OverSockets:
         (self._instance / "sending").mkdir()
         self._hold(now=None, has_quick_passwords=False)
         return {
-            "DATABASE_URL": self._url,
+            "DATABASE_URL": self._service_url,
             "REDIS_URL": self._redis_server.url,
             "SECRET_KEY": SECRET_KEY,
             "INSTANCE_PATH": str(self._instance),
@@ -257,8 +261,8 @@ class OverSockets:
             served.stop()
         self._log.close()
         self._redis.close()
-        self._redis_server.stop()
         self._connection.close()
+        self._servers.close()
         with psycopg.connect(self._server_url, autocommit=True) as server:
             server.execute(f"DROP DATABASE {self._name} WITH (FORCE)")
 

@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from glob import glob
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pytest
@@ -30,16 +33,11 @@ import redis
 import urllib3
 
 from runtime.config import ROOT, SETTINGS
+from tests.ports import free_port, is_taken, is_taken_by_another
 
 PREFIX = "/api/v1"
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 30
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def program(name: str) -> str:
@@ -60,6 +58,10 @@ def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.01)
 
 
+class PortTaken(Exception):
+    """Another program listens where a server was to."""
+
+
 class Server(ABC):
     """A process, its children, and a log."""
 
@@ -68,6 +70,7 @@ class Server(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.process: subprocess.Popen | None = None
+        self._has_served = False
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -83,13 +86,41 @@ class Server(ABC):
             return subprocess.Popen(self.command(), stdout=log, stderr=log, **options)
 
     def start(self):
-        """Start, and wait until it answers; returns itself."""
-        self.process = self.popen()
-        wait_until(self._has_started, START_SECONDS, f"{type(self).__name__} answers")
+        """Start, and wait until it answers; returns itself.
+
+        When its port is taken it gets another, unless it has served on this one: others know it
+        by that, and it waits for it.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not self._has_begun(deadline):
+            self.stop(signal.SIGKILL)
+            assert time.monotonic() < deadline, f"port {self.port} is taken"
+            if self._has_served:
+                time.sleep(0.1)
+            else:
+                self.move(free_port())
+        self._has_served = True
         return self
 
-    def _has_started(self) -> bool:
-        assert self.process.poll() is None, self.log[-2000:]
+    def move(self, port: int) -> None:
+        """Take another port; the server does not run."""
+        self.port = port
+
+    def _has_begun(self, deadline: float) -> bool:
+        """Start, and wait until it answers; False when another program has its port."""
+        self.process = self.popen()
+        seconds = deadline - time.monotonic()
+        try:
+            wait_until(self._answers, seconds, f"{type(self).__name__} answers")
+        except PortTaken:
+            return False
+        return True
+
+    def _answers(self) -> bool:
+        has_ended = self.process.poll() is not None
+        if is_taken(self.port) if has_ended else is_taken_by_another(self.port, self.pids()):
+            raise PortTaken
+        assert not has_ended, self.log[-2000:]
         try:
             return bool(self.is_ready())
         except OSError:
@@ -142,10 +173,28 @@ def children(pid: int) -> list[int]:
         return []
 
 
-class Postgres(Server):
-    """A cluster of its own: `url` is a database in it. It refuses to run as root."""
+class UnprivilegedServer(Server):
+    """A program that refuses to run as root: it runs as `user`, if the tests are root's.
+
+    Its folder is then not below pytest's, which every other pytest that starts shuts to all
+    users but root.
+    """
 
     user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+
+    def __init__(self, folder: Path):
+        if self.user:
+            folder = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__.lower()}-"))
+            shutil.chown(folder, **self.user)
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        super().__init__(folder)
+
+    def popen(self, **options) -> subprocess.Popen:
+        return super().popen(**options, **self.user)
+
+
+class Postgres(UnprivilegedServer):
+    """A cluster of its own: `url` is a database in it."""
 
     def command(self) -> list[str]:
         data = self.folder / "data"
@@ -154,17 +203,11 @@ class Postgres(Server):
         return [program("postgres"), "-D", str(data), *options]
 
     def start(self):
-        if self.user:
-            open_to_others(self.folder)
-            shutil.chown(self.folder, **self.user)
         if not (self.folder / "data").exists():
             make = [program("initdb"), "-A", "trust", "-U", "postgres", "-D"]
             make.append(str(self.folder / "data"))
             subprocess.run(make, check=True, stdout=subprocess.DEVNULL, **self.user)
         return super().start()
-
-    def popen(self, **options) -> subprocess.Popen:
-        return super().popen(**options, **self.user)
 
     def is_ready(self) -> bool:
         try:
@@ -182,11 +225,43 @@ class Postgres(Server):
         super().stop(how)
 
 
-def open_to_others(folder: Path) -> None:
-    """Let another user reach a folder below the system's temporary one, whose parents are ours."""
-    for parent in folder.parents:
-        if parent.owner() == "root" and parent not in (Path("/"), Path("/tmp")):
-            parent.chmod(parent.stat().st_mode | 0o011)
+class PgBouncer(UnprivilegedServer):
+    """A pooler in front of the server that `server_url` names, of transactions unless `mode` is
+    another.
+
+    It has few sessions of the server, so that each serves many clients in turn.
+    """
+
+    SESSIONS = 4
+
+    def __init__(self, folder: Path, server_url: str, mode: str = "transaction"):
+        super().__init__(folder)
+        self.server_url = server_url
+        self.mode = mode
+
+    def command(self) -> list[str]:
+        server = urlsplit(self.server_url)
+        user, password = unquote(server.username or "postgres"), unquote(server.password or "")
+        (self.folder / "users").write_text(f'"{user}" "{password}"\n')
+        (self.folder / "pgbouncer.ini").write_text(
+            "[databases]\n"
+            f"* = host={server.hostname} port={server.port or 5432}\n"
+            "[pgbouncer]\n"
+            f"pool_mode = {self.mode}\n"
+            f"default_pool_size = {self.SESSIONS}\n"
+            "max_client_conn = 500\n"
+            "server_login_retry = 1\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = trust\nauth_file = {self.folder}/users\n"
+        )
+        return [program("pgbouncer"), str(self.folder / "pgbouncer.ini")]
+
+    @property
+    def url(self) -> str:
+        """The same database, through the pooler."""
+        server = urlsplit(self.server_url)
+        login = (server.netloc.rpartition("@")[0] or "postgres") + "@"
+        return server._replace(netloc=f"{login}127.0.0.1:{self.port}").geturl()
 
 
 class Redis(Server):
@@ -387,6 +462,10 @@ class Service(Server):
     @cached_property
     def client(self) -> Client:
         return Client(self.port)
+
+    def move(self, port: int) -> None:
+        super().move(port)
+        self.__dict__.pop("client", None)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it; with a connection of ours open it would wait two seconds for a next request."""

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult
 
+from tests.ports import free_port
+
 USER = "mailer@example.org"
 PASSWORD = "p@ss:w/rd%41"
 
@@ -72,8 +74,9 @@ class SMTPServer:
 
     def start(self) -> "SMTPServer":
         """Accept mail from now on."""
+        listener = socket.create_server(("127.0.0.1", self.port))
         ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(ready,), daemon=True)
+        self._thread = threading.Thread(target=self._serve, args=(listener, ready), daemon=True)
         self._thread.start()
         assert ready.wait(10)
         return self
@@ -85,13 +88,12 @@ class SMTPServer:
             self._thread.join()
             self._thread = None
 
-    def _serve(self, ready: threading.Event) -> None:
+    def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop = asyncio.new_event_loop()
         server = self._loop.run_until_complete(
             self._loop.create_server(
                 self._session,
-                "127.0.0.1",
-                self.port,
+                sock=listener,
                 ssl=self._context if self._is_tls else None,
             )
         )
@@ -210,12 +212,6 @@ def _server_context(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def make_certificate(folder: Path) -> Path:

@@ -37,7 +37,17 @@ def test_an_empty_variable_counts_as_unset():
         ("DATABASE_URL", "postgres://localhost:port/x"),
         ("DATABASE_URL", "postgres://u:pa%zzS3cret@localhost/x"),
         ("DATABASE_URL", "postgres://u:S3cret@localhost/x?sslmod=require"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("DATABASE_URL", "sqlite:///runtime.sqlite3?mode=ro"),
         ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "redis://u:S3cret@localhost/cache"),
+        ("REDIS_URL", "redis://u:S3cret@localhost?socket_timeout=soon"),
+        ("REDIS_URL", "redis://u:S3cret@localhost?no_such_option=1"),
+        ("REDIS_URL", "rediss://localhost?ssl_cert_reqs=perhaps"),
+        ("REDIS_URL", "unix://"),
+        ("SECRET_KEY", "\udcff" * 40),
+        ("AGENT_INSTRUCTIONS", "not UTF-8: \udcff"),
+        ("WEB_THREADS", "9" * 5000),
         ("SMTP_URL", "http://localhost"),
         ("SMTP_URL", "smtp://localhost:99999"),
         ("SMTP_URL", "smtp://localhost?tls=1"),
@@ -74,11 +84,12 @@ def test_an_empty_variable_counts_as_unset():
 )
 def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: str):
     with pytest.raises(ConfigError) as refusal:
-        load({name: value, "SECRET_KEY": "x" * 32})
+        load({"SECRET_KEY": "x" * 32, name: value})
 
     assert str(refusal.value).startswith(name)
     assert "\n" not in str(refusal.value)
     assert "S3cret" not in str(refusal.value)
+    assert len(str(refusal.value)) < 200
 
 
 @pytest.mark.parametrize(
@@ -89,6 +100,7 @@ def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: st
         ("DATABASE_URL", "sqlite:////var/lib/runtime.sqlite3"),
         ("REDIS_URL", "rediss://:secret@host:6380/1"),
         ("REDIS_URL", "unix:///run/redis.sock"),
+        ("REDIS_URL", "rediss://host?ssl_cert_reqs=none"),
         ("SMTP_URL", "smtp://user:p%40ss@host:587?starttls=1"),
         ("SMTP_URL", "smtps://user:pass@host"),
         ("OPENAI_BASE_URL", "http://localhost:11434/v1"),
@@ -128,6 +140,10 @@ def test_a_models_server_demands_a_model(name: str):
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "no_proxy"])
 def test_a_proxy_may_be_named_in_small_letters(name: str):
     assert load({name: "http://proxy.test"})[name.upper()] == "http://proxy.test"
+
+
+def test_a_scheme_may_be_in_capitals():
+    assert load({"REDIS_URL": "REDIS://Host/1"})["REDIS_URL"] == "redis://Host/1"
 
 
 def test_a_database_demands_a_secret_key():
@@ -248,6 +264,22 @@ def test_gunicorn_stops_too_and_does_not_try_for_ever(name: str, value: str, tmp
     assert started.returncode != 0
     assert [line for line in started.stderr.splitlines() if line.startswith(name)]
     assert "Traceback" not in started.stderr
+
+
+def test_a_service_that_keeps_nothing_on_the_disk_needs_no_folder():
+    """Its root is often read-only then."""
+    elsewhere = {
+        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
+        "SECRET_KEY": "x" * 40,
+        "SMTP_URL": "smtp://localhost",
+    }
+    folder = {"INSTANCE_PATH": "/proc/instance"}
+
+    assert create_app({**elsewhere, **folder})
+    for unset in elsewhere:
+        settings = {name: value for name, value in elsewhere.items() if name != unset}
+        with pytest.raises(ConfigError):
+            create_app({**settings, **folder})
 
 
 @pytest.mark.parametrize("command", [["-c", "import wsgi"], ["-m", "flask", "routes"]])

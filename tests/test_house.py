@@ -18,7 +18,17 @@ RUNTIME = ROOT / "runtime"
 # imports another.
 TIERS = [
     ["origins"],
-    ["config", "errors", "clock", "devices", "shares", "turns", "wire", "inbox"],
+    [
+        "config",
+        "errors",
+        "clock",
+        "devices",
+        "shares",
+        "turns",
+        "wire",
+        "inbox",
+        "postgres_connection",
+    ],
     [
         "chinese_passwords",
         "addresses",
@@ -29,7 +39,7 @@ TIERS = [
         "smtp_refusals",
     ],
     ["words"],
-    ["logs", "tables"],
+    ["logs", "tables", "misspelt"],
     ["metrics", "sender"],
     ["refusals"],
     ["worker", "letters", "passwords", "tokens"],
@@ -38,7 +48,7 @@ TIERS = [
     ["store"],
     ["db"],
     ["mail", "models", "migrate", "pages", "ratelimit"],
-    ["allowances"],
+    ["allowances", "start"],
     ["agent"],
     ["services.events", "services.languages", "services.former_spendings"],
     ["services.ids", "services.places", "services.chat_state"],

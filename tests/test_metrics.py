@@ -14,7 +14,8 @@ import pytest
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers import PREFIX, Client, Service, free_port, wait_until
+from tests.ports import free_port
+from tests.servers import PREFIX, Client, Service, wait_until
 
 TOKEN = "a-token-for-prometheus"
 HEALTH = {"method": "GET", "route": f"{PREFIX}/health", "status": "200"}

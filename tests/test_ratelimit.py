@@ -18,6 +18,7 @@ from runtime.ratelimit import RateLimiter
 from runtime.redis_store import RedisStore
 from runtime.store import EmbeddedStore
 from tests.conftest import url_of
+from tests.ports import nobody_listening
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -49,21 +50,21 @@ def test_so_many_are_let_through_and_no_more(limiter, key):
     for _ in range(3):
         limiter.hit(three_in(3600), key)
 
-    assert seconds_to_wait(limiter, three_in(3600), key) in (3599, 3600)
+    assert 3590 <= seconds_to_wait(limiter, three_in(3600), key) <= 3600
 
 
 def test_the_window_moves(limiter, key):
-    """Three in any second, not three at the end of one and three at the start of the next."""
-    limiter.hit(three_in(1), key)
-    time.sleep(0.7)
+    """Three in any window, not three at the end of one and three at the start of the next."""
+    limiter.hit(three_in(2), key)
+    time.sleep(1.4)
     for _ in range(2):
-        limiter.hit(three_in(1), key)
-    time.sleep(0.4)
+        limiter.hit(three_in(2), key)
+    time.sleep(0.7)
 
-    limiter.hit(three_in(1), key)
+    limiter.hit(three_in(2), key)
 
     with pytest.raises(TooManyRequests):
-        limiter.hit(three_in(1), key)
+        limiter.hit(three_in(2), key)
 
 
 def test_the_time_to_wait_is_true(limiter, key):
@@ -172,13 +173,12 @@ def test_limits_can_be_lifted(key):
 
 
 def test_with_no_redis_in_sight_this_process_counts_alone(key):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = taken.getsockname()[1]
-    limiter = RateLimiter(RedisStore(f"redis://127.0.0.1:{nobody}/0", 4), True)
-    for _ in range(3):
-        limiter.hit(three_in(3600), key)
+    with nobody_listening() as port:
+        limiter = RateLimiter(RedisStore(f"redis://127.0.0.1:{port}/0", 4), True)
+        for _ in range(3):
+            limiter.hit(three_in(3600), key)
 
-    assert seconds_to_wait(limiter, three_in(3600), key) in (3599, 3600)
+        assert 3590 <= seconds_to_wait(limiter, three_in(3600), key) <= 3600
 
 
 def test_two_processes_share_what_they_count_in_redis(key):
@@ -253,7 +253,7 @@ def test_redis_may_go_away_and_come_back(key):
         for _ in range(3):
             began = time.monotonic()
             limiter.hit(three_in(60), key)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 5
         with pytest.raises(TooManyRequests):
             limiter.hit(three_in(60), key)
 

@@ -89,13 +89,18 @@ class Agent:
         )
         self.budget = Budget(config["AGENT_DAILY_TOKENS"], config["AGENT_MAX_OUTPUT_TOKENS"])
         self.journal = Journal()
-        self.places = Places("runs-at-once", RUNS_AT_ONCE, RUNS_AT_ONCE_PER_USER)
+        is_limited = config["RATE_LIMITS"]
+
+        def places(name: str, total: int, each: int) -> Places:
+            return Places(name, total, each if is_limited else total)
+
+        self.places = places("runs-at-once", RUNS_AT_ONCE, RUNS_AT_ONCE_PER_USER)
         # Whoever waits for an answer, or for the end of what they stop, holds a thread: others must
         # be served, and those who wait for answers keep nobody from stopping a run.
         threads = config["WEB_THREADS"]
-        self.seats = Places("waiting-for-runs", max(1, threads * 3 // 4), RUNS_AT_ONCE_PER_USER)
-        self.streams = Places("streams-at-once", RUNS_AT_ONCE, STREAMS_AT_ONCE_PER_USER)
-        self.stops = Places("waiting-for-stops", max(1, threads // 8), STOPS_AT_ONCE_PER_USER)
+        self.seats = places("waiting-for-runs", max(1, threads * 3 // 4), RUNS_AT_ONCE_PER_USER)
+        self.streams = places("streams-at-once", RUNS_AT_ONCE, STREAMS_AT_ONCE_PER_USER)
+        self.stops = places("waiting-for-stops", max(1, threads // 8), STOPS_AT_ONCE_PER_USER)
 
     def wait_for_end(self, log: Log) -> None:
         """Wait until a run is over. Raises Unavailable when the database keeps it from being so."""

