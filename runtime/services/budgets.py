@@ -34,6 +34,8 @@ TEMPLATE_TOKENS = 256
 # The model has used nothing for whom it refused, or who did not reach it.
 REFUSALS = (
     ErrorCode.PROVIDER_REJECTED,
+    ErrorCode.PROVIDER_MISCONFIGURED,
+    ErrorCode.REQUEST_FILTERED,
     ErrorCode.PROVIDER_BUSY,
     ErrorCode.PROVIDER_UNAVAILABLE,
     ErrorCode.CONVERSATION_TOO_LONG,
@@ -149,16 +151,17 @@ class Metered:
         step = self._provider.stream(
             messages, tools, max_output_tokens=most, may_repeat=payment is None, **how
         )
-        usage, is_cut_off = Usage(), False
+        usage, is_out_of_tokens = Usage(), False
         try:
             with closing(step):
                 for chunk in step:
                     if isinstance(chunk, StepFinished):
                         usage = chunk.usage or Usage()
                         is_cut_off = most is not None and kind_of(chunk.finish_reason) == "length"
+                        is_out_of_tokens = is_cut_off and most < self._budget.max_output
                     yield chunk
-            if is_cut_off:
-                raise self._cut_off(most)
+            if is_out_of_tokens:
+                raise ProviderError(ErrorCode.OUT_OF_TOKENS, f"cut off after {most} tokens")
         except ProviderError as error:
             if error.code in REFUSALS:
                 usage = Usage(0, 0)
@@ -185,11 +188,6 @@ class Metered:
                 discard()
         finally:
             release()
-
-    def _cut_off(self, most: int) -> ProviderError:
-        is_last = most < self._budget.max_output
-        code = ErrorCode.OUT_OF_TOKENS if is_last else ErrorCode.ANSWER_TOO_LONG
-        return ProviderError(code, f"cut off after {most} tokens")
 
 
 def most_input(messages: Sequence[Message], tools: Sequence[Tool]) -> int:

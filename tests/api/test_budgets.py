@@ -21,6 +21,7 @@ from tests.agent.completions_server import (
     Reply,
     Request,
     answer,
+    chunk,
     finish,
     plain,
     stream,
@@ -409,3 +410,12 @@ def test_what_one_user_sends_lifts_no_bound_for_another(
     assert left(bob) == LIMIT - 302
     sent = model.requests[-1].body
     assert sent["max_tokens"] == 1000 and "stream_options" in sent
+
+
+def test_a_bound_that_was_spent_on_thinking_says_so(
+    budget, model: CompletionsServer, alice: Person
+):
+    thoughts = chunk({"reasoning_content": "hm"})
+    model.script(stream(thoughts, finish("length"), usage(10, 1000), DONE))
+
+    assert last_error(alice.chat("hello")) == "模型思考过长，没来得及回答"
