@@ -3,9 +3,12 @@
 import ipaddress
 import re
 import unicodedata
+from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
 WANTED = "must be origins such as https://app.example.org or capacitor://localhost"
+# Headers that a page may read besides the few that it always may.
+EXPOSED = "Content-Disposition, Content-Location, Retry-After, X-Request-ID"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Nothing that has one of these is a page with an origin of its own.
 NO_PAGES = {"about", "blob", "data", "ftp", "javascript", "mailto", "null", "ws", "wss"}
@@ -88,3 +91,24 @@ def _checked(text: str) -> str:
 def _is_of_a_name(character: str) -> bool:
     """Letters, digits, marks, and symbols (emoji)."""
     return unicodedata.category(character)[0] in "LNMS" or character in "-_"
+
+
+def allowed(origin: str | None, among: Collection[str]) -> str | None:
+    """What a page of this origin is told that may read answers; None when it may not.
+
+    `among` are origins as browsers send them, or has "*" for all.
+    """
+    if origin and "*" in among:
+        return "*"
+    return origin if origin in among else None
+
+
+def headers(origin: str | None, among: Collection[str]) -> dict[str, str]:
+    """The headers of an answer that a page of an allowed origin may read (Fetch standard).
+
+    Bearer tokens need no credentials mode.
+    """
+    told = allowed(origin, among)
+    if told is None:
+        return {}
+    return {"Access-Control-Allow-Origin": told, "Access-Control-Expose-Headers": EXPOSED}

@@ -11,11 +11,14 @@ from gunicorn.http import errors
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
-from . import i18n, metrics, wire
+from . import i18n, metrics, origins, wire
 from .errors import HTTP_CODES
 from .inbox import BodyTooLong
 
 log = logging.getLogger("runtime")
+
+# Whose pages may read a refusal: those of CORS_ORIGINS, which `runtime.server` puts here.
+readers: list[str] = []
 
 # When the memory for requests is used up.
 RETRY_SECONDS = 1
@@ -63,11 +66,12 @@ def refuse(
         "Content-Type": "application/problem+json",
         "Content-Length": str(len(body)),
         "Content-Language": language,
-        "Vary": "Accept-Language",
+        "Vary": "Accept-Language, Origin" if readers else "Accept-Language",
         "Cache-Control": wire.NO_STORE,
         "Content-Security-Policy": wire.DATA_POLICY,
         "X-Request-ID": request_id,
         **wire.HEADERS,
+        **origins.headers(_field(head, b"origin") or None, readers),
         **({"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}),
     }
     fields = "".join(f"{name}: {value}\r\n" for name, value in lines.items())

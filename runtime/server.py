@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 
-from runtime import metrics, start, worker
+from runtime import metrics, refusals, start, worker
 from runtime.config import ConfigError, load
 from runtime.misspelt import misspelt
 
@@ -110,6 +110,7 @@ if settings["METRICS_TOKEN"]:
     # Before the application is made, which looks whether there is a folder.
     metrics.share(settings["WEB_CONCURRENCY"])
 
+refusals.readers[:] = settings["CORS_ORIGINS"]
 worker_class = worker.Worker
 workers = settings["WEB_CONCURRENCY"]
 threads = settings["WEB_THREADS"]

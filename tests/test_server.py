@@ -584,6 +584,21 @@ def test_a_refusal_reaches_a_client_that_sends_all_before_it_reads(server):
     assert (answer.status, answer.headers["connection"]) == (413, "close")
 
 
+def test_a_page_of_an_allowed_origin_may_read_a_refusal(tmp_path):
+    with serving(tmp_path, CORS_ORIGINS="https://app.example.org") as served:
+        for origin, told in (
+            ("https://app.example.org", "https://app.example.org"),
+            ("null", None),
+        ):
+            with served.connect() as client:
+                asked = get("/", f"Origin: {origin}", "Transfer-Encoding: chunked")
+                client.sendall(asked + b"200001\r\n")
+                answer = read(client)
+            assert answer.status == 413
+            assert answer.headers.get("access-control-allow-origin") == told
+            assert answer.headers["vary"] == "Accept-Language, Origin"
+
+
 def test_a_body_that_may_be_too_large_is_only_asked_for_when_it_is_not(server, crowd):
     expects = "Expect: 100-continue"
     small, large = crowd(1, get("/echo", "Content-Length: 2", expects)) + crowd(

@@ -5,13 +5,14 @@ import re
 from flask import Response, current_app, request
 from flask.globals import request_ctx
 
+from .. import origins
+
 PREFLIGHT_SECONDS = 7200
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 # What is read here; a page that asks for others is allowed those (tracing adds its own).
 HEADERS = (
     "Authorization, Content-Type, Accept-Language, Idempotency-Key, Last-Event-ID, X-Request-ID"
 )
-EXPOSED = "Content-Disposition, Content-Location, Retry-After, X-Request-ID"
 MAX_HEADERS_CHARS = 1024
 
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
@@ -25,7 +26,7 @@ def answer_options() -> Response | None:
         return None
     response = current_app.make_default_options_response()
     response.status_code = 204
-    if not _allowed_origin():
+    if not origins.allowed(_origin(), current_app.config["CORS_ORIGINS"]):
         return response
     response.headers["Access-Control-Allow-Methods"] = METHODS
     response.headers["Access-Control-Allow-Headers"] = _allowed_headers()
@@ -35,21 +36,14 @@ def answer_options() -> Response | None:
 
 def add(response: Response) -> Response:
     """Let pages of allowed origins read the answer; bearer tokens need no credentials mode."""
-    origin = _allowed_origin()
-    if origin:
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = EXPOSED
+    for name, value in origins.headers(_origin(), current_app.config["CORS_ORIGINS"]).items():
+        response.headers[name] = value
     response.vary.add("Origin")
     return response
 
 
-def _allowed_origin() -> str | None:
-    """The page's origin if CORS_ORIGINS names it."""
-    allowed = current_app.config["CORS_ORIGINS"]
-    origin = request.headers.get("Origin")
-    if origin and "*" in allowed:
-        return "*"
-    return origin if origin in allowed else None
+def _origin() -> str | None:
+    return request.headers.get("Origin")
 
 
 def _allowed_headers() -> str:
