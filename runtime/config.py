@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from .redirects import parse_allowlist
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -158,6 +160,16 @@ def _origins(value: str) -> list[str]:
         raise ValueError("must be origins such as https://app.example.org") from error
 
 
+def _redirects(value: str) -> list[str]:
+    try:
+        return parse_allowlist(value)
+    except ValueError as error:
+        raise ValueError(
+            "must be http or https URLs such as https://app.example.org or"
+            " https://example.org/app, in ASCII and without `..`"
+        ) from error
+
+
 def _origins_or_any(value: str) -> list[str]:
     return ["*"] if value.strip() == "*" else _origins(value)
 
@@ -251,9 +263,10 @@ SETTINGS = (
     ),
     Setting(
         "REDIRECT_ALLOWLIST",
-        _origins,
+        _redirects,
         [],
-        "Origins that `redirect_to` may lead to, separated by commas or spaces.",
+        "Where `redirect_to` may lead, separated by commas or spaces: origins, or URLs with a path,"
+        " which allow it and what is below.",
     ),
     Setting(
         "CORS_ORIGINS",

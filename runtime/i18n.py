@@ -135,6 +135,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "不允许跳转到该网址",
         "This URL is not one the service may lead to.",
     ),
+    "own_name_in_redirect": (
+        "网址中不能有名为 email、token 或 restoration 的参数",
+        "This URL may have no parameter named email, token or restoration.",
+    ),
 }
 
 

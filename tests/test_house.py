@@ -17,6 +17,7 @@ RUNTIME = ROOT / "runtime"
 # Each may import what stands before it, and nothing else of ours. Of several on one line none
 # imports another.
 TIERS = [
+    ["redirects"],
     ["config", "errors", "i18n", "clock", "devices", "tables", "shares"],
     ["logs"],
     ["metrics", "sender"],

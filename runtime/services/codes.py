@@ -20,9 +20,8 @@ from uuid import uuid4
 from flask import current_app
 from peewee import fn
 
-from .. import logs
+from .. import logs, redirects
 from ..allowances import Rate, spend
-from ..config import origin_of
 from ..db import db, from_now
 from ..errors import Fault, InvalidCode, InvalidParameters
 from ..models import CODE_LIFE, Coded, EmailChange, Recovery, User
@@ -41,10 +40,16 @@ CODES_A_TRY_FROM_ELSEWHERE = 2
 
 
 def demand_allowed(redirect_to: str | None) -> None:
-    """Raises InvalidParameters for a `redirect_to` whose origin is not allowed."""
-    allowed = current_app.config["REDIRECT_ALLOWLIST"]
-    if redirect_to is not None and origin_of(redirect_to) not in allowed:
+    """Raises InvalidParameters for a `redirect_to` that is not allowed.
+
+    Or that has a name of ours among its parameters: a reader might take it for what the mail adds.
+    """
+    if redirect_to is None:
+        return
+    if not redirects.is_allowed(redirect_to, current_app.config["REDIRECT_ALLOWLIST"]):
         raise InvalidParameters(Fault("#/redirect_to", "not_allowed_redirect"))
+    if redirects.has_own_name(redirect_to):
+        raise InvalidParameters(Fault("#/redirect_to", "own_name_in_redirect"))
 
 
 def renew(row: Coded) -> str:
