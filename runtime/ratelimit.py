@@ -121,6 +121,16 @@ class RateLimiter:
         if self._enabled and not self._call("test", limit, *key):
             self._refuse(limit, *key)
 
+    def hit_all(self, *limits: tuple) -> None:
+        """Count one for each of these limits with its key, unless one of them is reached.
+
+        Raises TooManyRequests then, and none is counted.
+        """
+        for limit in limits:
+            self.check(*limit)
+        for limit in limits:
+            self.hit(*limit)
+
     def clear(self, limit: RateLimitItem, *key: str) -> None:
         """Forget what was counted."""
         if self._enabled:

@@ -47,8 +47,7 @@ def demand_password(
     TooManyRequests after too many tries, and when too many passwords are being hashed.
     """
     user = session.user
-    limiter.hit(SIGN_INS_PER_NETWORK, network)
-    limiter.hit(PASSWORDS_PER_SESSION, str(session.id))
+    limiter.hit_all((SIGN_INS_PER_NETWORK, network), (PASSWORDS_PER_SESSION, str(session.id)))
     release()
     if not passwords.verify(password, user.password_hash):
         logs.event("password_refused", user_id=user.id, session_id=session.id)
