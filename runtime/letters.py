@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 
+from .callers import Caller
+
 
 @dataclass(frozen=True)
 class Letter:
@@ -21,11 +23,15 @@ class Letter:
 
 @dataclass(frozen=True)
 class MailedCode:
-    """A code, the username of the account that it is for, and where it can be used, if anywhere."""
+    """A code, the username of the account that it is for, and where it can be used, if anywhere.
+
+    `asker` is who asked for it: what tells its owner from a stranger with the same username.
+    """
 
     username: str
     code: str
     link: str | None
+    asker: Caller | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ _WORDS = {
         "one_waits": "您好！有人正在用这个邮箱地址注册 Runtime API。"
         "如果是您本人，请用下面的验证码完成注册。",
         "several_wait": "您好！有 {count} 个注册请求在等待验证这个邮箱地址，它们互不相关。"
-        "请只使用您自己填写的用户名下面的验证码，不要使用其他的：那可能是别人的注册。",
+        "请只使用您自己发起的那一个的验证码（请核对用户名、网络、设备和时间），"
+        "不要使用其他的：那可能是别人的注册。",
         "username": "用户名：",
         "code": "验证码：",
         "link": "也可以打开这个链接：",
@@ -58,10 +65,13 @@ _WORDS = {
         "ignore_registered": "如果不是您本人，请忽略这封邮件：您的账号没有任何变化。",
         "recovery_subject": "Runtime API 重设密码验证码",
         "recovery": "您好！有人要为您的账号设置新密码。如果是您本人，请用下面的验证码设置新密码。",
-        "asked_from": "请求来自网络：{network}",
         "ignore_recovery": "如果不是您本人，请忽略这封邮件：您的账号没有任何变化。",
         "new_password_subject": "您的 Runtime API 密码已修改",
         "new_password": "您好！您的账号设置了新密码，其他会话均已结束。",
+        "no_password_subject": "您的 Runtime API 账号还没有密码",
+        "no_password": "您好！账号 {username} 已注册成功。还有一个注册请求用了同样的用户名和这个"
+        "邮箱地址，但来自别的网络或用了别的密码。为了不让他人的密码打开您的账号，账号目前没有密码。",
+        "set_password": "您已登录的会话照常可用。要设置密码，请使用“忘记密码”。",
         "was_not_you_recover": "如果不是您本人，请立即通过“忘记密码”重新设置密码。",
         "new_address_subject": "Runtime API 邮箱验证码",
         "new_address": "您好！有人要把这个邮箱地址设为自己 Runtime API 账号的邮箱。"
@@ -96,8 +106,8 @@ _WORDS = {
         "one_waits": "Hello! Somebody is signing up to Runtime API with this email address."
         " If it is you, complete the sign-up with the code below.",
         "several_wait": "Hello! {count} separate sign-ups are waiting for this email address to be"
-        " verified. Use only the code under the username that you chose yourself, and none of the"
-        " others: they may be somebody else's.",
+        " verified. Use only the code of the one that you began yourself: check the username, the"
+        " network, the device and the time. The others may be somebody else's.",
         "username": "Username: ",
         "code": "Code: ",
         "link": "You can also open this link:",
@@ -113,12 +123,17 @@ _WORDS = {
         "recovery_subject": "Your Runtime API recovery code",
         "recovery": "Hello! Somebody wants to set a new password for your account. If it is you,"
         " set it with the code below.",
-        "asked_from": "Asked for from the network {network}",
         "ignore_recovery": "If it was not you, ignore this email: nothing about your account has"
         " changed.",
         "new_password_subject": "Your Runtime API password was changed",
         "new_password": "Hello! A new password was set for your account, and all other sessions"
         " of it have ended.",
+        "no_password_subject": "Your Runtime API account has no password yet",
+        "no_password": "Hello! Your account {username} is ready. There was a second sign-up with"
+        " this email address and the same username, from another network or with another password."
+        " So that somebody else's password cannot open your account, it has no password for now.",
+        "set_password": "You stay signed in where you entered the code. To set a password, choose"
+        ' "Forgot password".',
         "was_not_you_recover": "If it was not you, set another password now, by way of a"
         " forgotten one.",
         "new_address_subject": "Your Runtime API email code",
@@ -205,8 +220,18 @@ def already_registered_letter(language: str) -> Letter:
     )
 
 
-def recovery_letter(language: str, code: MailedCode, minutes: int, network: str) -> Letter:
-    """The code that sets a new password, good for `minutes`, and where it was asked for."""
+def no_password_letter(language: str, username: str) -> Letter:
+    """Tells the owner of a new account why it has no password, and how to set one."""
+    words = _words(language)
+    return _letter(
+        language,
+        words["no_password_subject"],
+        [words["no_password"].format(username=username), words["set_password"]],
+    )
+
+
+def recovery_letter(language: str, code: MailedCode, minutes: int) -> Letter:
+    """The code that sets a new password, good for `minutes`."""
     words = _words(language)
     return _letter(
         language,
@@ -215,7 +240,6 @@ def recovery_letter(language: str, code: MailedCode, minutes: int, network: str)
             words["recovery"],
             code,
             words["good_for"].format(minutes=minutes),
-            words["asked_from"].format(network=network),
             words["ignore_recovery"],
         ],
     )
@@ -301,13 +325,20 @@ def _told(
         words[f"{what}_subject"],
         [
             words[what],
-            words["device"].format(device=device or words["unknown_device"]),
-            words["network"].format(network=network),
-            words["time"].format(at=at),
+            *_asker(Caller(network, device, at=at), words),
             words["was_you"],
             words[otherwise],
         ],
     )
+
+
+def _asker(asker: Caller, words: dict[str, str]) -> list[str]:
+    """Who it was, and when."""
+    return [
+        words["device"].format(device=asker.device or words["unknown_device"]),
+        words["network"].format(network=asker.network),
+        words["time"].format(at=asker.at),
+    ]
 
 
 def _words(language: str) -> dict[str, str]:
@@ -336,6 +367,7 @@ def _part_as_text(part: Part, words: dict[str, str]) -> str:
         lines = [words["way_back_token"] + part.token]
     else:
         lines = [words["username"] + part.username, words["code"] + part.code]
+        lines += _asker(part.asker, words) if part.asker else []
     if part.link:
         lines += [words["link"], part.link]
     return "\n".join(lines)
@@ -352,6 +384,8 @@ def _part_as_html(part: Part, words: dict[str, str]) -> str:
             f"<strong>{escape(part.username)}</strong><br>{words['code']}</p>",
             f'<p style="{_CODE_STYLE}">{escape(part.code)}</p>',
         ]
+        if part.asker:
+            lines.append(f"<p>{'<br>'.join(map(escape, _asker(part.asker, words)))}</p>")
     if part.link:
         link = escape(part.link)
         lines.append(f'<p>{words["link"]}<br><a href="{link}">{link}</a></p>')

@@ -19,7 +19,7 @@ RUNTIME = ROOT / "runtime"
 TIERS = [
     ["redirects"],
     ["config", "errors", "i18n", "clock", "devices", "tables", "shares"],
-    ["logs"],
+    ["logs", "callers"],
     ["metrics", "sender"],
     ["worker", "letters", "passwords", "tokens"],
     ["lookout", "weakness"],
@@ -33,6 +33,7 @@ TIERS = [
     ["services.codes"],
     ["services.credentials"],
     ["services.users", "services.sessions", "services.health"],
+    ["services.mailings"],
     ["services.journal", "services.budgets", "services.purge"],
     ["services.chats"],
     ["services.verifications", "services.recoveries", "services.email_changes", "services.runs"],

@@ -43,7 +43,7 @@ def test_a_verification_letter_says_to_keep_the_code_or_ignore_the_mail(
 
 
 @pytest.mark.parametrize(
-    ("language", "warning"), [("zh", "请只使用您自己填写的用户名"), ("en", "Use only the code")]
+    ("language", "warning"), [("zh", "请只使用您自己发起的"), ("en", "Use only the code")]
 )
 def test_several_sign_ups_are_told_apart_by_username(language, warning):
     letter = verification_letter(language, [ADA, EVE], 10)

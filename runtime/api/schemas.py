@@ -746,6 +746,7 @@ class ExportedCodedSchema(AnswerSchema):
 
 class ExportedSignUpSchema(ExportedCodedSchema):
     username = Username(required=True)
+    device = String(required=True, allow_none=True, example="Chrome · Windows")
 
 
 class ExportedEmailChangeSchema(ExportedCodedSchema):

@@ -2,9 +2,11 @@
 
 from ..errors import (
     CommonPassword,
+    EmailCodeUsedUp,
     InvalidAccessToken,
-    InvalidCode,
+    InvalidEmailCode,
     InvalidParameters,
+    NoPassword,
     NotAuthenticated,
     Overloaded,
     OwnNameAsPassword,
@@ -66,6 +68,7 @@ def change_me(body: dict) -> User:
     InvalidAccessToken,
     InvalidParameters,
     WrongPassword,
+    NoPassword,
     TooManyRequests,
     Overloaded,
 )
@@ -88,6 +91,7 @@ def delete_me(body: dict) -> None:
     CommonPassword,
     OwnNameAsPassword,
     WrongPassword,
+    NoPassword,
     TooManyRequests,
     Overloaded,
 )
@@ -110,6 +114,7 @@ def change_password(body: dict) -> None:
     InvalidAccessToken,
     InvalidParameters,
     WrongPassword,
+    NoPassword,
     TooManyRequests,
     Overloaded,
 )
@@ -117,29 +122,36 @@ def create_email_change(body: dict) -> dict:
     """更换邮箱(需要认证)。
 
     验证码发往新邮箱，10 分钟内有效；新邮箱是否已有账号，响应都相同。原邮箱会收到一封通知，其中的
-    撤销码 7 天内可以恢复原来的邮箱，见 `POST /auth/email-restorations`。`redirect_to` 是邮件中链接
-    的去处，其来源须在 `REDIRECT_ALLOWLIST` 中：给新邮箱的链接加上 `email` 和 `token`，给原邮箱的
-    加上 `email` 和 `restoration`。当前密码错误时为 422。
+    撤销码 7 天内可以恢复原来的邮箱，见 `POST /auth/email-restorations`。`redirect_to` 是给新邮箱的
+    邮件中链接的去处，须在 `REDIRECT_ALLOWLIST` 中，链接的查询参数会加上 `email` 和 `token`。
+    当前密码错误，或账号还没有密码时为 422。
     """
-    email_changes.begin(current_session(), **body, **http.origin(), language=http.language())
+    email_changes.begin(current_session(), **body, caller=http.caller())
     return body
 
 
 @blp.route("/me/email/verify", methods=["POST"])
 @blp.arguments(CodeSchema)
 @blp.response(200, FoundUserSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidCode, InvalidParameters, TooManyRequests)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    InvalidParameters,
+    InvalidEmailCode,
+    EmailCodeUsedUp,
+    TooManyRequests,
+)
 def verify_email_change(body: dict) -> User:
     """校验新邮箱的验证码，更换邮箱(需要认证)。
 
-    当前会话继续有效，其他会话随即结束，其他验证码随即失效。新邮箱已有账号时与验证码错误相同。
+    当前会话继续有效，其他会话随即结束，其他验证码随即失效。验证码错误为 `#/token` 上的 422，最多试
+    五次；新邮箱已有账号时与验证码错误相同。
     """
     return email_changes.verify(
         current_session(),
         email=body["email"],
         code=body["token"],
-        language=http.language(),
-        **http.origin(),
+        caller=http.caller(),
     )
 
 

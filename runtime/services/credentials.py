@@ -10,6 +10,7 @@ from ..errors import (
     CommonPassword,
     Fault,
     InvalidParameters,
+    NoPassword,
     OwnNameAsPassword,
     WrongPassword,
 )
@@ -43,8 +44,9 @@ def demand_password(
     """Return if the password is that of the session's user.
 
     Every try is counted before the password is looked at, for the session alone: whoever has
-    stolen its tokens gets a few guesses, and its owner signs in anew. Raises WrongPassword;
-    TooManyRequests after too many tries, and when too many passwords are being hashed.
+    stolen its tokens gets a few guesses, and its owner signs in anew. Raises WrongPassword, or
+    NoPassword when the account has none; TooManyRequests after too many tries, and when too many
+    passwords are being hashed.
     """
     user = session.user
     limiter.hit_all((SIGN_INS_PER_NETWORK, network), (PASSWORDS_PER_SESSION, str(session.id)))
@@ -52,7 +54,7 @@ def demand_password(
     if not passwords.verify(password, user.password_hash):
         logs.event("password_refused", user_id=user.id, session_id=session.id)
         events.refuse(Kind.PASSWORD_REFUSED, user.email, network=network, device=device)
-        raise WrongPassword
+        raise WrongPassword if user.has_password else NoPassword
     limiter.clear(PASSWORDS_PER_SESSION, str(session.id))
 
 

@@ -10,20 +10,23 @@ from datetime import timedelta
 from peewee import IntegrityError, fn
 
 from .. import clock, letters, logs, metrics
+from ..callers import Caller
 from ..db import db, from_now
-from ..errors import Fault, InvalidCode, InvalidParameters, WrongPassword
+from ..errors import (
+    CodeUsedUp,
+    EmailCodeUsedUp,
+    Fault,
+    InvalidCode,
+    InvalidEmailCode,
+    InvalidParameters,
+    WrongPassword,
+)
 from ..letters import Letter, MailedCode, WayBack
 from ..mail import NOTICE_LIFE, mail
-from ..models import CODE_LIFE, EmailChange, Session, SignUp, User
-from ..passwords import passwords
-from ..ratelimit import (
-    CODES_PER_NETWORK,
-    EMAIL_CHANGES_PER_ADDRESS,
-    EMAIL_CHANGES_PER_USER,
-    limiter,
-)
+from ..models import CODE_LIFE, NO_PASSWORD, EmailChange, Session, SignUp, User
+from ..ratelimit import EMAIL_CHANGES_PER_USER, limiter
 from ..tokens import InvalidToken, tokens
-from . import codes, credentials, events
+from . import codes, credentials, events, mailings
 from .events import Kind
 
 
@@ -33,70 +36,79 @@ def begin(
     email: str,
     current_password: str,
     redirect_to: str | None,
-    network: str,
-    device: str | None = None,
-    language: str = "zh",
+    caller: Caller,
 ) -> None:
     """Let a change of address wait for its code, which is mailed to the new address.
 
-    The old one is told, with the way back. Raises InvalidParameters for a `redirect_to` whose
-    origin is not allowed and for the address that the account has already; WrongPassword;
-    TooManyRequests.
+    The old one is told, with the way back. Who asks again from the same network has the same
+    change as before, with a new code. Raises InvalidParameters for a `redirect_to` that is not
+    allowed and for the address that the account has already; WrongPassword; TooManyRequests.
     """
     user = session.user
     codes.demand_allowed(redirect_to)
     if email.lower() == user.email.lower():
         raise InvalidParameters(Fault("#/email", "own_email"))
-    credentials.demand_password(session, current_password, network, device)
+    credentials.demand_password(session, current_password, caller.network, caller.device)
     limiter.check(EMAIL_CHANGES_PER_USER, str(user.id))
-    limiter.hit(EMAIL_CHANGES_PER_ADDRESS, email.lower())
-    limiter.hit(EMAIL_CHANGES_PER_USER, str(user.id))
-    change = EmailChange(
-        user=user,
-        old_email=user.email,
-        email=email,
-        network=network,
-        redirect_to=redirect_to,
-        created_at=from_now(),
-    )
-    code = codes.renew(change)
     with db.atomic():
         # Who sets another password meanwhile makes all codes worthless, this one too; and the
         # notice goes to the address that the account has.
-        if not credentials.change_account(user, was=user.password_hash, at=change.old_email):
+        if not credentials.change_account(user, was=user.password_hash, at=user.email):
             raise WrongPassword
-        change.save(force_insert=True)
-        origin = {"network": network, "device": device, "session_id": session.id}
+        change, code = _open(user, email, redirect_to, caller)
+        origin = {**caller.origin, "session_id": session.id}
         events.record(user, Kind.EMAIL_CHANGE_REQUESTED, **origin)
+    limiter.hit(EMAIL_CHANGES_PER_USER, str(user.id))
     logs.event("email_change_waits", user_id=user.id, email_change_id=change.id)
-    letter = codes.in_app(_letter_to_new, change, code, user.username, language)
-    mail.send(email, letter, clock.now() + CODE_LIFE)
-    _tell_old(change, letters.email_change_letter, language)
+    letter = codes.in_app(_letter_to_new, change, code, user.username, caller)
+    mail.send(email, letter, caller.at + CODE_LIFE)
+    _tell_old(change, letters.email_change_letter, caller)
+
+
+def _open(
+    user: User, email: str, redirect_to: str | None, caller: Caller
+) -> tuple[EmailChange, str]:
+    """A change that waits, counted, and its code: one that waits already or a new one."""
+    mailings.hold_address(email)
+    newest = EmailChange.opened_by(user, email).first()
+    waiting = newest if newest and newest.may_be_asked_again(user, caller.network) else None
+    is_opening = waiting is None
+    # If an account has this address, its owner is somebody else.
+    may_try = mailings.count(email, caller.network, is_opening=is_opening, may_own=False)
+    change = waiting or EmailChange(user=user, old_email=user.email, created_at=from_now())
+    change.email, change.network, change.redirect_to = email, caller.network, redirect_to
+    if not may_try:
+        change.tries_left = 0
+    code = codes.renew(change)
+    change.save(force_insert=is_opening)
+    return change, code
 
 
 @metrics.codes_checked.outcomes
-def verify(
-    session: Session,
-    *,
-    email: str,
-    code: str,
-    network: str,
-    device: str | None = None,
-    language: str = "zh",
-) -> User:
+def verify(session: Session, *, email: str, code: str, caller: Caller) -> User:
     """Give the account of who is signed in the address that `code` was mailed to.
 
     Ends all other sessions, makes all other codes worthless, and tells the old address. Every
-    comparison is counted before it is made. Raises InvalidCode, also when the address has an
-    account by now; TooManyRequests.
+    comparison is counted before it is made. Raises InvalidEmailCode, also when the address has an
+    account by now; EmailCodeUsedUp when no try is left; TooManyRequests.
     """
+    try:
+        change = _change(session, email, code, caller)
+    except CodeUsedUp as error:
+        raise EmailCodeUsedUp from error
+    except InvalidCode as error:
+        raise InvalidEmailCode from error
+    user = session.user
+    SignUp.void(fn.LOWER(SignUp.email) == email.lower())
+    logs.event("email_changed", user_id=user.id)
+    _tell_old(change, letters.email_changed_letter, caller)
+    return user
+
+
+def _change(session: Session, email: str, code: str, caller: Caller) -> EmailChange:
     user, old_email = session.user, session.user.email
-    limiter.hit(CODES_PER_NETWORK, network)
     opened = list(EmailChange.opened_by(user, email))
-    # Counted for the network: one can have any number of accounts.
-    change = codes.find_opened(opened, email, code, network)
-    if change is None:
-        codes.refuse(old_email, network, device)
+    change = codes.find_opened(opened, code, caller, old_email)
     try:
         with db.atomic():
             if not _move(user, change.email):
@@ -105,26 +117,22 @@ def verify(
             EmailChange.update(changed_at=from_now()).where(EmailChange.id == change.id).execute()
             codes.void_all(user, old_email)
             Session.end_live(user, but=session.id)
-            origin = {"network": network, "device": device, "session_id": session.id}
-            events.record(user, Kind.EMAIL_CHANGED, **origin)
+            events.record(user, Kind.EMAIL_CHANGED, **caller.origin, session_id=session.id)
     except IntegrityError as error:
         EmailChange.void(EmailChange.id == change.id)
         raise InvalidCode from error
-    SignUp.void(fn.LOWER(SignUp.email) == email.lower())
-    logs.event("email_changed", user_id=user.id)
-    _tell_old(change, letters.email_changed_letter, language)
-    return user
+    return change
 
 
-def undo(token: str, *, network: str, device: str | None = None, language: str = "zh") -> None:
+def undo(token: str, *, caller: Caller) -> None:
     """Give an account the address back that a change replaced, or was to replace.
 
     Whoever asked for the change knew the password: all sessions end, all codes are worthless, and
-    so is the password, until its owner sets another by recovery. All later changes go, so that
-    none of them leads back in turn. Raises InvalidCode when the token means nothing, has run out
-    or was used, or when another account has the old address by now; TooManyRequests.
+    the account has no password until its owner sets one by recovery. All later changes go, so that
+    none of them leads back in turn. The token is too long to be guessed, so that no limit holds:
+    a neighbour's wrong codes do not close the way back. Raises InvalidCode when it means nothing,
+    has run out or was used, or when another account has the old address by now.
     """
-    limiter.hit(CODES_PER_NETWORK, network)
     change = _find_undoable(token)
     if change is None:
         raise InvalidCode
@@ -132,7 +140,7 @@ def undo(token: str, *, network: str, device: str | None = None, language: str =
     try:
         with db.atomic():
             # The account first, so that the change is either done by now or comes to nothing.
-            if not credentials.replace_password(user, passwords.nobodys()):
+            if not credentials.replace_password(user, NO_PASSWORD):
                 raise InvalidCode
             later = (EmailChange.user == user) & (EmailChange.created_at >= change.created_at)
             if not EmailChange.delete().where(EmailChange.id == change.id).execute():
@@ -141,11 +149,11 @@ def undo(token: str, *, network: str, device: str | None = None, language: str =
             replaced = User.get_by_id(user.id).email
             _move(user, change.old_email)
             codes.void_all(user, replaced)
-            events.record(user, Kind.EMAIL_CHANGE_UNDONE, network=network, device=device)
+            events.record(user, Kind.EMAIL_CHANGE_UNDONE, **caller.origin)
     except IntegrityError as error:
         raise InvalidCode from error
     logs.event("email_change_undone", user_id=user.id)
-    letter = letters.email_restored_letter(language, user.email)
+    letter = letters.email_restored_letter(caller.language, user.email)
     for address in dict.fromkeys((user.email, replaced)):
         mail.send(address, letter, clock.now() + NOTICE_LIFE)
 
@@ -163,17 +171,18 @@ def _find_undoable(token: str) -> EmailChange | None:
     return EmailChange.get_or_none(EmailChange.id == change_id, ~EmailChange.has_run_out())
 
 
-def _letter_to_new(change: EmailChange, code: str, username: str, language: str) -> Letter:
+def _letter_to_new(change: EmailChange, code: str, username: str, caller: Caller) -> Letter:
     if User.find_by_email(change.email):
-        return letters.address_in_use_letter(language)
+        return letters.address_in_use_letter(caller.language)
     metrics.codes_sent.inc()
-    mailed = MailedCode(username, code, codes.link(change, code))
-    return letters.new_address_letter(language, mailed, CODE_LIFE // timedelta(minutes=1))
+    mailed = MailedCode(username, code, codes.link(change, code), caller)
+    return letters.new_address_letter(caller.language, mailed, CODE_LIFE // timedelta(minutes=1))
 
 
-def _tell_old(change: EmailChange, write, language: str) -> None:
-    token = tokens.make_restoration(change.id)
-    url = change.redirect_to
-    link = url and codes.add_to_query(url, email=change.old_email, restoration=token)
-    letter = write(language, change.email, WayBack(token, link))
+def _tell_old(change: EmailChange, write, caller: Caller) -> None:
+    """Tell the address that an account has or had of its change, with the way back.
+
+    Without a link: where one leads is for the asker to choose, who may be a thief.
+    """
+    letter = write(caller.language, change.email, WayBack(tokens.make_restoration(change.id), None))
     mail.send(change.old_email, letter, clock.now() + NOTICE_LIFE)

@@ -24,11 +24,13 @@ from ..models import (
     WAITING_LIFE,
     Allowance,
     EmailChange,
+    Mailing,
     Recovery,
     SecurityEvent,
     Session,
     SignUp,
 )
+from .mailings import OPENINGS_SPAN
 
 # A session is remembered for so long after it ran out: limits and mails know by it which networks
 # and devices are an owner's.
@@ -49,6 +51,7 @@ def _rules() -> dict[type[Model], Expression]:
         SignUp: SignUp.created_at <= waited,
         Recovery: Recovery.created_at <= waited,
         EmailChange: EmailChange.has_run_out(),
+        Mailing: Mailing.created_at <= from_now(seconds=-OPENINGS_SPAN.total_seconds()),
         Allowance: Allowance.spent_until < clock.now().timestamp(),
         Session: Session.refreshed_at <= from_now(days=-remembered.days),
         SecurityEvent: SecurityEvent.created_at <= from_now(days=-events_days),
