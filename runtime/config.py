@@ -18,10 +18,10 @@ from urllib.parse import parse_qs, urlsplit
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from .redirects import has_own_name, parse_allowlist
+
 ROOT = Path(__file__).resolve().parent.parent
 MAX_APP_NAME = 60
-# What links in mails have in their query; a URL that they are added to has none of them.
-OWN_PARAMETERS = {"email", "token", "restoration"}
 # Shorter ones can be guessed by who has one token and a few graphics cards.
 SECRET_KEY_CHARS = 32
 
@@ -167,9 +167,10 @@ def _app_url(value: str) -> str:
     is_plain = re.fullmatch(r"[A-Za-z0-9:/?#\[\]@!$&'()*+,;=._~%-]{1,2048}", value)
     if not is_plain or url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
         raise ValueError(wanted)
-    taken = OWN_PARAMETERS & {*parse_qs(url.query, True), *parse_qs(url.fragment, True)}
-    if taken:
-        raise ValueError(f"must not have {min(taken)} in its query, which links in mails add")
+    if has_own_name(value):
+        raise ValueError(
+            "must not have email, token or restoration in its query, which links in mails add"
+        )
     return value
 
 
@@ -204,6 +205,16 @@ def _origins(value: str) -> list[str]:
         return [_origin(word) for word in _words(value)]
     except ValueError as error:
         raise ValueError("must be origins such as https://app.example.org") from error
+
+
+def _redirects(value: str) -> list[str]:
+    try:
+        return parse_allowlist(value)
+    except ValueError as error:
+        raise ValueError(
+            "must be http or https URLs such as https://app.example.org or"
+            " https://example.org/app, in ASCII and without `..`"
+        ) from error
 
 
 def _origins_or_any(value: str) -> list[str]:
@@ -319,9 +330,10 @@ SETTINGS = (
     ),
     Setting(
         "REDIRECT_ALLOWLIST",
-        _origins,
+        _redirects,
         [],
-        "Origins that `redirect_to` may lead to, separated by commas or spaces.",
+        "Where `redirect_to` may lead, separated by commas or spaces: origins, or URLs with a path,"
+        " which allow it and what is below.",
     ),
     Setting(
         "CORS_ORIGINS",

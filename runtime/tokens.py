@@ -108,6 +108,14 @@ class Tokens:
         """
         return self._digest(self._keys[-1], f"address:{email.lower()}")
 
+    def hash_asked(self, email: str, username: str, network: str, password: str) -> str:
+        """A name for who asks for which sign-up, the same when they ask again.
+
+        Who knows no key can neither tell the password from it nor try one. As `hash_address`.
+        """
+        asked = "\0".join((email.lower(), username.lower(), network, password))
+        return self._digest(self._keys[-1], f"sign-up:{asked}")
+
     @staticmethod
     def _digest(key: bytes, text: str) -> str:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

@@ -59,7 +59,7 @@ def test_an_empty_variable_counts_as_unset():
         ("APP_URL", "https://app.example.org/?email"),
         ("OPENAI_BASE_URL", "localhost:11434"),
         ("REDIRECT_ALLOWLIST", "app.example.org"),
-        ("REDIRECT_ALLOWLIST", "https://app.example.org/path"),
+        ("REDIRECT_ALLOWLIST", "https://app.example.org/a/../b"),
         ("REDIRECT_ALLOWLIST", "https://app.example.org:port"),
         ("CORS_ORIGINS", "https://a.example.org *"),
         ("TRUSTED_PROXIES", "yes"),

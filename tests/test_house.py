@@ -17,6 +17,7 @@ RUNTIME = ROOT / "runtime"
 # Each may import what stands before it, and nothing else of ours. Of several on one line none
 # imports another.
 TIERS = [
+    ["redirects"],
     ["config", "errors", "clock", "devices", "shares", "turns", "wire", "inbox"],
     [
         "chinese_passwords",
@@ -43,6 +44,7 @@ TIERS = [
     ["services.codes"],
     ["services.credentials"],
     ["services.users", "services.sessions", "services.health"],
+    ["services.mailings"],
     ["services.journal", "services.budgets", "services.purge"],
     ["services.chats"],
     [

@@ -14,6 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 
 from .. import devices, i18n, logs, metrics, wire
+from ..callers import Caller
 from ..models import Session
 
 # What a route takes unless it says that it takes more: anybody may send so much.
@@ -116,6 +117,11 @@ def network() -> str:
 def origin() -> dict[str, str | None]:
     """Who asks, as a journal has it: the `network`, and the `device` if it says what it is."""
     return {"network": network(), "device": devices.name_of(request.headers.get("User-Agent", ""))}
+
+
+def caller() -> Caller:
+    """Who asks, as services and mails have it."""
+    return Caller(**origin(), language=language(), stated_language=stated_language())
 
 
 @lru_cache(1024)
