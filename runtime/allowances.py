@@ -50,6 +50,13 @@ def spend(rate: Rate, *key: str) -> bool:
     return spent[0].spent_until == now + period
 
 
+def hold(name: str) -> None:
+    """Let nobody else hold the same name to the end of the caller's transaction."""
+    now = clock.now().timestamp()
+    held = Allowance.insert(key=name, spent_until=now)
+    held.on_conflict(conflict_target=[Allowance.key], update={Allowance.spent_until: now}).execute()
+
+
 def is_left(rate: Rate, *key: str) -> bool:
     """Whether `rate` has a unit left for `key`; none is spent."""
     spent = Allowance.get_or_none(Allowance.key == _name(rate, *key))

@@ -8,12 +8,17 @@ from . import clock
 
 @dataclass(frozen=True)
 class Caller:
-    """A network, as limits count it; a device's name, None if it did not say; a language; when."""
+    """A network, as limits count it; a device's name, None if it did not say; a language; when.
+
+    `stated_language` is None when the request asked for none that there is; `language` is the
+    default then.
+    """
 
     network: str
     device: str | None = None
     language: str = "zh"
     at: datetime = field(default_factory=lambda: clock.now())
+    stated_language: str | None = None
 
     @property
     def origin(self) -> dict[str, str | None]:

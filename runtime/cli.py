@@ -283,9 +283,9 @@ def rotate_keys(keep: int | None, as_json: bool) -> None:
 def purge_all(as_json: bool) -> None:
     """Delete what has run out.
 
-    That is sign-ups, recoveries, changes of address, allowances, sessions, events, tokens spent by
-    erased accounts. Prints how many rows of each there were. The service does the same by itself,
-    once an hour.
+    That is sign-ups, recoveries, changes of address, mailings, allowances, sessions, events, tokens
+    spent by erased accounts. Prints how many rows of each there were. The service does the same by
+    itself, once an hour.
     """
     _print(purge.purge(), as_json)
 

@@ -22,13 +22,13 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from . import origins
+from .redirects import has_own_name, parse_allowlist
 
 # What a request to the model has from the service itself.
 TAKEN_OPTIONS = {"model", "messages", "input", "instructions", "tools", "stream"}
+
 ROOT = Path(__file__).resolve().parent.parent
 MAX_APP_NAME = 60
-# What links in mails have in their query; a URL that they are added to has none of them.
-OWN_PARAMETERS = {"email", "token", "restoration"}
 # Shorter ones can be guessed by who has one token and a few graphics cards.
 SECRET_KEY_CHARS = 32
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -203,43 +203,25 @@ def _app_url(value: str) -> str:
     is_plain = re.fullmatch(r"[A-Za-z0-9:/?#\[\]@!$&'()*+,;=._~%-]{1,2048}", value)
     if not is_plain or url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
         raise ValueError(wanted)
-    taken = OWN_PARAMETERS & {*parse_qs(url.query, True), *parse_qs(url.fragment, True)}
-    if taken:
-        raise ValueError(f"must not have {min(taken)} in its query, which links in mails add")
+    if has_own_name(value):
+        raise ValueError(
+            "must not have email, token or restoration in its query, which links in mails add"
+        )
     return value
-
-
-def _origin(value: str) -> str:
-    url = _split_url(value)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise ValueError
-    if url.path not in ("", "/") or url.query or url.fragment or "@" in url.netloc:
-        raise ValueError
-    return origin_of(value)
-
-
-def origin_of(url: str) -> str:
-    """A URL's origin (RFC 6454): scheme and host in lower case, no default port.
-
-    Raises ValueError when the port is no port.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)):
-        return f"{parts.scheme}://{host}"
-    return f"{parts.scheme}://{host}:{parts.port}"
 
 
 def _words(value: str) -> list[str]:
     return value.replace(",", " ").split()
 
 
-def _origins(value: str) -> list[str]:
+def _redirects(value: str) -> list[str]:
     try:
-        return [_origin(word) for word in _words(value)]
+        return parse_allowlist(value)
     except ValueError as error:
-        raise ValueError("must be origins such as https://app.example.org") from error
+        raise ValueError(
+            "must be http or https URLs such as https://app.example.org or"
+            " https://example.org/app, in ASCII and without `..`"
+        ) from error
 
 
 def _origins_or_any(value: str) -> list[str]:
@@ -420,9 +402,10 @@ SETTINGS = (
     ),
     Setting(
         "REDIRECT_ALLOWLIST",
-        _origins,
+        _redirects,
         [],
-        "Origins that `redirect_to` may lead to, separated by commas or spaces.",
+        "Where `redirect_to` may lead, separated by commas or spaces: origins, or URLs with a path,"
+        " which allow it and what is below.",
     ),
     Setting(
         "CORS_ORIGINS",

@@ -136,6 +136,45 @@ class InvalidCode(Failure):
     code = "invalid_code"
 
 
+class CodeUsedUp(InvalidCode):
+    """All tries at the code are spent: who asked for it must begin again."""
+
+    code = "code_used_up"
+
+
+class InvalidEmailCode(InvalidParameters):
+    """Who is signed in gave another code than the one mailed to the address, or it has run out."""
+
+    code = "invalid_code"
+
+    def __init__(self):
+        super().__init__(Fault("#/token", self.code))
+
+
+class EmailCodeUsedUp(InvalidEmailCode):
+    """All tries at the code for an address are spent: who asked for it must begin again."""
+
+    code = "code_used_up"
+
+
+class NothingToResend(InvalidParameters):
+    """What the asker began cannot be completed any more: they must begin again."""
+
+    code = "code_used_up"
+
+    def __init__(self):
+        super().__init__(Fault("#/email", self.code))
+
+
+class NoPassword(InvalidParameters):
+    """The account of who is signed in has no password to give; a recovery sets one."""
+
+    code = "no_password"
+
+    def __init__(self):
+        super().__init__(Fault("#/current_password", self.code))
+
+
 class InvalidRefreshToken(Failure):
     """The refresh token means nothing or its session is over."""
 

@@ -34,6 +34,14 @@ FAILURES: Mapping[str, tuple[str, str]] = {
         " signs added.",
     ),
     "invalid_code": ("验证码无效或已过期", "The code is invalid or has expired."),
+    "code_used_up": (
+        "验证码已输错太多次，不再有效，请重新开始",
+        "The code was mistyped too many times and is no longer valid. Please start again.",
+    ),
+    "no_password": (
+        "该账号还没有密码，请先通过“忘记密码”设置",
+        'Your account has no password yet. Please set one with "Forgot password" first.',
+    ),
     "invalid_refresh_token": ("无效的 refresh token", "The refresh token is invalid."),
     "forbidden": ("无权限访问", "You have no access to this."),
     "session_not_found": ("会话不存在或已结束", "There is no such session, or it has ended."),
@@ -188,6 +196,10 @@ FAULTS: Mapping[str, tuple[str, str]] = {
     "not_allowed_redirect": (
         "不允许跳转到该网址",
         "This URL is not one the service may lead to.",
+    ),
+    "own_name_in_redirect": (
+        "网址中不能有名为 email、token 或 restoration 的参数",
+        "This URL may have no parameter named email, token or restoration.",
     ),
 }
 

@@ -194,7 +194,7 @@ codes_checked = Counter(
     "codes_checked_total",
     "Codes that somebody entered, by outcome.",
     "outcome",
-    known=("succeeded", "invalid_code", "too_many_requests"),
+    known=("succeeded", "invalid_code", "code_used_up", "too_many_requests"),
 )
 mails = Counter(
     "mails_total",

@@ -41,6 +41,8 @@ CODE_LIFE = timedelta(minutes=10)
 # How long something waits for its code; what mails a fresh one within that gives no new tries.
 WAITING_LIFE = timedelta(hours=24)
 TRIES_A_CODE = 5
+# What is kept of the password of an account that has none: a hash of no password.
+NO_PASSWORD = ""
 # A change of address can be taken back for a week from when it was made.
 WAY_BACK_LIFE = timedelta(days=7) + CODE_LIFE
 
@@ -64,6 +66,11 @@ class User(Model):
 
     def __repr__(self):
         return f"<User {self.username} {self.email}>"
+
+    @property
+    def has_password(self) -> bool:
+        """Whether there is a password to sign in with; without one, a recovery sets it."""
+        return self.password_hash != NO_PASSWORD
 
     @property
     def is_disabled(self) -> bool:
@@ -428,37 +435,40 @@ class Coded(Model):
     @classmethod
     def is_waiting(cls, email: str):
         """The condition that a row waits for a code sent to this address."""
-        return (
-            fn.LOWER(cls.email).in_((email.lower(), tokens.hash_address(email)))
-            & (cls.created_at > fixed_from_now(seconds=-WAITING_LIFE.total_seconds()))
-            & (cls.tries_left > 0)
+        return fn.LOWER(cls.email).in_((email.lower(), tokens.hash_address(email))) & (
+            cls.created_at > fixed_from_now(seconds=-WAITING_LIFE.total_seconds())
         )
 
     @classmethod
     def waiting(cls, email: str):
-        """The rows that wait for this address, the newest first, as a query.
+        """The rows for this address whose codes may still be tried, the newest first, as a query.
 
         Each has `has_fresh_code`, by the database's clock: the code may be another machine's.
         """
-        return cls._waiting(email, cls)
+        return cls._waiting(email, cls).where(cls.tries_left > 0)
 
     @classmethod
     def opened(cls, email: str, network: str):
-        """Of the rows that wait for this address those that a try from this network is for.
+        """Of the rows for this address those that a try from this network is for.
 
-        That is the newest of those that the network began: a try at each would leave whoever asked
-        four times, and mistypes, none for the right code.
+        That is the newest of those that the network began, its tries used up if all are.
         """
         return cls._opened(email, network).limit(1)
 
     @classmethod
     def _opened(cls, email: str, network: str):
-        return cls.waiting(email).where(cls.network.in_((network, tokens.hash_address(network))))
+        own = cls.network.in_((network, tokens.hash_address(network)))
+        return cls._waiting(email, cls).where(own).order_by(*cls._newest_with_tries())
+
+    @classmethod
+    def _newest_with_tries(cls) -> tuple:
+        """The order of what one asker opened: what was begun again comes before what is used up."""
+        return (cls.tries_left > 0).desc(), cls.created_at.desc()
 
     @classmethod
     def waiting_codes(cls, email: str):
-        """Of the rows that wait only the id, the code's hash, and whether it is fresh."""
-        return cls._waiting(email, cls.id, cls.code_hash)
+        """Of the rows that `waiting` has only network, id, code hash, and whether it is fresh."""
+        return cls._waiting(email, cls.network, cls.id, cls.code_hash).where(cls.tries_left > 0)
 
     @classmethod
     def _waiting(cls, email: str, *columns):
@@ -492,14 +502,22 @@ class Coded(Model):
 
 
 class SignUp(Coded):
-    """A sign-up that waits for its code, for an address that has an account too."""
+    """A sign-up that waits for its code, for an address that has an account too.
+
+    `asked_hash` is a keyed hash of who asks for what: address, username, network and password
+    together. NULL in it is an earlier release's, in `contested_at` that no other sign-up of the
+    same username was found beside this one, in `device` that the client did not say.
+    """
 
     username = CharField(max_length=30)
     password_hash = CharField()
+    device = CharField(max_length=64, null=True)
+    asked_hash = CharField(max_length=64, null=True)
+    contested_at = InstantField(null=True)
     # Its pools of tries had no name when there was no other purpose.
     purpose = ""
     VOID = {"code_hash": "", "password_hash": ""}
-    NOBODYS = {"redirect_to": None, "username": ""}
+    NOBODYS = {"redirect_to": None, "username": "", "device": None}
 
     class Meta:
         table_name = "sign_ups"
@@ -511,6 +529,38 @@ class SignUp(Coded):
     def opened(cls, email: str, network: str):
         """All that the network began: each is for a username of its own."""
         return cls._opened(email, network)
+
+    @classmethod
+    def find_asked(cls, email: str, asked_hash: str) -> "SignUp | None":
+        """The sign-up that the same person asked for before, if its code may still be tried."""
+        return cls.waiting(email).where(cls.asked_hash == asked_hash).first()
+
+    def rivals(self):
+        """The condition for other sign-ups of this address and username that wait beside this one.
+
+        Begun from another network or with another password, and not void: of two askers, each may
+        take the other's mail for their own.
+        """
+        kind = type(self)
+        return (
+            kind.is_waiting(self.email)
+            & (fn.LOWER(kind.username) == self.username.lower())
+            & (kind.password_hash != "")
+            & (kind.asked_hash.is_null() | (kind.asked_hash != self.asked_hash))
+            & (kind.id != self.id)
+        )
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether a code mailed for it may have been entered by the owner of another sign-up."""
+        kind = type(self)
+        return self.contested_at is not None or kind.select().where(self.rivals()).exists()
+
+    def contest(self) -> None:
+        """Note that it and its rivals are contested, for as long as they wait, if it has any."""
+        kind = type(self)
+        if kind.update(contested_at=from_now()).where(self.rivals()).execute():
+            kind.update(contested_at=from_now()).where(kind.id == self.id).execute()
 
 
 class Recovery(Coded):
@@ -544,8 +594,18 @@ class EmailChange(Coded):
 
     @classmethod
     def opened_by(cls, user: User, email: str):
-        """Of the changes that wait for this address the account's newest."""
-        return cls.waiting(email).where(cls.user == user).limit(1)
+        """Of the changes to this address the account's newest, its tries used up if all are."""
+        own = cls._waiting(email, cls).where(cls.user == user)
+        return own.order_by(*cls._newest_with_tries()).limit(1)
+
+    def may_be_asked_again(self, user: User, network: str) -> bool:
+        """Whether asking for it once more is the same change: by `user`, now, from `network`."""
+        return (
+            self.tries_left > 0
+            and self.changed_at is None
+            and self.network == network
+            and self.old_email == user.email
+        )
 
     @property
     def proven_email(self) -> str | None:
@@ -559,8 +619,12 @@ class EmailChange(Coded):
 
     @classmethod
     def has_run_out(cls):
-        """The condition that a change can be taken back no more."""
-        return cls.created_at <= from_now(seconds=-WAY_BACK_LIFE.total_seconds())
+        """The condition that a change can be taken back no more.
+
+        A week after it was made, or asked for if it never was.
+        """
+        made_at = fn.COALESCE(cls.changed_at, cls.created_at)
+        return made_at <= from_now(seconds=-WAY_BACK_LIFE.total_seconds())
 
 
 EmailChange.add_index(EmailChange.index(fn.LOWER(EmailChange.email), name="email_changes_email"))
@@ -581,6 +645,24 @@ class Allowance(Model):
 
     class Meta:
         table_name = "allowances"
+
+
+class Mailing(Model):
+    """A mail that somebody asked for at an address, whether or not there was one to be sent.
+
+    Address and network are keyed hashes. With an opening something new began to wait for a code;
+    `is_own` says that the address' account had signed in from the network.
+    """
+
+    created_at = InstantField(default=clock.now, index=True)
+    address_hash = CharField(max_length=64)
+    network_hash = CharField(max_length=64)
+    is_opening = BooleanField()
+    is_own = BooleanField()
+
+    class Meta:
+        table_name = "mailings"
+        indexes = ((("address_hash", "created_at"), False),)
 
 
 class Chat(Model):
@@ -792,6 +874,7 @@ MODELS = (
     Recovery,
     EmailChange,
     Allowance,
+    Mailing,
     Chat,
     Run,
     RunEvent,

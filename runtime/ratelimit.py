@@ -1,7 +1,9 @@
 """The limits, each named by its purpose; the `limits` library counts, in Redis or memory.
 
 A key names whom a limit holds for: a network, an address, or both together. None of this is what
-keeps a code from being guessed; that bound is in the database (`runtime.services.codes`).
+keeps a code from being guessed; that bound is in the database (`runtime.services.codes`), and so
+are those on mails (`runtime.services.mailings`). Limits on guesses are counted before they are
+looked at; others once the work is done that they pay for.
 """
 
 import math
@@ -20,23 +22,16 @@ from .errors import StoreUnavailable, TooManyRequests
 
 # A school or an office behind one address may sign up a hundred people in an hour.
 SIGN_UPS_PER_NETWORK = RateLimitItemPerHour(100, namespace="sign-ups-network")
-# Mails that one network may have sent to one address by signing up with it.
-SIGN_UPS_PER_ADDRESS_AND_NETWORK = RateLimitItemPerDay(6, namespace="sign-ups-address-network")
-# Against a flood from many networks; it ends in minutes, so that the owner is not shut out.
-SIGN_UPS_PER_ADDRESS = RateLimitItemPerMinute(20, 10, namespace="sign-ups-address")
+# Names that were taken: generous, and apart from the sign-ups, so that they use up none.
+TAKEN_NAMES_PER_NETWORK = RateLimitItemPerHour(300, namespace="taken-names-network")
 RESENDS_PER_NETWORK = RateLimitItemPerHour(100, namespace="resends-network")
 RESENDS_PER_ADDRESS = RateLimitItemPerMinute(1, namespace="resends")
 # A resend makes the codes mailed before worthless: who opened no sign-up gets few in a day.
-RESENDS_BY_OPENER = RateLimitItemPerDay(12, namespace="resends-opener")
 RESENDS_BY_OTHERS = RateLimitItemPerDay(4, namespace="resends-others")
 RECOVERIES_PER_NETWORK = RateLimitItemPerHour(100, namespace="recoveries-network")
-# Mails that one network may have sent to one account by recovering it.
-RECOVERIES_PER_ADDRESS_AND_NETWORK = RateLimitItemPerDay(6, namespace="recoveries-pair")
-# Holds only networks that the account has not signed in from; over in minutes for others.
-RECOVERIES_PER_ADDRESS = RateLimitItemPerMinute(20, 10, namespace="recoveries-address")
-# Each is a mail to somebody else's address, perhaps; the network is that of who is signed in.
+# Each is a notice to the account's own address too.
 EMAIL_CHANGES_PER_USER = RateLimitItemPerDay(6, namespace="email-changes-user")
-EMAIL_CHANGES_PER_ADDRESS = RateLimitItemPerMinute(20, 10, namespace="email-changes-address")
+# Wrong ones.
 CODES_PER_NETWORK = RateLimitItemPerMinute(100, 10, namespace="codes-network")
 # Cleared by the right password.
 SIGN_INS_PER_ADDRESS_AND_NETWORK = RateLimitItemPerMinute(10, 15, namespace="sign-ins-pair")
@@ -123,6 +118,16 @@ class RateLimiter:
         """Count nothing. Raises TooManyRequests when the limit is reached."""
         if self._enabled and not self._call("test", limit, *key):
             self._refuse(limit, *key)
+
+    def hit_all(self, *limits: tuple) -> None:
+        """Count one for each of these limits with its key, unless one of them is reached.
+
+        Raises TooManyRequests then, and none is counted.
+        """
+        for limit in limits:
+            self.check(*limit)
+        for limit in limits:
+            self.hit(*limit)
 
     def clear(self, limit: RateLimitItem, *key: str) -> None:
         """Forget what was counted."""

@@ -112,6 +112,14 @@ class Tokens:
         """Digests of a name that nobody else can make: one for each key, the newest first."""
         return [bytes.fromhex(self._digest(key, f"name:{name}")) for key in self._keys]
 
+    def hash_asked(self, email: str, username: str, network: str, password: str) -> str:
+        """A name for who asks for which sign-up, the same when they ask again.
+
+        Who knows no key can neither tell the password from it nor try one. As `hash_address`.
+        """
+        asked = "\0".join((email.lower(), username.lower(), network, password))
+        return self._digest(self._keys[-1], f"sign-up:{asked}")
+
     @staticmethod
     def _digest(key: bytes, text: str) -> str:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

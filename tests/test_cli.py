@@ -293,6 +293,7 @@ def test_what_has_run_out_is_purged_by_a_command(app: Flask, alice: Person):
         "sign_ups": 0,
         "recoveries": 0,
         "email_changes": 0,
+        "mailings": 0,
         "allowances": 0,
         "sessions": 0,
         "security_events": 1,

@@ -17,7 +17,7 @@ RUNTIME = ROOT / "runtime"
 # Each may import what stands before it, and nothing else of ours. Of several on one line none
 # imports another.
 TIERS = [
-    ["origins"],
+    ["origins", "redirects"],
     [
         "config",
         "errors",
@@ -55,6 +55,7 @@ TIERS = [
     ["services.codes"],
     ["services.credentials"],
     ["services.users", "services.sessions", "services.health"],
+    ["services.mailings"],
     ["services.journal", "services.budgets", "services.purge"],
     ["services.chats"],
     [

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from ..errors import (
+    CodeUsedUp,
     CommonPassword,
     Forbidden,
     InvalidAccessToken,
@@ -10,6 +11,7 @@ from ..errors import (
     InvalidParameters,
     InvalidRefreshToken,
     NotAuthenticated,
+    NothingToResend,
     Overloaded,
     OwnNameAsPassword,
     SessionNotFound,
@@ -68,10 +70,11 @@ def create_verification(body: dict) -> dict:
     """创建验证码(注册发起)。
 
     验证码发往该邮箱，10 分钟内有效。邮箱是否已有账号，响应都相同；已有账号时，邮箱主人收到的是一封
-    说明邮件，而不是验证码。`redirect_to` 是邮件中链接的去处，其来源须在 `REDIRECT_ALLOWLIST` 中，
-    链接的查询参数会加上 `email` 和 `token`。
+    说明邮件，而不是验证码。从同一网络以相同的邮箱、用户名和密码再次请求，是同一个注册的新验证码。
+    `redirect_to` 是邮件中链接的去处，须在 `REDIRECT_ALLOWLIST` 中，链接的查询参数会加上 `email` 和
+    `token`。
     """
-    verifications.begin(**body, network=http.network(), language=http.language())
+    verifications.begin(**body, caller=http.caller())
     return body
 
 
@@ -79,29 +82,31 @@ def create_verification(body: dict) -> dict:
 @public
 @blp.arguments(ResendVerificationSchema)
 @blp.response(204)
-@blp.fails(InvalidParameters, TooManyRequests)
+@blp.fails(InvalidParameters, NothingToResend, TooManyRequests)
 def resend_verification(body: dict) -> None:
     """重发验证码。
 
-    该邮箱每一个等待验证的注册都会得到新的验证码，旧的随即失效。邮箱是否有注册在等待，响应都相同。
-    每个邮箱每分钟一次。
+    为从该网络发起、等待验证的注册发送新的验证码；从其他网络请求时，为最近几个网络各自最新的注册发送。
+    旧的验证码随即失效，可试的次数不会增加。邮箱是否有注册在等待，响应都相同；从该网络发起的注册都已
+    试错五次时为 422，请重新注册。每个邮箱每分钟一次。
     """
-    verifications.resend(**body, network=http.network(), language=http.language())
+    verifications.resend(**body, caller=http.caller())
 
 
 @blp.route("/verifications/verify", methods=["POST"])
 @public
 @blp.arguments(CodeSchema)
 @blp.response(200, SessionSchema)
-@blp.fails(InvalidCode, InvalidParameters, UsernameTakenMeanwhile, TooManyRequests)
+@blp.fails(InvalidCode, CodeUsedUp, InvalidParameters, UsernameTakenMeanwhile, TooManyRequests)
 def verify_verification(body: dict) -> TokenPair:
     """验证码校验。
 
-    创建该验证码所对应的账号，并登录。验证码只能用一次，每个注册最多试五次。
+    创建该验证码所对应的账号，并登录。验证码只能用一次，每个注册最多试五次，之后请重新注册。
+
+    同一邮箱若还有以相同用户名、从其他网络或用其他密码发起的注册在等待，新账号没有密码：会话照常有效，
+    邮件会说明原因，密码请通过密码重设来设置。
     """
-    return verifications.verify(
-        email=body["email"], code=body["token"], language=http.language(), **http.origin()
-    )
+    return verifications.verify(email=body["email"], code=body["token"], caller=http.caller())
 
 
 @blp.route("/recoveries", methods=["POST"])
@@ -113,10 +118,10 @@ def create_recovery(body: dict) -> dict:
     """创建密码重设(忘记密码)。
 
     验证码发往该邮箱，10 分钟内有效；没有账号的邮箱不会收到邮件，但响应都相同。需要新的验证码时再次
-    创建即可。`redirect_to` 是邮件中链接的去处，其来源须在 `REDIRECT_ALLOWLIST` 中，链接的查询参数会
-    加上 `email` 和 `token`。
+    创建即可。`redirect_to` 是邮件中链接的去处，须在 `REDIRECT_ALLOWLIST` 中，链接的查询参数会加上
+    `email` 和 `token`。
     """
-    recoveries.begin(**body, network=http.network(), language=http.language())
+    recoveries.begin(**body, caller=http.caller())
     return body
 
 
@@ -126,6 +131,7 @@ def create_recovery(body: dict) -> dict:
 @blp.response(200, SessionSchema)
 @blp.fails(
     InvalidCode,
+    CodeUsedUp,
     InvalidParameters,
     CommonPassword,
     OwnNameAsPassword,
@@ -136,14 +142,13 @@ def verify_recovery(body: dict) -> TokenPair:
     """校验密码重设的验证码，设置新密码并登录。
 
     该账号的所有其他会话随即结束，其他验证码随即失效，邮箱主人会收到一封通知。验证码只能用一次，
-    每个最多试五次。
+    每个最多试五次，之后请重新创建。
     """
     return recoveries.verify(
         email=body["email"],
         code=body["token"],
         password=body["password"],
-        language=http.stated_language(),
-        **http.origin(),
+        caller=http.caller(),
     )
 
 
@@ -151,14 +156,14 @@ def verify_recovery(body: dict) -> TokenPair:
 @public
 @blp.arguments(CreateEmailRestorationSchema)
 @blp.response(204)
-@blp.fails(InvalidCode, InvalidParameters, TooManyRequests)
+@blp.fails(InvalidCode, InvalidParameters)
 def create_email_restoration(body: dict) -> None:
     """撤销更换邮箱，恢复原来的邮箱。
 
     `token` 在发往原邮箱的邮件中，7 天内有效，只能用一次。该账号的所有会话随即结束，验证码随即失效，
     密码作废：之后请通过密码重设设置新密码。
     """
-    email_changes.undo(body["token"], **http.origin())
+    email_changes.undo(body["token"], caller=http.caller())
 
 
 @blp.route("/sessions", methods=["POST"])

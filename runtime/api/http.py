@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from .. import devices, i18n, logs, metrics, wire
+from ..callers import Caller
 from ..models import Session
 from . import cors, proxies
 from .proxies import Proxies
@@ -113,6 +114,11 @@ def _proxies() -> Proxies:
 def origin() -> dict[str, str | None]:
     """Who asks, as a journal has it: the `network`, and the `device` if it says what it is."""
     return {"network": network(), "device": devices.name_of(request.headers.get("User-Agent", ""))}
+
+
+def caller() -> Caller:
+    """Who asks, as services and mails have it."""
+    return Caller(**origin(), language=language(), stated_language=stated_language())
 
 
 def current_request() -> Request:

@@ -23,10 +23,15 @@ STATUS: dict[type[Failure], int] = {
     errors.WrongPassword: 422,
     errors.CommonPassword: 422,
     errors.OwnNameAsPassword: 422,
+    errors.InvalidEmailCode: 422,
+    errors.EmailCodeUsedUp: 422,
+    errors.NothingToResend: 422,
+    errors.NoPassword: 422,
     errors.NotAuthenticated: 401,
     errors.InvalidAccessToken: 401,
     errors.WrongCredentials: 401,
     errors.InvalidCode: 401,
+    errors.CodeUsedUp: 401,
     errors.InvalidRefreshToken: 401,
     errors.Forbidden: 403,
     errors.SessionNotFound: 404,
@@ -105,10 +110,13 @@ def _render_failure(failure: Failure) -> Response:
 
 
 def _challenge(failure: Failure) -> str:
-    """RFC 6750 §3.1: no error code for who presented nothing."""
-    if isinstance(failure, errors.NotAuthenticated):
-        return "Bearer"
-    return 'Bearer error="invalid_token"'
+    """RFC 6750 §3.1: no error code for who presented no token.
+
+    Clients that see one refresh theirs and repeat the request, which spends a try at a code.
+    """
+    if isinstance(failure, errors.InvalidAccessToken | errors.InvalidRefreshToken):
+        return 'Bearer error="invalid_token"'
+    return "Bearer"
 
 
 def _fault(fault: Fault, language: str) -> dict:

@@ -235,15 +235,23 @@ class AvatarURL(String):
 
 
 class RedirectTo(WebURL):
-    """Where the link in a mail leads."""
+    """Where the link in a mail leads: in ASCII, so that no text of the asker's is in the mail."""
 
     def __init__(self, **kwargs):
         super().__init__(
             allow_none=True,
             load_default=None,
-            metadata={"description": "邮件中链接的去处，其来源须在 REDIRECT_ALLOWLIST 中。"},
+            metadata={
+                "description": "邮件中链接的去处，须在 REDIRECT_ALLOWLIST 中；只能有 ASCII 字符，"
+                "查询与片段中不能有名为 `email`、`token` 或 `restoration` 的参数。"
+            },
             **kwargs,
         )
+
+    def _validate(self, value):
+        super()._validate(value)
+        if not value.isascii():
+            raise ma.ValidationError(self.mismatch)
 
 
 def _is_ipv6(text: str) -> bool:
@@ -823,6 +831,7 @@ class ExportedCodedSchema(AnswerSchema):
 
 class ExportedSignUpSchema(ExportedCodedSchema):
     username = Username(required=True)
+    device = String(required=True, allow_none=True, example="Chrome · Windows")
 
 
 class ExportedEmailChangeSchema(ExportedCodedSchema):

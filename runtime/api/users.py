@@ -2,9 +2,11 @@
 
 from ..errors import (
     CommonPassword,
+    EmailCodeUsedUp,
     InvalidAccessToken,
-    InvalidCode,
+    InvalidEmailCode,
     InvalidParameters,
+    NoPassword,
     NotAuthenticated,
     Overloaded,
     OwnNameAsPassword,
@@ -67,6 +69,7 @@ def change_me(body: dict) -> User:
     InvalidAccessToken,
     InvalidParameters,
     WrongPassword,
+    NoPassword,
     TooManyRequests,
     Overloaded,
 )
@@ -90,6 +93,7 @@ def delete_me(body: dict) -> None:
     CommonPassword,
     OwnNameAsPassword,
     WrongPassword,
+    NoPassword,
     TooManyRequests,
     Overloaded,
 )
@@ -110,6 +114,7 @@ def change_password(body: dict) -> TokenPair:
     InvalidAccessToken,
     InvalidParameters,
     WrongPassword,
+    NoPassword,
     TooManyRequests,
     Overloaded,
 )
@@ -118,28 +123,36 @@ def create_email_change(body: dict) -> dict:
 
     验证码发往新邮箱，10 分钟内有效；新邮箱是否已有账号，响应都相同。原邮箱会收到一封通知，其中的
     撤销码 7 天内可以恢复原来的邮箱，见 `POST /auth/email-restorations`。`redirect_to` 是给新邮箱的
-    邮件中链接的去处，其来源须在 `REDIRECT_ALLOWLIST` 中，链接会加上 `email` 和 `token`。给原邮箱的
-    链接通向 `APP_URL`，加上 `email` 和 `restoration`；没有设置则没有链接。当前密码错误时为 422。
+    邮件中链接的去处，须在 `REDIRECT_ALLOWLIST` 中，链接的查询参数会加上 `email` 和 `token`。给原邮
+    箱的链接通向 `APP_URL`，加上 `email` 和 `restoration`；没有设置则没有链接。当前密码错误，或账号
+    还没有密码时为 422。
     """
-    email_changes.begin(current_session(), **body, **http.origin(), language=http.language())
+    email_changes.begin(current_session(), **body, caller=http.caller())
     return body
 
 
 @blp.route("/me/email/verify", methods=["POST"])
 @blp.arguments(CodeSchema)
 @blp.response(200, SessionSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidCode, InvalidParameters, TooManyRequests)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    InvalidParameters,
+    InvalidEmailCode,
+    EmailCodeUsedUp,
+    TooManyRequests,
+)
 def verify_email_change(body: dict) -> TokenPair:
     """校验新邮箱的验证码，更换邮箱(需要认证)。
 
     此前的所有 token 随即失效，发出请求的会话也不例外；响应是一对新的 token，请改用它们。其他验证码
-    随即失效。新邮箱已有账号时与验证码错误相同。
+    随即失效。验证码错误为 `#/token` 上的 422，最多试五次；新邮箱已有账号时与验证码错误相同。
     """
     return email_changes.verify(
         current_session(),
         email=body["email"],
         code=body["token"],
-        **http.origin(),
+        caller=http.caller(),
     )
 
 

@@ -1,17 +1,20 @@
 """Mailed codes, whatever they are for: make one, count the tries at it, find what it completes.
 
-How often a code may be guessed is bounded by allowances, kept for each purpose and address, whether
-or not the address is known. Whoever opened something that waits for a code tries it from pools of
-their network's own, and an opener's first try from another than its further ones: strangers on
-fewer than 40 networks may open as many as they like and guess as often as they like, the owner of
-the address still has a try, and the right code takes no more. (Further ones, after a typo, two such
-networks can use up, for up to 80 minutes a try.) Everybody else shares a small pool. In any 24
-hours that makes at most `40 + 8` first and `14 + 18` further comparisons with one code each, and
-`5 + 4` of others with two codes each: 98 chances in a million, below 1 in 10,000, from however
-many hosts.
+How often a code may be guessed is bounded in the database, whether or not the address is known.
+Who opened something that waits for a code has five tries at that code alone, which are kept in its
+row: nothing that anybody else does takes one. How much is opened is bounded for an address, over
+all kinds, by `runtime.services.mailings`. All who try from elsewhere share a small pool for each
+kind, of which one network has a part.
+
+In any 24 hours those codes can be tried that were opened in the 48 hours until their end, since
+each waits for a day: 11 by strangers and 3 from networks of the account, five tries each, at most
+`(11 + 3) * 5 = 70` comparisons with one code. From elsewhere there are `5 + 24 / 12 = 7` tries at
+sign-ups and as many at recoveries, with two codes each, at most 28 comparisons; a change of address
+is tried by the account that asked for it alone. That is 98 chances in a million, below 1 in 10,000,
+from however many hosts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import NoReturn
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -20,70 +23,96 @@ from uuid import uuid4
 from flask import current_app
 from peewee import fn
 
-from .. import logs
+from .. import logs, redirects
 from ..allowances import Rate, spend
-from ..config import origin_of
+from ..callers import Caller
 from ..db import db, from_now
-from ..errors import Fault, InvalidCode, InvalidParameters
-from ..models import CODE_LIFE, Coded, EmailChange, Recovery, User
+from ..errors import CodeUsedUp, Fault, InvalidCode, InvalidParameters
+from ..models import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery, User
 from ..ratelimit import CODES_PER_NETWORK, limiter
 from ..tokens import make_code, tokens
 from . import events
 from .events import Kind
 
-# A single opener spends its pool slower than the openers' common one grows back.
-OPENER_TRIES = Rate("opener-tries", 10, timedelta(minutes=90))
-OPENERS_FIRST_TRIES = Rate("openers-first-tries", 40, timedelta(hours=3))
-OPENERS_FURTHER_TRIES = Rate("openers-further-tries", 14, timedelta(minutes=80))
-OTHERS_TRIES = Rate("others-tries", 5, timedelta(hours=5))
-# A try from elsewhere is compared with so many codes, the newest.
+OTHERS_TRIES = Rate("others-tries", 5, timedelta(hours=12))
+OTHERS_TRIES_A_NETWORK = Rate("others-tries-network", 3, timedelta(hours=24))
+# A try from elsewhere is compared with so many codes: the newest of each of the last openers.
 CODES_A_TRY_FROM_ELSEWHERE = 2
 
 
 def demand_allowed(redirect_to: str | None) -> None:
-    """Raises InvalidParameters for a `redirect_to` whose origin is not allowed."""
-    allowed = current_app.config["REDIRECT_ALLOWLIST"]
-    if redirect_to is not None and origin_of(redirect_to) not in allowed:
+    """Raises InvalidParameters for a `redirect_to` that is not allowed.
+
+    Or that has a name of ours among its parameters: a reader might take it for what the mail adds.
+    """
+    if redirect_to is None:
+        return
+    if not redirects.is_allowed(redirect_to, current_app.config["REDIRECT_ALLOWLIST"]):
         raise InvalidParameters(Fault("#/redirect_to", "not_allowed_redirect"))
+    if redirects.has_own_name(redirect_to):
+        raise InvalidParameters(Fault("#/redirect_to", "own_name_in_redirect"))
 
 
 def renew(row: Coded) -> str:
-    """Give a row, which is not saved, a new code; only its keyed hash stays."""
+    """Give a row, which the caller saves, a new code and no new tries; only its hash stays."""
     code = make_code()
     row.code_hash = tokens.hash_code(row.id, code)
     row.code_expires_at = from_now(seconds=CODE_LIFE.total_seconds())
     return code
 
 
-def find(kind: type[Coded], email: str, code: str, network: str) -> Coded | None:
-    """The row of this kind that waits for this code, of those a try from this network is good for.
+def find(kind: type[Coded], email: str, code: str, caller: Caller) -> Coded:
+    """The row of this kind that waits for this code, of those a try by this caller is good for.
 
     Every comparison is counted before it is made; one from elsewhere counts once for all, so that
-    it is the same when nothing waits. Raises TooManyRequests.
+    it is the same when nothing waits. Raises InvalidCode; CodeUsedUp to the network that opened
+    what it tries, when no try is left; TooManyRequests.
     """
-    limiter.hit(CODES_PER_NETWORK, network)
-    opened = list(kind.opened(email, network))
+    limiter.check(CODES_PER_NETWORK, caller.network)
+    opened = list(kind.opened(email, caller.network))
     if opened:
-        return find_opened(opened, email, code, network)
-    spend(OTHERS_TRIES, _pool(kind, email))
-    return _find_among_newest(kind, email, code)
+        return find_opened(opened, code, caller, email)
+    pool = tokens.hash_address(kind.purpose + email)
+    with db.atomic():
+        spend(OTHERS_TRIES_A_NETWORK, pool, tokens.hash_address(caller.network))
+        spend(OTHERS_TRIES, pool)
+    return _find_among_newest(kind, email, code) or refuse(email, caller)
 
 
-def find_opened(opened: Iterable[Coded], email: str, code: str, opener: str) -> Coded | None:
-    """The one that waits for this code, of rows for this address that whoever tries has opened.
+def find_opened(opened: Sequence[Coded], code: str, caller: Caller, email: str) -> Coded:
+    """The one that waits for this code, of rows that the caller has opened.
 
-    Every comparison is counted, for `opener`, a network, before it is made. Raises
-    TooManyRequests.
+    One try of each row is spent before its code is compared; none at a code that has run out.
+    `email` is the address whose owner reads of a refusal. Raises InvalidCode; CodeUsedUp when no
+    row has a try left; TooManyRequests.
     """
-    tried = (row for row in opened if _count_try(row, email, opener))
-    return next((row for row in tried if _is_good(row, code)), None)
+    limiter.check(CODES_PER_NETWORK, caller.network)
+    tried = (row for row in opened if row.has_fresh_code and _count_try(row))
+    found = next((row for row in tried if tokens.matches_code(row.id, code, row.code_hash)), None)
+    return found or refuse(email, caller, opened)
 
 
-def refuse(email: str, network: str, device: str | None) -> NoReturn:
-    """Raises InvalidCode, and the owner of the address reads of it."""
-    logs.event("code_refused", network=network)
-    events.refuse(Kind.CODE_REFUSED, email, network=network, device=device)
-    raise InvalidCode
+def refuse(email: str, caller: Caller, opened: Sequence[Coded] = ()) -> NoReturn:
+    """Raises InvalidCode, and the owner of the address reads of it; CodeUsedUp if it is opened by
+    the caller and no try at it is left; TooManyRequests.
+    """
+    limiter.hit(CODES_PER_NETWORK, caller.network)
+    logs.event("code_refused", network=caller.network)
+    events.refuse(Kind.CODE_REFUSED, email, **caller.origin)
+    raise CodeUsedUp if are_used_up(opened) else InvalidCode
+
+
+def are_used_up(opened: Sequence[Coded]) -> bool:
+    """Whether something was opened, and no try at any of it is left."""
+    return bool(opened) and not any(row.tries_left for row in opened)
+
+
+def give_back(row: Coded) -> None:
+    """Give the try back that found this row: the right code is no guess."""
+    kind = type(row)
+    kind.update(tries_left=kind.tries_left + 1).where(
+        kind.id == row.id, kind.tries_left < TRIES_A_CODE
+    ).execute()
 
 
 def use_up(row: Coded) -> None:
@@ -135,33 +164,23 @@ def _find_among_newest(kind: type[Coded], email: str, code: str) -> Coded | None
     """The row that waits for this code, of the newest; as much work when there is none."""
     # Plain values, since making rows of them takes longer than all else; and a list, since a
     # SELECT that is still open would keep SQLite from beginning to write.
-    newest = list(kind.waiting_codes(email).limit(CODES_A_TRY_FROM_ELSEWHERE).tuples())
-    newest += [(uuid4(), "", False)] * (CODES_A_TRY_FROM_ELSEWHERE - len(newest))
+    newest: dict[str, tuple] = {}
+    for network, *row in list(kind.waiting_codes(email).tuples()):
+        newest.setdefault(network, row)
+    rows = [*newest.values()][:CODES_A_TRY_FROM_ELSEWHERE]
+    rows += [(uuid4(), "", False)] * (CODES_A_TRY_FROM_ELSEWHERE - len(rows))
     good = [
         (kind.id == row_id) & (kind.code_hash == code_hash)
-        for row_id, code_hash, is_fresh in newest
+        for row_id, code_hash, is_fresh in rows
         if tokens.matches_code(row_id, code, code_hash) and is_fresh
     ]
     return kind.get_or_none(good[0]) if good else None
 
 
-def _is_good(row: Coded, code: str) -> bool:
-    return tokens.matches_code(row.id, code, row.code_hash) and row.has_fresh_code
-
-
-def _count_try(row: Coded, email: str, opener: str) -> bool:
-    """Take one of the row's tries and of its opener's; False when it had none left."""
+def _count_try(row: Coded) -> bool:
+    """Take one of the row's tries, in one guarded statement; False when it had none left."""
     kind = type(row)
     left = (kind.id == row.id) & (kind.tries_left > 0)
-    pool = _pool(kind, email)
-    with db.atomic():
-        if not kind.update(tries_left=kind.tries_left - 1).where(left).execute():
-            return False
-        is_first = spend(OPENER_TRIES, pool, opener)
-        spend(OPENERS_FIRST_TRIES if is_first else OPENERS_FURTHER_TRIES, pool)
-    return True
-
-
-def _pool(kind: type[Coded], email: str) -> str:
-    """What tries at codes of this kind for an address are counted under; it names nobody."""
-    return tokens.hash_address(kind.purpose + email)
+    had = kind.update(tries_left=kind.tries_left - 1).where(left).execute() == 1
+    row.tries_left = max(0, row.tries_left - 1) if had else 0
+    return had

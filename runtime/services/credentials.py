@@ -9,6 +9,7 @@ from ..errors import (
     Fault,
     InvalidAccessToken,
     InvalidParameters,
+    NoPassword,
     OwnNameAsPassword,
     WrongPassword,
 )
@@ -41,17 +42,17 @@ def demand_password(
     """Return if the password is that of the session's user.
 
     Every try is counted before the password is looked at, for the session alone: whoever has
-    stolen its tokens gets a few guesses, and its owner signs in anew. Raises WrongPassword;
-    TooManyRequests after too many tries, and when too many passwords are being hashed.
+    stolen its tokens gets a few guesses, and its owner signs in anew. Raises WrongPassword, or
+    NoPassword when the account has none; TooManyRequests after too many tries, and when too many
+    passwords are being hashed.
     """
     user = session.user
-    limiter.hit(SIGN_INS_PER_NETWORK, network)
-    limiter.hit(PASSWORDS_PER_SESSION, str(session.id))
+    limiter.hit_all((SIGN_INS_PER_NETWORK, network), (PASSWORDS_PER_SESSION, str(session.id)))
     release()
     if not passwords.verify(password, user.password_hash, network):
         logs.event("password_refused", user_id=user.id, session_id=session.id)
         events.refuse(Kind.PASSWORD_REFUSED, user.email, network=network, device=device)
-        raise WrongPassword
+        raise WrongPassword if user.has_password else NoPassword
     limiter.clear(PASSWORDS_PER_SESSION, str(session.id))
 
 

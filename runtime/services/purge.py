@@ -25,12 +25,14 @@ from ..models import (
     Allowance,
     EmailChange,
     FormerSpending,
+    Mailing,
     Recovery,
     SecurityEvent,
     Session,
     SignUp,
     Spending,
 )
+from .mailings import OPENINGS_SPAN
 
 # A session is remembered for so long after it ran out: limits and mails know by it which networks
 # and devices are an owner's.
@@ -51,6 +53,7 @@ def _rules() -> dict[type[Model], Expression]:
         SignUp: SignUp.created_at <= waited,
         Recovery: Recovery.created_at <= waited,
         EmailChange: EmailChange.has_run_out(),
+        Mailing: Mailing.created_at <= from_now(seconds=-OPENINGS_SPAN.total_seconds()),
         Allowance: Allowance.spent_until < clock.now().timestamp(),
         Session: Session.refreshed_at <= from_now(days=-remembered.days),
         SecurityEvent: SecurityEvent.created_at <= from_now(days=-events_days),

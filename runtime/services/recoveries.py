@@ -5,86 +5,90 @@ any other and is limited like any other; only the mail, which is sent later on a
 not written.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from .. import clock, logs, metrics
+from .. import logs, metrics
 from ..callers import Caller
 from ..db import db, from_now, release
-from ..errors import InvalidCode
+from ..errors import InvalidCode, InvalidParameters, Overloaded
 from ..letters import MailedCode, letters
 from ..mail import NOTICE_LIFE, mail
 from ..models import CODE_LIFE, Recovery, User
 from ..passwords import passwords
-from ..ratelimit import (
-    RECOVERIES_PER_ADDRESS,
-    RECOVERIES_PER_ADDRESS_AND_NETWORK,
-    RECOVERIES_PER_NETWORK,
-    limiter,
-)
-from . import codes, credentials, languages, sessions
+from ..ratelimit import RECOVERIES_PER_NETWORK, limiter
+from . import codes, credentials, languages, mailings, sessions
 from .events import Kind
 from .sessions import TokenPair
 
 
-def begin(*, email: str, redirect_to: str | None, network: str, language: str) -> None:
+def begin(*, email: str, redirect_to: str | None, caller: Caller) -> None:
     """Let a recovery wait for its code, which is mailed if the address has an account.
 
-    Raises InvalidParameters for a `redirect_to` whose origin is not allowed, TooManyRequests.
+    Who asks again from the same network has the same recovery as before, with a new code. Raises
+    InvalidParameters for a `redirect_to` that is not allowed, TooManyRequests.
     """
     codes.demand_allowed(redirect_to)
-    limiter.hit(RECOVERIES_PER_NETWORK, network)
-    limiter.check(RECOVERIES_PER_ADDRESS_AND_NETWORK, email.lower(), network)
-    if not sessions.has_signed_in_from(email, network):
-        limiter.hit(RECOVERIES_PER_ADDRESS, email.lower())
-    limiter.hit(RECOVERIES_PER_ADDRESS_AND_NETWORK, email.lower(), network)
-    recovery = Recovery(
-        email=email, network=network, redirect_to=redirect_to, created_at=from_now()
-    )
-    code = codes.renew(recovery)
-    recovery.save(force_insert=True)
-    good_until = clock.now() + CODE_LIFE
-    mail.send(email, codes.in_app(_mail_code, recovery, code, language, good_until), good_until)
-    logs.event("recovery_waits", recovery_id=recovery.id, network=network)
+    limiter.check(RECOVERIES_PER_NETWORK, caller.network)
+    with db.atomic():
+        mailings.hold_address(email)
+        newest = Recovery.opened(email, caller.network).first()
+        waiting = newest if newest and newest.tries_left else None
+        may_try = mailings.count(email, caller.network, is_opening=waiting is None)
+        recovery = waiting or Recovery(created_at=from_now())
+        recovery.email, recovery.network = email, caller.network
+        recovery.redirect_to = redirect_to
+        if not may_try:
+            recovery.tries_left = 0
+        code = codes.renew(recovery)
+        recovery.save(force_insert=waiting is None)
+    limiter.hit(RECOVERIES_PER_NETWORK, caller.network)
+    good_until = caller.at + CODE_LIFE
+    mail.send(email, codes.in_app(_mail_code, recovery, code, caller), good_until)
+    logs.event("recovery_waits", recovery_id=recovery.id, network=caller.network)
 
 
 @metrics.codes_checked.outcomes
-def verify(
-    *,
-    email: str,
-    code: str,
-    password: str,
-    network: str,
-    device: str | None = None,
-    language: str | None = None,
-) -> TokenPair:
+def verify(*, email: str, code: str, password: str, caller: Caller) -> TokenPair:
     """Set the password of the account that `code` was mailed to, and start its only session.
 
-    Every comparison is counted before it is made. Raises InvalidCode; TooManyRequests, and when
-    too many passwords are being hashed; what `credentials.demand_strong` does. After the last two
-    the code is still good; a try is spent all the same, unless nobody may have such a password.
+    Its address is confirmed, too. Every comparison is counted before it is made. Raises
+    InvalidCode; TooManyRequests, and when too many passwords are being hashed; what
+    `credentials.demand_strong` does. After the last two the code is as good as before.
     """
     credentials.demand_strong(password, email)
-    recovery = codes.find(Recovery, email, code, network)
-    user = recovery and User.find_by_email(email)
+    recovery = codes.find(Recovery, email, code, caller)
+    user = User.find_by_email(email)
     if user is None or user.is_disabled:
-        codes.refuse(email, network, device)
-    credentials.demand_strong(password, user.email, user.username)
-    release()
-    password_hash = passwords.hash(password, network)
+        codes.refuse(email, caller)
+    password_hash = _hash(password, user, recovery, caller.network)
     with db.atomic():
+        confirmed_at = user.email_confirmed_at or caller.at
         if not credentials.replace_password(user, password_hash):
             raise InvalidCode
+        credentials.change_account(user, email_confirmed_at=confirmed_at)
         codes.use_up(recovery)
         codes.void_all(user)
-        pair = sessions.start(user, network, device, Kind.PASSWORD_RESET)
+        pair = sessions.start(user, caller.network, caller.device, Kind.PASSWORD_RESET)
     logs.event("password_reset", user_id=user.id)
-    letter = letters.new_password_letter(languages.of(user, language), device, network, clock.now())
-    mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
-    languages.note(user, language)
+    language = languages.of(user, caller.language)
+    letter = letters.new_password_letter(language, caller.device, caller.network, caller.at)
+    mail.send(user.email, letter, caller.at + NOTICE_LIFE)
+    languages.note(user, caller.stated_language)
     return pair
 
 
-def _mail_code(recovery: Recovery, code: str, language: str, good_until: datetime) -> None:
+def _hash(password: str, user: User, recovery: Recovery, network: str) -> str:
+    """The hash of a password that the user may have; if there is none the code stays as good."""
+    try:
+        credentials.demand_strong(password, user.email, user.username)
+        release()
+        return passwords.hash(password, network)
+    except (InvalidParameters, Overloaded):
+        codes.give_back(recovery)
+        raise
+
+
+def _mail_code(recovery: Recovery, code: str, caller: Caller) -> None:
     """Mail a code to the account's own address, if there is an account.
 
     Not to the address as it was typed: two that differ in case alone might be two mailboxes.
@@ -93,8 +97,7 @@ def _mail_code(recovery: Recovery, code: str, language: str, good_until: datetim
     if user is None or user.is_disabled:
         return
     metrics.codes_sent.inc()
-    asker = Caller(recovery.network)
-    mailed = MailedCode(user.username, code, codes.link(recovery, code), asker)
+    mailed = MailedCode(user.username, code, codes.link(recovery, code), caller)
     minutes = CODE_LIFE // timedelta(minutes=1)
-    letter = letters.recovery_letter(languages.of(user, language), mailed, minutes)
-    mail.send(user.email, letter, good_until)
+    letter = letters.recovery_letter(languages.of(user, caller.language), mailed, minutes)
+    mail.send(user.email, letter, caller.at + CODE_LIFE)

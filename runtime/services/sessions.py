@@ -256,10 +256,10 @@ def has_signed_in_from(email: str, network: str) -> bool:
 
 def _count_sign_in(email: str, network: str) -> None:
     """Count a try before the password is looked at. Raises TooManyRequests."""
-    limiter.hit(SIGN_INS_PER_NETWORK, network)
-    limiter.hit(SIGN_INS_PER_ADDRESS_AND_NETWORK, email, network)
+    limits = [(SIGN_INS_PER_NETWORK, network), (SIGN_INS_PER_ADDRESS_AND_NETWORK, email, network)]
     if not has_signed_in_from(email, network):
-        limiter.hit(SIGN_INS_PER_ADDRESS, email)
+        limits.append((SIGN_INS_PER_ADDRESS, email))
+    limiter.hit_all(*limits)
 
 
 def _may_as_known_device(user: User | None, refresh_token: str | None) -> bool:

@@ -21,6 +21,7 @@ from runtime.models import (
     Chat,
     EmailChange,
     FormerSpending,
+    Mailing,
     Recovery,
     Run,
     RunEvent,
@@ -46,8 +47,8 @@ ROWS: dict[type[Model], Callable[[dict], list]] = {
     Run: lambda export: [run for chat in export["chats"] for run in chat["runs"]],
     RunEvent: lambda export: [event for run in ROWS[Run](export) for event in run["events"]],
 }
-# Whose rows are nobody's: the keys of these are keyed hashes.
-NOBODYS = {Allowance, FormerSpending}
+# Their rows name nobody: they have keyed hashes.
+NOBODYS = {Allowance, FormerSpending, Mailing}
 
 # What is kept under another name in an export.
 NAMES = {
@@ -61,7 +62,8 @@ NAMES = {
 }
 # What is secret, and what tells nothing of anybody.
 LEFT_OUT = {
-    *(User.password_hash, SignUp.password_hash),
+    *(User.password_hash, SignUp.password_hash, SignUp.asked_hash),
+    SignUp.contested_at,  # what it is to be without
     *(kind.code_hash for kind in (SignUp, Recovery, EmailChange)),
     User.disabled_at,  # nobody's who can export
     *(Session.generation, Session.is_proven),  # which token is the next

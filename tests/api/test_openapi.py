@@ -297,6 +297,7 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("ExportedEmailChange", "email"),
         ("ExportedEmailChange", "redirect_to"),
         ("ExportedEmailChange", "changed_at"),
+        ("ExportedSignUp", "device"),
         ("ExportedSession", "ended_at"),
         ("ExportedSession", "device"),
         ("ExportedSession", "last_device"),

@@ -317,6 +317,26 @@ def test_who_presents_nothing_is_challenged_without_a_code(stranger: Person):
     assert stranger.get("/users/me").headers["WWW-Authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/auth/verifications/verify", {"email": "ada@example.org", "token": "000000"}),
+        (
+            "/auth/recoveries/verify",
+            {"email": "ada@example.org", "token": "000000", "password": "some other words"},
+        ),
+        ("/auth/sessions", {"email": "ada@example.org", "password": "some other words"}),
+        ("/auth/email-restorations", {"token": "a.b"}),
+    ],
+)
+def test_who_presents_a_code_or_a_password_is_told_of_no_token(stranger: Person, path, body):
+    """Clients refresh theirs when they read of one, and repeat what was refused."""
+    answer = stranger.post(path, body)
+
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
 @pytest.mark.parametrize("token", ["nonsense", "", "a.b.c", "\xff", "x" * 4000])
 def test_a_wrong_token_is_challenged_with_a_code(stranger: Person, token: str):
     answer = stranger.get("/users/me", headers={"Authorization": f"Bearer {token}"})

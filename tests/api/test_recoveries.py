@@ -199,7 +199,7 @@ def test_strangers_use_up_nothing_that_the_owner_needs(app, quick, owner, outbox
     code = outbox.code(owner.email)
     for host in range(1, 20):
         opener = at(app, f"203.0.113.{host}")
-        assert recover(opener).status_code == 202
+        assert recover(opener).status_code in (202, 429)
         for person in (opener, at(app, f"192.0.2.{host}")):
             for _ in range(6):
                 assert verify(person, other_than(code)).status_code in (401, 429)
@@ -219,7 +219,7 @@ def test_tries_at_other_codes_are_counted_apart(no_limits, app, quick, owner, ou
 
 
 def test_a_network_that_has_signed_in_has_a_way_in_while_others_flood(app, alice, owner):
-    for host in range(1, 21):
+    for host in range(1, 9):
         assert recover(at(app, f"203.0.113.{host}")).status_code == 202
     assert recover(owner).status_code == 429
 
@@ -232,13 +232,68 @@ def test_a_busy_server_does_not_use_up_the_code(app: Flask, owner: Person, outbo
     code = outbox.code(owner.email)
     places = app.extensions["passwords"]._places
     taken = [places.acquire(blocking=False) for _ in range(100)].count(True)
-    answer = verify(owner, code)
-    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
+    for _ in range(6):
+        answer = verify(owner, code)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
 
     for _ in range(taken):
         places.release()
 
     assert verify(owner, code).status_code == 200
+
+
+def test_a_password_that_nobody_may_have_uses_up_no_try(quick, owner: Person, outbox: Outbox):
+    recover(owner)
+    code = outbox.code(owner.email)
+    for _ in range(6):
+        assert verify(owner, code, password="Alice").status_code == 422
+        assert verify(owner, code, password="alice1").status_code == 422
+
+    assert verify(owner, code).status_code == 200
+
+
+def test_a_recovery_confirms_the_address(app, quick, owner: Person, outbox: Outbox):
+    with app.app_context():
+        User.update(email_confirmed_at=None).execute()
+    recover(owner)
+    owner.tokens = verify(owner, outbox.code(owner.email)).json
+
+    found = owner.get(f"/auth/users?email={owner.email}").json
+    assert found["email_confirmed_at"]
+
+
+def test_a_recovery_leaves_when_the_address_was_confirmed(app, quick, owner, outbox, clock):
+    with app.app_context():
+        before = User.find_by_email(owner.email).email_confirmed_at
+    clock.advance(hours=1)
+    recover(owner)
+    verify(owner, outbox.code(owner.email))
+
+    with app.app_context():
+        assert User.find_by_email(owner.email).email_confirmed_at == before
+
+
+def test_five_presses_are_one_recovery_with_one_code_that_works(app, quick, owner, outbox):
+    for _ in range(5):
+        recover(owner)
+        # Mails of one moment are sent in no order.
+        code = outbox.code(owner.email)
+
+    with app.app_context():
+        assert Recovery.select().count() == 1
+    assert [verify(owner, other_than(code)).status_code for _ in range(4)] == [401] * 4
+    assert verify(owner, code).status_code == 200
+
+
+def test_who_used_up_their_tries_is_told_to_begin_again_and_can(quick, owner, outbox: Outbox):
+    recover(owner)
+    code = outbox.code(owner.email)
+    told = [verify(owner, other_than(code)).json["detail"] for _ in range(5)]
+    assert told == ["验证码无效或已过期"] * 4 + ["验证码已输错太多次，不再有效，请重新开始"]
+    assert verify(owner, code).json["detail"] == told[-1]
+
+    recover(owner)
+    assert verify(owner, outbox.code(owner.email)).status_code == 200
 
 
 def test_neither_code_nor_password_is_in_the_log(quick, owner: Person, outbox, log: Log):
@@ -278,7 +333,7 @@ def told(answer, email: str) -> tuple:
 def test_all_addresses_get_the_same_answers_and_meet_the_same_limits(kinds: dict):
     def story(email: str, person: Person) -> list[tuple]:
         answers = [verify(person, "123456", email) for _ in range(2)]
-        answers += [recover(person, email) for _ in range(8)]
+        answers += [recover(person, email) for _ in range(10)]
         answers += [verify(person, "123456", email) for _ in range(12)]
         return [told(answer, email)[:1] + told(answer, email)[2:] for answer in answers]
 
@@ -286,8 +341,8 @@ def test_all_addresses_get_the_same_answers_and_meet_the_same_limits(kinds: dict
 
     assert all(each == stories[0] for each in stories)
     statuses = [status for status, _text in stories[0]]
-    assert statuses[:10] == [401] * 2 + [202] * 6 + [429] * 2
-    assert statuses[10:] == [401] * 10 + [429] * 2
+    assert statuses == [401] * 2 + [202] * 8 + [429] * 2 + [401] * 12
+    assert [text for _status, text in stories[0]][-8] != [text for _status, text in stories[0]][-9]
 
 
 def test_all_addresses_get_the_same_headers(kinds: dict):
@@ -297,6 +352,9 @@ def test_all_addresses_get_the_same_headers(kinds: dict):
 
 
 def test_all_addresses_meet_the_same_limits_from_many_networks(app: Flask, kinds: dict):
+    """But for one that somebody had a mail sent to a moment ago, with or without an account."""
+    del kinds["waits@example.org"]
+
     def story(number: int, email: str) -> list[int]:
         everybody = [at(app, f"10.{number}.0.{host}") for host in range(1, 23)]
         answers = [recover(person, email) for person in everybody]
@@ -307,7 +365,7 @@ def test_all_addresses_meet_the_same_limits_from_many_networks(app: Flask, kinds
     stories = [story(number, email) for number, email in enumerate(kinds)]
 
     assert all(each == stories[0] for each in stories)
-    assert stories[0][:22] == [202] * 20 + [429] * 2
+    assert stories[0][:22] == [202] * 8 + [429] * 14
 
 
 def test_only_accounts_get_mail(kinds: dict, outbox: Outbox):
@@ -332,7 +390,7 @@ def test_a_code_is_dead_once_its_account_is_shut(app, quick, owner, outbox: Outb
 
 
 def test_two_recoveries_at_once_have_one_outcome(no_limits, app, quick, alice, outbox: Outbox):
-    for round_ in range(10):
+    for round_ in range(5):
         first, second = at(app, f"192.0.2.{round_}"), at(app, f"192.0.3.{round_}")
         recover(first)
         one = outbox.code(alice.email)

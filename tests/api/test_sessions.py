@@ -562,3 +562,13 @@ def test_the_first_answer_needs_no_proof_of_arrival(alice: Person, clock):
     clock.advance(days=2)
 
     assert alice.refresh().status_code == 200
+
+
+def test_what_one_address_refuses_uses_up_nothing_of_the_network(quick, alice: Person, stranger):
+    """Somebody who hammers at one address keeps nobody behind the same router from signing in."""
+    body = {"email": "nobody@example.org", "password": "not the password"}
+    statuses = [stranger.post("/auth/sessions", body).status_code for _ in range(310)]
+    assert statuses == [401] * 10 + [429] * 300
+
+    body = {"email": alice.email, "password": PASSWORD}
+    assert stranger.post("/auth/sessions", body).status_code == 200

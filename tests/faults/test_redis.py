@@ -35,7 +35,7 @@ def service(settings: dict[str, str], tmp_path_factory) -> Iterator[Service]:
 
 
 def resend(service: Service, number: int) -> Answer:
-    """A request that asks four limits, of an address and a network that nobody else has."""
+    """A request that asks several limits, of an address and a network that nobody else has."""
     return service.client.post(
         "/auth/verifications/resend",
         {"email": f"{time.monotonic_ns()}.{number}@example.org"},

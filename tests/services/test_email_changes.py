@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
+from runtime.callers import Caller
 from runtime.db import release
 from runtime.errors import InvalidAccessToken, WrongPassword
 from runtime.models import EmailChange, Session, User
@@ -66,7 +67,7 @@ def test_no_code_is_good_that_was_asked_for_with_an_earlier_password_or_address(
                 email="new@example.org",
                 current_password=PASSWORD,
                 redirect_to=None,
-                network=alice.network,
+                caller=Caller(alice.network),
             )
 
         assert EmailChange.select().count() == 0

@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from runtime import server
+from runtime.callers import Caller
 from runtime.db import db, release
 from runtime.errors import Failure
 from runtime.models import SecurityEvent, User
@@ -47,7 +48,7 @@ def sign_in(email: str, password: str = "not the password") -> None:
 
 
 def guess(email: str) -> None:
-    refused(lambda: verifications.verify(email=email, code="000000", network=NETWORK))
+    refused(lambda: verifications.verify(email=email, code="000000", caller=Caller(NETWORK)))
 
 
 def test_a_refusal_is_recorded_for_whoever_has_the_address(app: Flask, alice: Person, late):
@@ -242,9 +243,9 @@ def test_operators_are_in_the_journal_without_a_network(app: Flask, alice: Perso
 def test_a_sign_up_begins_the_journal(app: Flask, quick, outbox):
     with app.app_context():
         details = {"username": "ada", "email": "ada@example.org", "password": PASSWORD}
-        verifications.begin(**details, redirect_to=None, network=NETWORK, language="en")
+        verifications.begin(**details, redirect_to=None, caller=Caller(NETWORK, language="en"))
         code = outbox.code("ada@example.org")
-        verifications.verify(email="ada@example.org", code=code, network=NETWORK)
+        verifications.verify(email="ada@example.org", code=code, caller=Caller(NETWORK))
 
         assert kinds() == ["signed_up"]
 

@@ -11,7 +11,16 @@ from peewee import DatabaseError
 from runtime import clock as runtime_clock
 from runtime import server
 from runtime.db import db
-from runtime.models import Allowance, EmailChange, Recovery, SecurityEvent, Session, SignUp, User
+from runtime.models import (
+    Allowance,
+    EmailChange,
+    Mailing,
+    Recovery,
+    SecurityEvent,
+    Session,
+    SignUp,
+    User,
+)
 from runtime.services import purge
 from runtime.services.purge import STEP_ROWS, WAKE_SECONDS, Purger
 from tests.conftest import Person, at_once
@@ -21,6 +30,7 @@ NOTHING = {
     "sign_ups": 0,
     "recoveries": 0,
     "email_changes": 0,
+    "mailings": 0,
     "allowances": 0,
     "sessions": 0,
     "security_events": 0,
@@ -69,6 +79,10 @@ def make_email_change(at) -> None:
     )
 
 
+def make_mailing(at) -> None:
+    Mailing.create(address_hash="-", network_hash="-", is_opening=True, is_own=False, created_at=at)
+
+
 def make_allowance(at) -> None:
     Allowance.create(key=str(at), spent_until=at.timestamp())
 
@@ -86,6 +100,7 @@ LIVES = [
     (make_sign_up, "sign_ups", DAY),
     (make_recovery, "recoveries", DAY),
     (make_email_change, "email_changes", 7 * DAY + timedelta(minutes=10)),
+    (make_mailing, "mailings", 2 * DAY),
     (make_allowance, "allowances", timedelta(0)),
     (make_session, "sessions", 120 * DAY),
     (make_event, "security_events", 90 * DAY),

@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 
 from runtime import clock as runtime_clock
+from runtime.callers import Caller
 from runtime.db import db, release
 from runtime.errors import (
     EmailTaken,
@@ -329,9 +330,7 @@ def test_an_erasure_forgets_an_address_that_the_account_got_meanwhile(app: Flask
     with app.app_context():
         session = Session.find_with_user(Session.get().id)
         credentials.change_account(found(alice), email="fresh@example.org")
-        recoveries.begin(
-            email="fresh@example.org", redirect_to=None, network="192.0.2.1", language="en"
-        )
+        recoveries.begin(email="fresh@example.org", redirect_to=None, caller=Caller("192.0.2.1"))
         users.erase(session.user, asked_in=session)
 
         assert "fresh@example.org" not in everything()

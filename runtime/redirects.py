@@ -1,0 +1,100 @@
+"""Where links in mails may lead: what REDIRECT_ALLOWLIST allows, and what no link may have.
+
+An entry of the list is one of three:
+
+- an origin (`https://app.example.org`) allows every path there;
+- a URL with a path (`https://example.org/app`) allows that path and those below it, segment by
+  segment: `/app` and `/app/verify`, not `/apple`. With a slash at its end it allows those below;
+- a URL with a query or a fragment allows that URL alone, as it is written.
+
+Paths are compared as they are written (RFC 9700 §2.1). One with `.`, `..`, or an encoded slash or
+backslash in it may lead elsewhere than it says, and is below no path.
+"""
+
+import re
+from collections.abc import Sequence
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunsplit
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# What we add to the query ourselves: another of that name before it would be read instead.
+_OWN_NAME = re.compile(
+    r"(?:^|[?&;#])\s*(?:email|token|restoration)\s*(?:\[[^\]]*\])*\s*(?:[=&;#]|$)"
+    r"|(?<![a-z0-9_.-])(?:email|token|restoration)\s*(?:\[[^\]]*\])*\s*="
+)
+# Text that was encoded more often than that means nothing to any reader of URLs.
+_MOST_DECODINGS = 5
+
+
+def parse_allowlist(value: str) -> list[str]:
+    """The entries in a setting's text, separated by commas or spaces. Raises ValueError."""
+    return [_entry(word) for word in value.replace(",", " ").split()]
+
+
+def is_allowed(url: str, allowlist: Sequence[str]) -> bool:
+    """Whether an entry of the allowlist allows a link to lead to this http or https URL."""
+    return any(_allows(urlsplit(entry), urlsplit(url)) for entry in allowlist)
+
+
+def has_own_name(url: str) -> bool:
+    """Whether the URL's query or fragment has a parameter of a name that mailed links have.
+
+    Percent-encoded as often as it may be, in any case, between `&` or `;`.
+    """
+    parts = urlsplit(url)
+    texts = [f"?{parts.query}", f"#{parts.fragment}"]
+    return any(_OWN_NAME.search(form) for text in texts for form in _decodings(text))
+
+
+def _decodings(text: str) -> list[str]:
+    """The text in lower case, as it is and decoded, again and again."""
+    forms = [text.lower()]
+    for _ in range(_MOST_DECODINGS):
+        decoded = unquote_plus(forms[-1]).lower()
+        if decoded == forms[-1]:
+            break
+        forms.append(decoded)
+    return forms
+
+
+def _entry(word: str) -> str:
+    """One entry, as it was written but for a bare slash behind an origin."""
+    url = urlsplit(word)
+    if url.scheme not in _DEFAULT_PORTS or not url.hostname or url.port == 0:
+        raise ValueError("needs an http or https URL with a host")
+    if "@" in url.netloc or not word.isascii() or "\\" in word or _wanders(url.path):
+        raise ValueError("must be a plain ASCII URL")
+    if url.path == "/" and not (url.query or url.fragment):
+        url = url._replace(path="")
+    return urlunsplit(url)
+
+
+def _allows(entry: SplitResult, url: SplitResult) -> bool:
+    if _origin(entry) != _origin(url) or "@" in url.netloc:
+        return False
+    if entry.query or entry.fragment:
+        return (entry.path, entry.query, entry.fragment) == (url.path, url.query, url.fragment)
+    return not entry.path or _is_below(url.path, entry.path)
+
+
+def _origin(url: SplitResult) -> tuple:
+    return url.scheme, url.hostname, url.port or _DEFAULT_PORTS.get(url.scheme)
+
+
+def _is_below(path: str, top: str) -> bool:
+    if _wanders(path):
+        return False
+    return path == top or path.startswith(top if top.endswith("/") else f"{top}/")
+
+
+def _wanders(path: str) -> bool:
+    """Whether somebody who reads the path may arrive somewhere else."""
+    for _ in range(_MOST_DECODINGS):
+        if "\\" in path or any(each in (".", "..") for each in path.split("/")):
+            return True
+        decoded = unquote(path)
+        if decoded.count("/") > path.count("/"):
+            return True
+        if decoded == path:
+            return False
+        path = decoded
+    return True
