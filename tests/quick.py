@@ -2,6 +2,7 @@
 
 from werkzeug.security import generate_password_hash
 
+from runtime.errors import Overloaded
 from runtime.passwords import Passwords
 
 METHOD = "scrypt:512:8:1"
@@ -24,3 +25,14 @@ class QuickPasswords(Passwords):
 
     def hash(self, password: str, network: str = "") -> str:
         return self._run(network, quick_hash, password)
+
+
+class BusyPasswords(QuickPasswords):
+    """Refuses to hash as long as it is told to."""
+
+    busy = True
+
+    def hash(self, password: str, network: str = "") -> str:
+        if self.busy:
+            raise Overloaded(2)
+        return super().hash(password, network)

@@ -178,7 +178,9 @@ def test_only_who_asked_can_use_the_code(quick, alice, bob: Person, outbox: Outb
 
     assert verify(bob, code).status_code == 422
     assert verify(alice, code, OLD).status_code == 422
-    assert verify(alice, code).status_code == 200
+    answer = verify(alice, code)
+    assert answer.status_code == 200
+    alice.tokens = answer.json
     assert verify(alice, code).status_code == 422
 
 
@@ -390,7 +392,8 @@ def test_one_code_many_times_at_once_changes_the_address_once(app, quick, alice,
 
     statuses = [answer.status_code for answer in answers]
     assert statuses.count(200) == 1
-    assert set(statuses) <= {200, 422, 429}
+    # The session of who comes last has ended by then.
+    assert set(statuses) <= {200, 401, 422, 429}
 
 
 # The way back

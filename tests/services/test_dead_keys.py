@@ -130,10 +130,9 @@ def ask_for_address(person: Person, email: str) -> None:
 
 
 def links_in(outbox: Outbox) -> list[str]:
-    """Those in all mails so far, in no order, and one for each key that leads back."""
-    texts = "\n".join(mail.get_body(("plain",)).get_content() for mail in outbox.mails())
-    keys = re.findall(r"(?:撤销码：|Key: )(\S+)", texts)
-    return re.findall(rf"{PAGES}\S+", texts) + [f"{PAGES}/?restoration={key}" for key in keys]
+    """Those in all mails so far, in no order."""
+    texts = [mail.get_body(("plain",)).get_content() for mail in outbox.mails()]
+    return re.findall(rf"{PAGES}\S+", "\n".join(texts))
 
 
 def leads_back(link: str) -> bool:

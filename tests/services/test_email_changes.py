@@ -93,5 +93,7 @@ def test_no_fresh_tokens_are_had_with_a_session_that_ended_meanwhile(
         session = Session.find_with_user(Session.get().id)
         app.extensions["tokens"] = InterruptedTokens([app.config["SECRET_KEY"]], meanwhile)
         with pytest.raises(InvalidAccessToken):
-            email_changes.verify(session, email="new@example.org", code=code, network=alice.network)
+            email_changes.verify(
+                session, email="new@example.org", code=code, caller=Caller(alice.network)
+            )
         assert User.find_by_email("new@example.org") is None
