@@ -323,6 +323,7 @@ def test_a_part_that_cannot_be_passed_on_is_refused_and_named(
     assert refused.json["errors"] == [
         {
             "pointer": f"#/messages/1/content/{n}",
+            "code": "only_text",
             "detail": "目前只能发送文字，图片、文件等内容无法转交给模型",
         }
         for n in (1, 3)
@@ -522,9 +523,9 @@ def test_what_is_known_is_found_among_many_ids(model: CompletionsServer, alice: 
     for run, beside in (("r2", []), ("r3", more)):
         heard(post(alice, user("first", odd), *beside, user(run, run), run=run))
 
+    # Two messages in a row are one for the model.
     assert [content for role, content in said(model.requests[-1]) if role == "user"] == [
-        "first",
-        "r2",
+        "first\n\nr2",
         "r3",
     ]
 
