@@ -95,6 +95,7 @@ _USER_BY_USERNAME = Prepared(
 
 User.add_index(User.index(fn.LOWER(User.username), unique=True, name="users_username"))
 User.add_index(User.index(fn.LOWER(User.email), unique=True, name="users_email"))
+User.add_index(User.index(User.created_at, User.id, name="users_created_at"))
 
 
 class Session(Model):
@@ -312,7 +313,6 @@ class SecurityEvent(Model):
     whoever's did it; NULL is an operator.
     """
 
-    created_at = InstantField(default=clock.now, index=True)
     user = ForeignKeyField(User, backref="events", on_delete="CASCADE", index=False)
     kind = CharField(max_length=32)
     network = CharField(max_length=64, null=True)
@@ -667,6 +667,15 @@ class Spending(Model):
     def today(cls) -> Function:
         """The day it is, as both databases write it."""
         return fn.DATE(from_now())
+
+
+# What runs out is found by these, and goes in their order: see `services.purge`.
+for _model in (Session, SecurityEvent, SignUp, Recovery, EmailChange):
+    _name = f"{_model._meta.table_name}_created_at"
+    _model.add_index(_model.index(_model.created_at, _model.id, name=_name))
+Allowance.add_index(
+    Allowance.index(Allowance.spent_until, Allowance.key, name="allowances_spent_until")
+)
 
 
 MODELS = (

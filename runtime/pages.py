@@ -5,11 +5,12 @@ between two pages, the next one goes on behind it: nothing comes twice and nothi
 It is no secret and needs no signature: it leads nowhere but through the list it is given with.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from peewee import ModelSelect, Node, Value
+from peewee import Field, ModelSelect, Node, Tuple, Value
 
 from .db import InstantField, Model
 
@@ -37,14 +38,20 @@ def page(query: ModelSelect, by: Node, *, cursor: str | None, limit: int) -> Pag
     """
     id = query.model.id
     if cursor:
-        at, last_id = _place(cursor)
-        at = Value(at, converter=InstantField().db_value)
-        # The first condition alone is what an index can be entered by.
-        query = query.where(by <= at, (by < at) | (id < last_id))
+        query = query.where(Tuple(by, id) < place_of(_place(cursor), (InstantField(), id)))
     query = query.select_extend(by.alias("listed_at")).order_by(by.desc(), id.desc())
     rows = list(query.limit(limit + 1))
     next_cursor = _cursor(rows[limit - 1]) if len(rows) > limit else None
     return Page(rows[:limit], next_cursor)
+
+
+def place_of(values: Sequence, fields: Sequence[Field]) -> Node:
+    """The values of a row, to compare all of its columns with at once: `Tuple(a, b) > place`.
+
+    An index is entered by that wherever it is; by `a >= …` alone only where rows differ in it.
+    """
+    pairs = zip(values, fields, strict=True)
+    return Tuple(*(Value(value, converter=field.db_value) for value, field in pairs))
 
 
 def _cursor(row: Model) -> str:
