@@ -23,6 +23,7 @@ from peewee import (
     IntegerField,
     TextField,
     UUIDField,
+    chunked,
     fn,
 )
 
@@ -42,6 +43,11 @@ WAITING_LIFE = timedelta(hours=24)
 TRIES_A_CODE = 5
 # A change of address can be taken back for a week from when it was made.
 WAY_BACK_LIFE = timedelta(days=7) + CODE_LIFE
+
+# What one statement erases: runs with their journals, chats that have no more.
+STEP_RUNS = 100
+STEP_CHATS = 100
+STEP_ROWS = 1000
 
 
 class User(Model):
@@ -73,14 +79,6 @@ class User(Model):
         # Whether there is one must cost next to nothing, beside what asking costs.
         rows = _USER_BY_EMAIL.rows(email.lower())
         return make_row(cls, rows[0]) if rows else None
-
-    @classmethod
-    def matching(cls, text: str):
-        """Those whose address or username has this text in it, as a query."""
-        found = fn.LOWER(cls.email).contains(text.lower()) | fn.LOWER(cls.username).contains(
-            text.lower()
-        )
-        return cls.select().where(found)
 
     @classmethod
     def find_by_username(cls, username: str) -> "User | None":
@@ -326,6 +324,13 @@ class SecurityEvent(Model):
     def __repr__(self):
         return f"<SecurityEvent {self.kind} {self.user_id}>"
 
+    @classmethod
+    def erase(cls, user: User) -> None:
+        """Delete a user's journal, in the caller's transaction; in steps, as `Chat.erase`."""
+        some = cls.select(cls.id).where(cls.user == user).limit(STEP_ROWS)
+        while cls.delete().where(cls.id.in_(some)).execute():
+            pass
+
 
 class Coded(Model):
     """What waits for the code that was mailed to its address. Several may wait for one address.
@@ -536,6 +541,18 @@ class Chat(Model):
         """This user's chats as a query, each with its `first_message`."""
         messages = Run.select(Run.message).where(Run.chat == cls.id).order_by(Run.created_at)
         return cls.select(cls, messages.limit(1).alias("first_message")).where(cls.user == user.id)
+
+    @classmethod
+    def erase(cls, chat_ids: Sequence[UUID]) -> None:
+        """Delete chats with all that was said in them, in the caller's transaction.
+
+        In steps: no statement may take longer than Postgres' timeout, however much there is.
+        """
+        for some in chunked(chat_ids, STEP_CHATS):
+            runs = Run.select(Run.id).where(Run.chat.in_(some)).limit(STEP_RUNS)
+            while Run.delete().where(Run.id.in_(runs)).execute():
+                pass
+            cls.delete().where(cls.id.in_(some)).execute()
 
 
 Chat.add_index(Chat.index(Chat.user, Chat.activity(), Chat.id, name="chats_activity"))

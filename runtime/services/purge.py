@@ -17,10 +17,10 @@ from typing import TypeVar
 
 from flask import Flask, current_app
 from peewee import (
+    SQL,
     DatabaseError,
     Expression,
     Field,
-    ModelSelect,
     OperationalError,
     SqliteDatabase,
     Tuple,
@@ -29,7 +29,7 @@ from psycopg.errors import QueryCanceled
 
 from .. import clock, logs, metrics
 from ..allowances import Rate, is_left, spend
-from ..db import Model, db, fixed_from_now
+from ..db import Model, among, db, fixed_from_now
 from ..errors import TooManyRequests
 from ..models import (
     SESSION_IDLE,
@@ -63,11 +63,13 @@ class Rule:
     """What of a table has run out: the rows up to `until` in the order of `by`, if `which` holds.
 
     `by` is a column that an index knows, followed by the primary key. `which` may be None: all.
+    `nulls` is the index's order, though there are none: see the migration that made them.
     """
 
     by: Field
     until: object
     which: Expression | None = None
+    nulls: str | None = None
 
 
 def _rules() -> dict[type[Model], Rule]:
@@ -82,7 +84,7 @@ def _rules() -> dict[type[Model], Rule]:
         Allowance: Rule(Allowance.spent_until, clock.now().timestamp()),
         # An index on the last refresh would be written at each one, and keep Postgres from
         # updating the row in place. So those that began so long ago are read, live ones too.
-        Session: Rule(Session.created_at, remembered, Session.refreshed_at <= remembered),
+        Session: Rule(Session.created_at, remembered, Session.refreshed_at <= remembered, "FIRST"),
         SecurityEvent: Rule(SecurityEvent.created_at, events_end),
     }
 
@@ -115,30 +117,33 @@ def _delete_in_steps(model: type[Model], rule: Rule) -> Iterator[int]:
     have deleted, which stays in table and index until the next vacuum.
     """
     columns = (rule.by, model._meta.primary_key)
+    order = (rule.by.asc(nulls=rule.nulls), columns[1])
+    has_run_out = SQL("TRUE") if rule.which is None else rule.which
     # Ordered like the index, so that Postgres reads by it whatever it knows of the table. With a
     # limit alone it may read the table from its beginning, and at the last step all of it.
-    rest = rows = model.select(*columns).where(rule.by <= rule.until).order_by(*columns)
+    rest = rows = model.select(*columns, has_run_out).where(rule.by <= rule.until)
     while True:
         began_at = time.monotonic()
-        end = _patiently(rest.limit(1).offset(STEP_ROWS - 1).tuples().first)
-        step = rest.where(Tuple(*columns) <= place_of(end, columns)) if end else rest
-        yield _patiently(partial(_delete, model, step, rule.which))
-        if end is None:
+        step = rest.order_by(*order).limit(STEP_ROWS).tuples()
+        seen = _patiently(lambda step=step: list(step))
+        keys = [key for _by, key, may_go in seen if may_go]
+        yield _patiently(partial(_delete, model, rule, keys)) if keys else 0
+        if len(seen) < STEP_ROWS:
             return
-        rest = rows.where(Tuple(*columns) > place_of(end, columns))
+        rest = rows.where(Tuple(*columns) > place_of(seen[-1][:2], columns))
         if isinstance(db.obj, SqliteDatabase):
             # Who waits to write looks now and then whether it can, and has no place in a queue.
             time.sleep(time.monotonic() - began_at)
 
 
-def _delete(model: type[Model], step: ModelSelect, which: Expression | None) -> int:
-    """Delete those of a step's rows that have run out and that are not locked.
+def _delete(model: type[Model], rule: Rule, keys: list) -> int:
+    """Delete those of these rows that have run out still and that are not locked.
 
     A transaction that locks one of them may wait for another: a locked row goes the next time.
     """
     key = model._meta.primary_key
-    some = step.select(key).limit(STEP_ROWS)
-    some = some.where(which) if which is not None else some
+    some = model.select(key).where(among(key, keys), rule.by <= rule.until)
+    some = some.where(rule.which) if rule.which is not None else some
     some = some.for_update(db.obj.for_update, skip_locked=db.obj.for_update)
     return model.delete().where(key.in_(some)).execute()
 

@@ -269,7 +269,7 @@ def _erase(user: User, chat_id: UUID) -> UUID | None:
         alive = (Run.chat == chat_id) & Run.finished_at.is_null()
         running = Run.select(Run.id).where(alive).get_or_none()
         if running is None:
-            Chat.delete().where(Chat.id == chat_id).execute()
+            Chat.erase([chat_id])
         return running and running.id
 
 
