@@ -28,7 +28,7 @@ from peewee import (
 )
 
 from . import clock
-from .db import InstantField, Model, Prepared, fixed_from_now, from_now, make_row
+from .db import InstantField, Model, Prepared, among, fixed_from_now, from_now, make_row
 from .tokens import tokens
 
 # A session ends after so long without a refresh, and after so long in any case.
@@ -181,6 +181,30 @@ class Session(Model):
     @classmethod
     def count_live(cls, user: User) -> int:
         return cls.select().where(cls.user == user, cls.is_live()).count()
+
+    @classmethod
+    def end_beyond(cls, user: User, most: int) -> list[UUID]:
+        """End the live sessions of a user beyond so many, those that were unused for longest.
+
+        Returns their ids. The caller holds the user's row, or two at once would leave too many.
+        """
+        return cls._beyond(
+            user, most, cls.is_live(), lambda them: cls.update(ended_at=clock.now()).where(them)
+        )
+
+    @classmethod
+    def forget_beyond(cls, user: User, most: int) -> list[UUID]:
+        """Delete the sessions of a user beyond so many: those that ended, or were unused, first."""
+        return cls._beyond(user, most, SQL("TRUE"), lambda them: cls.delete().where(them))
+
+    @classmethod
+    def _beyond(cls, user: User, most: int, which, change) -> list[UUID]:
+        kept_first = (cls.ended_at.is_null().desc(), cls.refreshed_at.desc(), cls.created_at.desc())
+        ranked = cls.select(cls.id).where(cls.user == user, which).order_by(*kept_first)
+        beyond = [session_id for (session_id,) in ranked.offset(most).tuples()]
+        if beyond:
+            change(among(cls.id, beyond)).execute()
+        return beyond
 
     @classmethod
     def end_live(cls, user: User, but: UUID | None = None) -> int:
@@ -666,9 +690,11 @@ class RunEvent(Model):
 
 
 class Spending(Model):
-    """The tokens that a user's runs have spent of a day's budget, or may be about to.
+    """What a user has spent of a day's tokens, or may be about to, and what they have stored.
 
-    `day` is UTC's, by the database's clock; what was spent on an earlier one counts no more.
+    `day` is UTC's, by the database's clock; `tokens` and `chars`, those that the user has written,
+    count no more on a later one. `chats` is how many the user has at the most; NULL in it means
+    that they were not counted yet, in `chars` that there are none.
     """
 
     id = None
@@ -676,6 +702,8 @@ class Spending(Model):
     user = ForeignKeyField(User, primary_key=True, backref="spendings", on_delete="CASCADE")
     day = DateField()
     tokens = BigIntegerField()
+    chars = BigIntegerField(null=True)
+    chats = IntegerField(null=True)
 
     class Meta:
         table_name = "spendings"

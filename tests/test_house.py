@@ -33,7 +33,7 @@ TIERS = [
     ["services.credentials"],
     ["services.users", "services.sessions", "services.health"],
     ["services.journal", "services.budgets", "services.purge"],
-    ["services.chats"],
+    ["services.chats", "services.storage"],
     ["services.verifications", "services.recoveries", "services.email_changes", "services.runs"],
     ["services.exports", "services.erasures"],
     ["api.schemas", "api.http", "api.streams", "api.translation"],

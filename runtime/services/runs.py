@@ -33,9 +33,10 @@ from ..errors import (
 )
 from ..models import Chat, Run, User
 from ..ratelimit import RUNS_PER_USER, limiter
-from . import chats
+from . import chats, storage
 from .budgets import Budget, Metered
 from .journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
+from .storage import Storage
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
@@ -44,6 +45,8 @@ STREAMS_AT_ONCE_PER_USER = 32
 STOPS_AT_ONCE_PER_USER = 6
 RUNS_AT_ONCE = 1000
 FULL_RETRY_SECONDS = 5
+# How often room for a run is looked for while others of its user take what there is.
+ROOM_ATTEMPTS = 3
 # How often all runs of a process may wake their threads together; what has arrived meanwhile
 # travels together. One alone wakes for every token, five hundred twice a second.
 WAKES_A_SECOND = 1000
@@ -76,6 +79,7 @@ class Agent:
             tool_seconds=config["AGENT_TOOL_SECONDS"],
         )
         self.budget = Budget(config["AGENT_DAILY_TOKENS"], config["AGENT_MAX_OUTPUT_TOKENS"])
+        self.storage = Storage.of(config)
         self.journal = Journal()
         self.places = Places("runs-at-once", RUNS_AT_ONCE, RUNS_AT_ONCE_PER_USER)
         # Whoever waits for an answer, or for the end of what they stop, holds a thread: others must
@@ -285,7 +289,7 @@ def _claim(user: User, run: Run) -> bool:
     """Begin the run in its chat, which is made when nobody has it; False when it is there already.
 
     Raises ChatNotFound when the chat is somebody else's, ChatBusy while another run is alive in it,
-    InvalidAccessToken when the account was erased meanwhile.
+    DayFull, TooManyChats, InvalidAccessToken when the account was erased meanwhile.
     """
     try:
         return _insert(user, run)
@@ -317,30 +321,48 @@ def _insert(user: User, run: Run) -> bool:
     """Raises IntegrityError when the run is there, or another one that has not ended; then nothing
     of this has happened.
     """
+    bounds: Storage = current_app.extensions["agent"].storage
+    for _ in range(ROOM_ATTEMPTS):
+        if _insert_if_room(user, run, bounds):
+            return True
+        if Chat.select().where(Chat.id == run.chat_id, Chat.user != user.id).exists():
+            raise ChatNotFound
+        storage.make_room(user, run, bounds)
+    raise TooManyRequests(1)  # Others of this user's took the room each time.
+
+
+def _insert_if_room(user: User, run: Run, bounds: Storage) -> bool:
+    """Store the run if the user may, and if the chat is theirs or new; else do nothing.
+
+    Returns whether it is stored.
+    """
     chat_id, user_id, run_id = run.chat_id.hex, user.id.hex, run.id.hex
-    brought = (run.message, run.input)
-    if isinstance(db.obj, SqliteDatabase):
-        with db.atomic():
-            is_ours = _CHAT.rows(chat_id, user_id) and _RUN.rows(run_id, chat_id, *brought)
-    else:
-        is_ours = _CHAT_WITH_RUN.rows(chat_id, user_id, run_id, *brought)
-    if not is_ours:
-        raise ChatNotFound
-    return True
+    brought, room = (run.message, run.input), storage.values_of(user, run, bounds)
+    if not isinstance(db.obj, SqliteDatabase):
+        return bool(_CHAT_WITH_RUN.rows(*room, chat_id, run_id, *brought))
+    with db.atomic():
+        return bool(
+            _ROOM.rows(*room)
+            and _CHAT.rows(chat_id, user_id)
+            and _RUN.rows(run_id, chat_id, *brought)
+        )
+
+
+_CHAT_COLUMNS = [Chat.id, Chat.user, Chat.created_at, Chat.active_at]
 
 
 def _chat(chat_id, user_id) -> Insert:
-    """Make a chat, or be active in it once more; no row if it is somebody else's."""
     values = [chat_id, user_id, from_now(), from_now()]
-    return (
-        Chat.insert_many([values], [Chat.id, Chat.user, Chat.created_at, Chat.active_at])
-        .on_conflict(
-            conflict_target=[Chat.id],
-            update={Chat.active_at: EXCLUDED.active_at},
-            where=Chat.user == EXCLUDED.user_id,
-        )
-        .returning(Chat.id)
-    )
+    return _or_active(Chat.insert_many([values], _CHAT_COLUMNS))
+
+
+def _or_active(chat: Insert) -> Insert:
+    """Make a chat, or be active in it once more; no row if it is somebody else's."""
+    return chat.on_conflict(
+        conflict_target=[Chat.id],
+        update={Chat.active_at: EXCLUDED.active_at},
+        where=Chat.user == EXCLUDED.user_id,
+    ).returning(Chat.id)
 
 
 _RUN_COLUMNS = [Run.id, Run.chat, Run.message, Run.input, Run.created_at, Run.lease_until]
@@ -351,17 +373,21 @@ def _run(run_id, chat_id, message, brought) -> Insert:
     return Run.insert_many([values], _RUN_COLUMNS).returning(Run.id)
 
 
-def _chat_with_run(chat_id, user_id, run_id, message, brought) -> Insert:
-    chat = _chat(chat_id, user_id).cte("chat")
-    values = [run_id, chat.c.id, message, brought, from_now(), from_now(seconds=LEASE_SECONDS)]
-    run = Run.insert_from(Select([chat], values), _RUN_COLUMNS)
-    return run.returning(Run.id).with_cte(chat)
+def _chat_with_run(*values) -> Insert:
+    *taken, chat_id, run_id, message, brought = values
+    room = storage.taking(*taken).cte("room")
+    columns = [chat_id, room.c.user_id, from_now(), from_now()]
+    chat = _or_active(Chat.insert_from(Select([room], columns), _CHAT_COLUMNS)).cte("chat")
+    columns = [run_id, chat.c.id, message, brought, from_now(), from_now(seconds=LEASE_SECONDS)]
+    run = Run.insert_from(Select([chat], columns), _RUN_COLUMNS)
+    return run.returning(Run.id).with_cte(room, chat)
 
 
+_ROOM = Prepared(storage.taking, values=9)
 _CHAT = Prepared(_chat, values=2)
 _RUN = Prepared(_run, values=4)
 # One trip instead of four; SQLite cannot, and has none to make.
-_CHAT_WITH_RUN = Prepared(_chat_with_run, values=5)
+_CHAT_WITH_RUN = Prepared(_chat_with_run, values=13)
 
 
 class _Execution:

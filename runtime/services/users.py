@@ -12,7 +12,17 @@ from ..errors import (
     UserNotFound,
     WrongPassword,
 )
-from ..models import Chat, EmailChange, Recovery, Run, SecurityEvent, Session, SignUp, User
+from ..models import (
+    Chat,
+    EmailChange,
+    Recovery,
+    Run,
+    SecurityEvent,
+    Session,
+    SignUp,
+    Spending,
+    User,
+)
 from ..pages import Page, page, search
 from ..passwords import passwords
 from . import codes, credentials, events
@@ -151,6 +161,8 @@ def erase(user: User, asked_in: Session | None = None) -> None:
         for email in emails:
             SignUp.hide(email)
             Recovery.hide(email)
+        # Before the account is locked, which a new chat refers to: its run has locked this row.
+        Spending.delete().where(Spending.user == user).execute()
         # Nobody records an event, or begins a chat, after this; whoever ended a session has.
         _lock(User.select(User.id).where(User.id == user.id))
         _erase_chats(user)
