@@ -1,5 +1,6 @@
 """What one account may store."""
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -7,11 +8,12 @@ from uuid import UUID, uuid4
 import pytest
 from flask import Flask
 
-from runtime.db import release
+from runtime.db import db, release
 from runtime.models import Chat, Run, SecurityEvent, Session, Spending, User
-from runtime.services import sessions
+from runtime.services import sessions, users
 from runtime.services.storage import LEAST_CHARS
 from tests.conftest import Person, at_once
+from tests.servers import wait_until
 
 
 @pytest.fixture
@@ -207,3 +209,30 @@ def test_of_sessions_that_have_ended_the_newest_are_remembered(
     kept = Session.select().where(Session.user == user).count()
     assert (kept, Session.count_live(user)) == (5, 3)
     assert sessions.authenticate(newest.access_token)
+
+
+def test_a_run_that_begins_and_an_erasure_do_not_wait_for_each_other(app: Flask, alice: Person):
+    """The statement that begins it locks its user's row here before it refers to the account."""
+    if not db.obj.for_update:
+        pytest.skip("SQLite has one writer at a time")
+    alice.chat("a")
+    user = User.get_by_id(UUID(alice.id))
+
+    def erase() -> None:
+        with app.app_context():
+            users.erase(user)
+
+    def is_waiting() -> bool:
+        db.execute_sql("SELECT pg_stat_clear_snapshot()")
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return bool(db.execute_sql(waiting).fetchone()[0])
+
+    eraser = threading.Thread(target=erase)
+    with db.atomic():
+        Spending.update(tokens=1).where(Spending.user == user).execute()
+        eraser.start()
+        wait_until(is_waiting, 5, "the erasure waits")
+        Chat.create(user=user)
+    eraser.join()
+
+    assert User.get_or_none(User.id == user.id) is None
