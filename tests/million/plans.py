@@ -25,10 +25,13 @@ SETTINGS = {
 class Explaining(Postgres):
     """A cluster that tells its plans once it is asked to, and whose disk may lie."""
 
+    is_analyzed = False
+
     def command(self) -> list[str]:
         # The time of a commit is not what is measured, and no vacuum helps.
-        settings = ("fsync=off", "autovacuum=off", "max_wal_size=8GB", "log_line_prefix=@")
-        return [*super().command(), *(word for each in settings for word in ("-c", each))]
+        settings = ("fsync=off", "autovacuum=off", "max_wal_size=8GB", "shared_buffers=1GB")
+        words = (word for each in (*settings, "log_line_prefix=@") for word in ("-c", each))
+        return [*super().command(), *words]
 
     def explain(self) -> None:
         """Tell the plans of every connection that is opened from now on."""

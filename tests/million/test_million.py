@@ -26,16 +26,26 @@ pytestmark = pytest.mark.slow
 # More than any statement needs, and a fraction of the smallest table.
 MOST_ROWS = 15_000
 MOST_BUFFERS = 30_000
+# What is in the statements of a purge, of operators' lists, and of an erasure alone.
+OPERATORS = (
+    'SELECT "some"."id"',
+    'listed_at" FROM "users"',
+    "TRUE FROM",
+    "SKIP LOCKED",
+    "DELETE FROM",
+)
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explaining]:
-    """A cluster with all rows, analyzed; it tells its plans."""
+@pytest.fixture(scope="module", params=["analyzed", "restored"])
+def postgres(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explaining]:
+    """A cluster with all rows, that tells its plans; one of them knows nothing of the rows yet."""
     with Explaining(tmp_path_factory.mktemp("million")) as server:
         flask("db", "upgrade", DATABASE_URL=server.url)
         rows.make(server.url, quick_hash(PASSWORD))
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute("VACUUM ANALYZE")
+        server.is_analyzed = request.param == "analyzed"
+        if server.is_analyzed:
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                connection.execute("VACUUM ANALYZE")
         server.explain()
         yield server
 
@@ -105,11 +115,14 @@ def test_a_purge_deletes_all_that_has_run_out(walk: Walk):
     assert all(walk.left[table] < n / 100 for table, n in walk.run_out.items())
 
 
-def test_no_statement_reads_more_than_it_needs(plans: list[Plan]):
+def test_no_statement_reads_more_than_it_needs(plans: list[Plan], postgres: Explaining):
+    """Until a restored database is analyzed, that goes for requests, not for commands."""
     own = [plan for plan in plans if not plan.sql.startswith("SELECT count(*) FROM")]
+    assert len({plan.sql for plan in own}) > 150
+    if not postgres.is_analyzed:
+        own = [plan for plan in own if not any(each in plan.sql for each in OPERATORS)]
     too_much = [plan for plan in own if plan.rows_read > MOST_ROWS or plan.buffers > MOST_BUFFERS]
 
-    assert len({plan.sql for plan in own}) > 150
     assert not {plan.sql[:200]: told(plan) for plan in too_much}
 
 
