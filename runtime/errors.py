@@ -215,6 +215,21 @@ class OutOfTokens(TooManyRequests):
     code = "out_of_tokens"
 
 
+class DayFull(TooManyRequests):
+    """The user has written as much as they may in a day."""
+
+    code = "day_full"
+
+
+class TooManyChats(InvalidParameters):
+    """The user has as many chats as an account may have; one that is erased makes room."""
+
+    code = "too_many_chats"
+
+    def __init__(self, most: int):
+        super().__init__(Fault("#", f"at_most_chats {most}"))
+
+
 class Overloaded(TooManyRequests):
     """More hashes are asked for than the cores can do soon."""
 

@@ -56,7 +56,7 @@ TIERS = [
     ["services.credentials"],
     ["services.users", "services.sessions", "services.health"],
     ["services.journal", "services.budgets", "services.purge"],
-    ["services.chats"],
+    ["services.chats", "services.storage"],
     [
         "services.verifications",
         "services.recoveries",
