@@ -226,9 +226,6 @@ class TooManyChats(InvalidParameters):
 
     code = "too_many_chats"
 
-    def __init__(self, most: int):
-        super().__init__(Fault("#", f"at_most_chats {most}"))
-
 
 class Overloaded(TooManyRequests):
     """More hashes are asked for than the cores can do soon."""

@@ -25,9 +25,11 @@ from ..db import Prepared, db, from_now, release
 from ..errors import (
     ChatBusy,
     ChatNotFound,
+    DayFull,
     IdempotencyKeyReused,
     InvalidAccessToken,
     RunNotFound,
+    TooManyChats,
     TooManyRequests,
 )
 from ..models import Chat, Run, User
@@ -414,10 +416,20 @@ def _insert(user: User, run: Run) -> bool:
         _demand_open(user)
         if Chat.select().where(Chat.id == run.chat_id, Chat.user != user.id).exists():
             raise ChatNotFound
-        # Chats are counted for it, and who is refused may ask again without end.
-        limiter.hit(REPEATS_PER_USER, str(user.id))
-        storage.make_room(user, run, bounds)
+        _make_room(user, run, bounds)
     raise TooManyRequests(1)  # Others of this user's took the room each time.
+
+
+def _make_room(user: User, run: Run, bounds: Storage) -> None:
+    """See `storage.make_room`. It counts chats, which who is refused may not ask for without end:
+    raises TooManyRequests, besides.
+    """
+    limiter.check(REPEATS_PER_USER, str(user.id))
+    try:
+        storage.make_room(user, run, bounds)
+    except (DayFull, TooManyChats):
+        limiter.hit(REPEATS_PER_USER, str(user.id))
+        raise
 
 
 def _insert_if_room(user: User, run: Run, bounds: Storage) -> bool:

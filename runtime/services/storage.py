@@ -13,7 +13,7 @@ from peewee import SQL, Case, Expression, Update, fn
 
 from .. import clock, metrics
 from ..db import db
-from ..errors import DayFull, TooManyChats
+from ..errors import DayFull, Fault, TooManyChats
 from ..models import Chat, Run, Spending, User
 from . import budgets
 
@@ -100,7 +100,7 @@ def make_room(user: User, run: Run, bounds: Storage) -> None:
         [today] = Spending.select(Spending.today()).tuples().get()
     if chats + is_new > bounds.max_chats:
         metrics.limits_reached.inc("chats")
-        raise TooManyChats(bounds.max_chats)
+        raise TooManyChats(Fault("#", f"at_most_chats {bounds.max_chats}"))
     is_today = str(spending.day) >= str(today)
     if (spending.chars or 0) * is_today + chars_of(run) > bounds.daily_chars:
         metrics.limits_reached.inc("chars-per-day")
