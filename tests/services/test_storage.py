@@ -9,8 +9,10 @@ import pytest
 from flask import Flask
 
 from runtime.db import db, release
+from runtime.errors import InvalidAccessToken
 from runtime.models import Chat, Run, SecurityEvent, Session, Spending, User
-from runtime.services import sessions, users
+from runtime.ratelimit import REPEATS_PER_USER, RUNS_PER_USER
+from runtime.services import runs, sessions, users
 from runtime.services.storage import LEAST_CHARS
 from tests.conftest import Person, at_once
 from tests.servers import wait_until
@@ -157,6 +159,56 @@ def test_what_is_refused_costs_nothing(alice: Person, bob: Person, clock):
     assert alice.chat("a", str(busy.id)).status_code == 409
     after = Spending.get(Spending.user == UUID(alice.id))
     assert (after.chars, after.chats) == (before.chars, before.chats)
+
+
+@pytest.mark.parametrize("settings", [{"AGENT_DAILY_TOKENS": "50000"}], indirect=True)
+def test_a_message_whose_history_cannot_be_paid_for_costs_nothing(alice: Person):
+    chat_id = alice.chat("a" * 8000).json["session_id"]
+    own = Spending.user == UUID(alice.id)
+    Spending.update(tokens=50_000 - 6000).where(own).execute()
+    before = Spending.get(own).chars
+
+    refused = alice.chat("a", chat_id)
+
+    assert (refused.status_code, refused.json["code"]) == (429, "out_of_tokens")
+    assert Spending.get(own).chars == before == 8000
+
+
+def test_what_is_refused_is_none_of_the_minutes_messages(app: Flask, alice: Person):
+    chat = fill_with_chats(alice, 10)[0]
+    for _ in range(RUNS_PER_USER.amount - 1):
+        app.extensions["ratelimit"].hit(RUNS_PER_USER, alice.id)
+
+    assert [alice.chat("a").status_code for _ in range(3)] == [422] * 3
+    assert alice.chat("a", str(chat.id)).status_code == 200
+
+
+@pytest.mark.parametrize("chats, status", [(10, 422), (1, 429)])
+def test_nobody_is_refused_without_end(app: Flask, alice: Person, chats: int, status: int):
+    """Each time their chats are counted, whether these or the day are full."""
+    fill_with_chats(alice, chats)
+    own = Spending.user == UUID(alice.id)
+    Spending.insert(user=UUID(alice.id), day=Spending.today(), tokens=0, chars=10**9).execute()
+    for _ in range(REPEATS_PER_USER.amount - 2):
+        app.extensions["ratelimit"].hit(REPEATS_PER_USER, alice.id)
+
+    answers = [alice.chat("a") for _ in range(3)]
+
+    assert [each.status_code for each in answers] == [status, status, 429]
+    assert answers[-1].json["code"] == "too_many_requests"
+    assert (chats_of(alice), Spending.get(own).chars) == (chats, 10**9)
+
+
+def test_an_account_that_is_disabled_takes_no_room(alice: Person):
+    """Its request was let in before."""
+    alice.chat("a")
+    user = User.get_by_id(UUID(alice.id))
+    User.update(disabled_at=user.created_at).where(User.id == user.id).execute()
+
+    for chat_id in (None, Chat.get().id):
+        with pytest.raises(InvalidAccessToken):
+            runs.start(user, "a", chat_id)
+    assert (runs_of(alice), Spending.get().chars) == (1, LEAST_CHARS)
 
 
 @pytest.mark.parametrize("settings", [{"RATE_LIMITS": "off"}], indirect=True)
