@@ -26,7 +26,7 @@ from .db import db, is_outage, outage_reason
 from .errors import EmailTaken, Failure, InvalidParameters, UserNotFound
 from .mail import mail
 from .models import User
-from .pages import CURSOR, page
+from .pages import CURSOR
 from .services import (
     chats,
     email_changes,
@@ -148,7 +148,7 @@ def list_users(search: str, limit: int, cursor: str | None, as_json: bool) -> No
     """List the accounts, the newest first."""
     if cursor and not re.fullmatch(CURSOR, cursor):
         raise click.BadParameter("is none that a list has named", param_hint="--cursor")
-    found = page(User.matching(search), User.created_at, cursor=cursor, limit=limit)
+    found = users.page_of(search, cursor=cursor, limit=limit)
     rows = [_account(user) for user in found.rows]
     _print_table(rows, ACCOUNTS, as_json and {"users": rows, "next_cursor": found.next_cursor})
     if found.next_cursor and not as_json:

@@ -394,6 +394,19 @@ SETTINGS = (
         "The budget: tokens, input and output together, that each user may use in a UTC day.",
     ),
     Setting(
+        "AGENT_DAILY_CHARS",
+        _whole(10_000, 10**12),
+        5_000_000,
+        "Characters that each user may write to the agent in a UTC day, results of a front end's"
+        " tools included; a message counts as 500 at the least.",
+    ),
+    Setting(
+        "AGENT_MAX_CHATS",
+        _whole(1, 10**9),
+        10_000,
+        "Chats that an account may have.",
+    ),
+    Setting(
         "AGENT_HISTORY_CHARS",
         _whole(1000, 10_000_000),
         60_000,
@@ -432,6 +445,12 @@ SETTINGS = (
         _whole(6, 128),
         6,
         "Characters that a new password must have.",
+    ),
+    Setting(
+        "MAX_SESSIONS",
+        _whole(1, 1000),
+        200,
+        "Live sessions that an account may have: a sign-in beyond ends the one unused for longest.",
     ),
     Setting(
         "METRICS_TOKEN",

@@ -254,6 +254,18 @@ class OutOfTokens(TooManyRequests):
     code = "out_of_tokens"
 
 
+class DayFull(TooManyRequests):
+    """The user has written as much as they may in a day."""
+
+    code = "day_full"
+
+
+class TooManyChats(InvalidParameters):
+    """The user has as many chats as an account may have; one that is erased makes room."""
+
+    code = "too_many_chats"
+
+
 class Overloaded(TooManyRequests):
     """More hashes are asked for than the cores can do soon."""
 

@@ -58,6 +58,14 @@ FAILURES: Mapping[str, tuple[str, str]] = {
         "The previous message is still being answered. Please wait.",
     ),
     "too_many_requests": ("请求过于频繁", "Too many requests. Please try again later."),
+    "day_full": (
+        "今天发送的内容已达上限，请明天再试",
+        "You have written as much as you may in a day. Please go on tomorrow.",
+    ),
+    "too_many_chats": (
+        "对话数量已达上限，请先删除不需要的对话",
+        "You have as many chats as you may have. Please delete some first.",
+    ),
     "overloaded": ("请求过于频繁", "The server is busy. Please try again in a moment."),
     "out_of_tokens": (
         "今天的用量已用完，请明天再试",
@@ -176,6 +184,7 @@ FAULTS: Mapping[str, tuple[str, str]] = {
     ),
     "too_short": ("至少需要 {} 个字符", "This needs at least {} characters."),
     "too_long": ("最多 {} 个字符", "This may have at most {} characters."),
+    "at_most_chats": ("最多可以有 {} 个对话", "You may have at most {} chats."),
     "not_an_email": ("邮箱格式不正确", "This is not an email address."),
     "own_email": ("账号用的就是这个邮箱", "This is your account's address already."),
     "not_a_username": (
@@ -215,6 +224,10 @@ WAITS: Mapping[str, tuple[str, str]] = {
     "out_of_tokens": (
         "今天的用量已用完，请 {}后再试",
         "Today's allowance is used up. Please try again in {}.",
+    ),
+    "day_full": (
+        "今天发送的内容已达上限，请 {}后再试",
+        "You have written as much as you may in a day. Please try again in {}.",
     ),
 }
 

@@ -22,13 +22,15 @@ from peewee import (
     ForeignKeyField,
     Function,
     IntegerField,
+    SqliteDatabase,
     TextField,
     UUIDField,
+    chunked,
     fn,
 )
 
 from . import clock
-from .db import InstantField, Model, Prepared, db, fixed_from_now, from_now, make_row
+from .db import InstantField, Model, Prepared, among, db, fixed_from_now, from_now, make_row
 from .tokens import tokens
 
 # A session ends after so long without a refresh, and after so long in any case.
@@ -45,6 +47,11 @@ TRIES_A_CODE = 5
 NO_PASSWORD = ""
 # A change of address can be taken back for a week from when it was made.
 WAY_BACK_LIFE = timedelta(days=7) + CODE_LIFE
+
+# What one statement erases: runs with their journals, chats that have no more.
+STEP_RUNS = 100
+STEP_CHATS = 100
+STEP_ROWS = 1000
 
 
 class User(Model):
@@ -89,14 +96,6 @@ class User(Model):
         return make_row(cls, rows[0]) if rows else None
 
     @classmethod
-    def matching(cls, text: str):
-        """Those whose address or username has this text in it, as a query."""
-        found = fn.LOWER(cls.email).contains(text.lower()) | fn.LOWER(cls.username).contains(
-            text.lower()
-        )
-        return cls.select().where(found)
-
-    @classmethod
     def find_by_username(cls, username: str) -> "User | None":
         rows = _USER_BY_USERNAME.rows(username.lower())
         return make_row(cls, rows[0]) if rows else None
@@ -109,6 +108,7 @@ _USER_BY_USERNAME = Prepared(
 
 User.add_index(User.index(fn.LOWER(User.username), unique=True, name="users_username"))
 User.add_index(User.index(fn.LOWER(User.email), unique=True, name="users_email"))
+User.add_index(User.index(User.created_at, User.id, name="users_created_at"))
 
 
 class Place(NamedTuple):
@@ -213,6 +213,30 @@ class Session(Model):
     @classmethod
     def count_live(cls, user: User) -> int:
         return cls.select().where(cls.user == user, cls.is_live()).count()
+
+    @classmethod
+    def end_beyond(cls, user: User, most: int) -> list[UUID]:
+        """End the live sessions of a user beyond so many, those that were unused for longest.
+
+        Returns their ids. The caller holds the user's row, or two at once would leave too many.
+        """
+        return cls._beyond(
+            user, most, cls.is_live(), lambda them: cls.update(ended_at=clock.now()).where(them)
+        )
+
+    @classmethod
+    def forget_beyond(cls, user: User, most: int) -> list[UUID]:
+        """Delete the sessions of a user beyond so many: those that ended, or were unused, first."""
+        return cls._beyond(user, most, SQL("TRUE"), lambda them: cls.delete().where(them))
+
+    @classmethod
+    def _beyond(cls, user: User, most: int, which, change) -> list[UUID]:
+        kept_first = (cls.ended_at.is_null().desc(), cls.refreshed_at.desc(), cls.created_at.desc())
+        ranked = cls.select(cls.id).where(cls.user == user, which).order_by(*kept_first)
+        beyond = [session_id for (session_id,) in ranked.offset(most).tuples()]
+        if beyond:
+            change(among(cls.id, beyond)).execute()
+        return beyond
 
     @classmethod
     def end_live(cls, user: User, but: UUID | None = None) -> int:
@@ -398,7 +422,6 @@ class SecurityEvent(Model):
     whoever's did it; NULL is an operator.
     """
 
-    created_at = InstantField(default=clock.now, index=True)
     user = ForeignKeyField(User, backref="events", on_delete="CASCADE", index=False)
     kind = CharField(max_length=32)
     network = CharField(max_length=64, null=True)
@@ -411,6 +434,13 @@ class SecurityEvent(Model):
 
     def __repr__(self):
         return f"<SecurityEvent {self.kind} {self.user_id}>"
+
+    @classmethod
+    def erase(cls, user: User) -> None:
+        """Delete a user's journal, in the caller's transaction; in steps, as `Chat.erase`."""
+        some = cls.select(cls.id).where(cls.user == user).limit(STEP_ROWS)
+        while cls.delete().where(cls.id.in_(some)).execute():
+            pass
 
 
 class Coded(Model):
@@ -654,7 +684,7 @@ class Mailing(Model):
     `is_own` says that the address' account had signed in from the network.
     """
 
-    created_at = InstantField(default=clock.now, index=True)
+    created_at = InstantField(default=clock.now)
     address_hash = CharField(max_length=64)
     network_hash = CharField(max_length=64)
     is_opening = BooleanField()
@@ -703,6 +733,18 @@ class Chat(Model):
         """This user's chats as a query, each with its `first_message`."""
         messages = Run.select(Run.message).where(Run.chat == cls.id).order_by(Run.created_at)
         return cls.select(cls, messages.limit(1).alias("first_message")).where(cls.user == user.id)
+
+    @classmethod
+    def erase(cls, chat_ids: Sequence[UUID]) -> None:
+        """Delete chats with all that was said in them, in the caller's transaction.
+
+        In steps: no statement may take longer than Postgres' timeout, however much there is.
+        """
+        for some in chunked(chat_ids, STEP_CHATS):
+            runs = Run.select(Run.id).where(Run.chat.in_(some)).limit(STEP_RUNS)
+            while Run.delete().where(Run.id.in_(runs)).execute():
+                pass
+            cls.delete().where(cls.id.in_(some)).execute()
 
 
 Chat.add_index(Chat.index(Chat.user, Chat.activity(), Chat.id, name="chats_activity"))
@@ -828,11 +870,51 @@ class RunEvent(Model):
         table_name = "run_events"
         primary_key = CompositeKey("run", "number")
 
+    @classmethod
+    def of_runs(cls, run_ids: Sequence[UUID]) -> list[tuple[UUID, int, str]]:
+        """Run, number and data of all events of these runs, each run's in their order."""
+        return cls._read(run_ids, "number, data")
+
+    @classmethod
+    def words_of(cls, run_ids: Sequence[UUID]) -> list[tuple[UUID, str, str | None]]:
+        """Run, data and vendor of these runs' events, likewise, beginnings and ends left out.
+
+        These say nothing that the rest does not, and ends say all of it again.
+        """
+        return cls._read(run_ids, "data, vendor", "AND substr(data, 10, 4) <> 'RUN_'")
+
+    @classmethod
+    def _read(cls, run_ids: Sequence[UUID], columns: str, which: str = "") -> list[tuple]:
+        """Postgres is told to look for each run by itself: before a database that was restored is
+        analyzed, it takes the events of a few runs for half of the table, and reads all of it.
+        """
+        is_sqlite = isinstance(db.obj, SqliteDatabase)
+        sql = _EVENTS_ON_SQLITE if is_sqlite else _EVENTS_ON_POSTGRES
+        ids = json.dumps([run_id.hex for run_id in run_ids])
+        rows = db.execute_sql(sql.format(columns=columns, which=which), (ids,)).fetchall()
+        return [(cls.run.python_value(run_id), *rest) for run_id, *rest in rows]
+
+
+_EVENTS_ON_POSTGRES = """
+    SELECT event.run_id, {columns}
+    FROM (SELECT value::uuid AS id FROM json_array_elements_text(%s)) AS run
+    CROSS JOIN LATERAL (
+        SELECT run_id, number, data, vendor FROM run_events
+        WHERE run_id = run.id {which} ORDER BY number
+    ) AS event
+    ORDER BY event.run_id, event.number"""
+_EVENTS_ON_SQLITE = """
+    SELECT run_id, {columns} FROM run_events
+    WHERE run_id IN (SELECT value FROM json_each(?)) {which}
+    ORDER BY run_id, number"""
+
 
 class Spending(Model):
-    """The tokens that a user's runs have spent of a day's budget, or may be about to.
+    """What a user has spent of a day's tokens, or may be about to, and what they have stored.
 
-    `day` is UTC's, by the database's clock; what was spent on an earlier one counts no more.
+    `day` is UTC's, by the database's clock; `tokens` and `chars`, those that the user has written,
+    count no more on a later one. `chats` is how many the user has at the most; NULL in it means
+    that they were not counted yet, in `chars` that there are none.
     """
 
     id = None
@@ -840,6 +922,8 @@ class Spending(Model):
     user = ForeignKeyField(User, primary_key=True, backref="spendings", on_delete="CASCADE")
     day = DateField()
     tokens = BigIntegerField()
+    chars = BigIntegerField(null=True)
+    chats = IntegerField(null=True)
 
     class Meta:
         table_name = "spendings"
@@ -848,6 +932,15 @@ class Spending(Model):
     def today(cls) -> Function:
         """The day it is, as both databases write it."""
         return fn.DATE(from_now())
+
+    @classmethod
+    def hold(cls, user: User) -> "Spending":
+        """The user's row, which is made if there is none, for the caller's transaction alone.
+
+        Raises IntegrityError when the account is gone.
+        """
+        cls.insert(user=user.id, day=cls.today(), tokens=0).on_conflict_ignore().execute()
+        return cls.select().where(cls.user == user.id).for_update(db.obj.for_update).get()
 
 
 class FormerSpending(Model):
@@ -864,6 +957,18 @@ class FormerSpending(Model):
 
     class Meta:
         table_name = "former_spendings"
+
+
+# What runs out is found by these, and goes in their order: see `services.purge`.
+for _model in (Session, SecurityEvent, SignUp, Recovery, EmailChange, Mailing):
+    _name = f"{_model._meta.table_name}_created_at"
+    _model.add_index(_model.index(_model.created_at, _model.id, name=_name))
+Allowance.add_index(
+    Allowance.index(Allowance.spent_until, Allowance.key, name="allowances_spent_until")
+)
+FormerSpending.add_index(
+    FormerSpending.index(FormerSpending.day, FormerSpending.owner_hash, name="former_spendings_day")
+)
 
 
 MODELS = (

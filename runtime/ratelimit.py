@@ -46,8 +46,9 @@ SIGN_INS_BY_DEVICES = RateLimitItemPerMinute(30, 15, namespace="sign-ins-devices
 PASSWORDS_PER_SESSION = RateLimitItemPerMinute(10, 15, namespace="passwords-session")
 EXPORTS_PER_USER = RateLimitItemPerDay(5, namespace="exports")
 RUNS_PER_USER = RateLimitItemPerMinute(60, namespace="runs")
-# A message that is sent again, or into a chat that is busy, and a stream that is read again: what a
-# client does without end when it mistakes an answer for a lost connection.
+# A message that is sent again, into a chat that is busy or beyond what may be stored, and a stream
+# that is read again: what a client does without end when it mistakes an answer for a lost
+# connection.
 REPEATS_PER_USER = RateLimitItemPerMinute(300, namespace="repeats")
 
 # How often a process that counts for itself forgets what is over.

@@ -57,7 +57,7 @@ TIERS = [
     ["services.users", "services.sessions", "services.health"],
     ["services.mailings"],
     ["services.journal", "services.budgets", "services.purge"],
-    ["services.chats"],
+    ["services.chats", "services.storage"],
     [
         "services.verifications",
         "services.recoveries",

@@ -9,12 +9,14 @@ from ..agent import Tool
 from ..errors import (
     ChatBusy,
     ChatNotFound,
+    DayFull,
     Fault,
     InvalidAccessToken,
     InvalidParameters,
     NotAuthenticated,
     NothingNew,
     OutOfTokens,
+    TooManyChats,
     TooManyRequests,
 )
 from ..models import Run, User
@@ -50,6 +52,8 @@ blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 
     NothingNew,
     TooManyRequests,
     OutOfTokens,
+    DayFull,
+    TooManyChats,
 )
 def run_agent(body: dict) -> EventStream:
     """按 AG-UI 1.0 运行 Agent 对话(需要认证)。

@@ -5,12 +5,14 @@ from uuid import UUID
 from ..errors import (
     ChatBusy,
     ChatNotFound,
+    DayFull,
     IdempotencyKeyReused,
     InvalidAccessToken,
     InvalidParameters,
     NotAuthenticated,
     OutOfTokens,
     RunNotFound,
+    TooManyChats,
     TooManyRequests,
 )
 from ..models import Chat, Run
@@ -53,6 +55,8 @@ blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 A
     IdempotencyKeyReused,
     TooManyRequests,
     OutOfTokens,
+    DayFull,
+    TooManyChats,
 )
 def create_run(body: dict, headers: dict) -> Answer | EventStream:
     """运行 Agent 对话(需要认证)。

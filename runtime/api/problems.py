@@ -20,6 +20,7 @@ STATUS: dict[type[Failure], int] = {
     errors.UsernameTakenMeanwhile: 422,
     errors.IdempotencyKeyReused: 422,
     errors.NothingNew: 422,
+    errors.TooManyChats: 422,
     errors.WrongPassword: 422,
     errors.CommonPassword: 422,
     errors.OwnNameAsPassword: 422,
@@ -41,6 +42,7 @@ STATUS: dict[type[Failure], int] = {
     errors.ChatBusy: 409,
     errors.TooManyRequests: 429,
     errors.OutOfTokens: 429,
+    errors.DayFull: 429,
     errors.Overloaded: 429,
     errors.Unavailable: 503,
 }

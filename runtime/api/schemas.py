@@ -915,6 +915,12 @@ class ExportedChatSchema(AnswerSchema):
 class SpendingSchema(AnswerSchema):
     day = ma.fields.Date(required=True, metadata={"examples": ["2026-11-22"]})
     tokens = ma.fields.Integer(required=True, metadata={"minimum": 0, "examples": [48_800]})
+    chars = ma.fields.Integer(
+        required=True, allow_none=True, metadata={"minimum": 0, "examples": [12_000]}
+    )
+    chats = ma.fields.Integer(
+        required=True, allow_none=True, metadata={"minimum": 0, "examples": [12]}
+    )
 
 
 class ExportSchema(AnswerSchema):

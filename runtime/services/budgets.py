@@ -106,6 +106,7 @@ class Budget:
                 update={
                     Spending.day: Case(None, [(is_over, today)], Spending.day),
                     Spending.tokens: Case(None, [(is_over, tokens)], Spending.tokens + tokens),
+                    Spending.chars: Case(None, [(is_over, 0)], Spending.chars),
                 },
                 where=is_over | (Spending.tokens + tokens <= self.daily),
             )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from uuid import UUID
 
-from peewee import SQL, ModelSelect, chunked
+from peewee import ModelSelect, chunked
 
 from ..agent import Call, Message, cut_history, from_events, steps_of
 from ..db import Prepared
@@ -155,8 +155,9 @@ def _ended(chat_id: UUID, offset: int) -> list[tuple[str, str | None, list[dict]
     """Message, input and events of RUNS_A_QUERY runs that have ended, the newest first."""
     which = (chat_id.hex, RUNS_A_QUERY, offset)
     events: dict = {}
-    runs = _ENDED_RUNS.rows(*which)
-    for run_id, data, vendor in _THEIR_EVENTS.rows(*which) if runs else ():
+    runs = [(Run.id.python_value(run_id), *rest) for run_id, *rest in _ENDED_RUNS.rows(*which)]
+    read = RunEvent.words_of([run_id for run_id, *_rest in runs]) if runs else ()
+    for run_id, data, vendor in read:
         event = json.loads(data)
         if vendor:
             event["vendor"] = json.loads(vendor)
@@ -164,20 +165,13 @@ def _ended(chat_id: UUID, offset: int) -> list[tuple[str, str | None, list[dict]
     return [(message, brought, events.get(run_id, [])) for run_id, message, brought in runs]
 
 
-def _ended_runs(chat_id, limit, offset, *columns):
-    ended = Run.select(*columns).where(Run.chat == chat_id, Run.finished_at.is_null(False))
-    return ended.order_by(Run.created_at.desc()).limit(limit).offset(offset)
-
-
 _ENDED_RUNS = Prepared(
-    lambda *which: _ended_runs(*which, Run.id, Run.message, Run.input), values=3, may_be_long=True
-)
-# Beginnings and ends say nothing that the rest does not, and ends say all of it again.
-_THEIR_EVENTS = Prepared(
-    lambda *which: (
-        RunEvent.select(RunEvent.run, RunEvent.data, RunEvent.vendor)
-        .where(RunEvent.run.in_(_ended_runs(*which, Run.id)), SQL("substr(data, 10, 4) <> 'RUN_'"))
-        .order_by(RunEvent.run, RunEvent.number)
+    lambda chat_id, limit, offset: (
+        Run.select(Run.id, Run.message, Run.input)
+        .where(Run.chat == chat_id, Run.finished_at.is_null(False))
+        .order_by(Run.created_at.desc())
+        .limit(limit)
+        .offset(offset)
     ),
     values=3,
     may_be_long=True,
@@ -220,9 +214,8 @@ def _events_of(runs: list[Run]) -> dict[UUID, list[dict]]:
 
 def _entries_of(runs: list[Run]) -> dict[UUID, list[Entry]]:
     entries: dict[UUID, list[Entry]] = {run.id: [] for run in runs}
-    rows = RunEvent.select().where(RunEvent.run.in_(list(entries))).order_by(RunEvent.number)
-    for row in rows:
-        entries[row.run_id].append(Entry(row.number, row.data))
+    for run_id, number, data in RunEvent.of_runs(list(entries)) if entries else ():
+        entries[run_id].append(Entry(number, data))
     return entries
 
 

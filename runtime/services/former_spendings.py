@@ -1,14 +1,14 @@
 """What an erased account has spent of a day's tokens: its address goes on with what is left.
 
 Otherwise who erases an account and signs up anew would have a day's tokens each time. Only a keyed
-hash of the address is kept, and until the day is over.
+hash of the address is kept, and until the day is over. Of what it has stored nothing is kept: that
+is erased with it, and makes room.
 """
 
 from collections.abc import Iterable
 
 from peewee import EXCLUDED, Case
 
-from ..db import db
 from ..models import FormerSpending, Spending, User
 from ..tokens import tokens
 
@@ -16,11 +16,11 @@ from ..tokens import tokens
 def keep(user: User, emails: Iterable[str]) -> None:
     """Keep what an account has spent today for its addresses, in the transaction that erases it.
 
-    Its row is held, so that nothing is spent afterwards.
+    Its row is held, so that nothing is spent afterwards, and no run begun.
     """
-    today = (Spending.user == user.id) & (Spending.day >= Spending.today())
-    spending = Spending.select().where(today).for_update(db.obj.for_update).get_or_none()
-    if spending is None:
+    spending = Spending.hold(user)
+    [today] = Spending.select(Spending.today()).tuples().get()
+    if str(spending.day) < str(today) or not spending.tokens:
         return
     is_less = (FormerSpending.day < EXCLUDED.day) | (FormerSpending.tokens < EXCLUDED.tokens)
     # In one order: of two who hold several rows each might wait for the other.

@@ -8,20 +8,34 @@ up for long.
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 from flask import Flask, current_app
-from peewee import DatabaseError, Expression
+from peewee import (
+    SQL,
+    DatabaseError,
+    Expression,
+    Field,
+    OperationalError,
+    SqliteDatabase,
+    Tuple,
+    fn,
+)
+from psycopg.errors import QueryCanceled
 
 from .. import clock, logs, metrics
 from ..allowances import Rate, is_left, spend
-from ..db import Model, db, from_now
+from ..db import Model, among, db, fixed_from_now, from_now
 from ..errors import TooManyRequests
 from ..models import (
     SESSION_IDLE,
     WAITING_LIFE,
+    WAY_BACK_LIFE,
     Allowance,
     EmailChange,
     FormerSpending,
@@ -30,8 +44,8 @@ from ..models import (
     SecurityEvent,
     Session,
     SignUp,
-    Spending,
 )
+from ..pages import place_of
 from .mailings import OPENINGS_SPAN
 
 # A session is remembered for so long after it ran out: limits and mails know by it which networks
@@ -42,22 +56,43 @@ SESSION_REMEMBERED = timedelta(days=90)
 PURGES = Rate("purge", 1, timedelta(hours=1))
 WAKE_SECONDS = 600
 STEP_ROWS = 1000
+# Of a statement: each marks some millions of rows that were deleted.
+TRIES = 10
+
+T = TypeVar("T")
 
 
-def _rules() -> dict[type[Model], Expression]:
-    """What of each table has run out."""
-    events_days = current_app.config["EVENTS_DAYS"]
-    remembered = SESSION_IDLE + SESSION_REMEMBERED
-    waited = from_now(seconds=-WAITING_LIFE.total_seconds())
+@dataclass(frozen=True)
+class Rule:
+    """What of a table has run out: the rows up to `until` in the order of `by`, if `which` holds.
+
+    `by` is a column that an index knows, followed by the primary key. `which` may be None: all.
+    `nulls` is the index's order, though there are none: see the migration that made them.
+    """
+
+    by: Field
+    until: object
+    which: Expression | None = None
+    nulls: str | None = None
+
+
+def _rules() -> dict[type[Model], Rule]:
+    waited = fixed_from_now(seconds=-WAITING_LIFE.total_seconds())
+    mailed = fixed_from_now(seconds=-OPENINGS_SPAN.total_seconds())
+    way_back = fixed_from_now(seconds=-WAY_BACK_LIFE.total_seconds())
+    remembered = fixed_from_now(days=-(SESSION_IDLE + SESSION_REMEMBERED).days)
+    events_end = fixed_from_now(days=-current_app.config["EVENTS_DAYS"])
     return {
-        SignUp: SignUp.created_at <= waited,
-        Recovery: Recovery.created_at <= waited,
-        EmailChange: EmailChange.has_run_out(),
-        Mailing: Mailing.created_at <= from_now(seconds=-OPENINGS_SPAN.total_seconds()),
-        Allowance: Allowance.spent_until < clock.now().timestamp(),
-        Session: Session.refreshed_at <= from_now(days=-remembered.days),
-        SecurityEvent: SecurityEvent.created_at <= from_now(days=-events_days),
-        FormerSpending: FormerSpending.day < Spending.today(),
+        SignUp: Rule(SignUp.created_at, waited),
+        Recovery: Rule(Recovery.created_at, waited),
+        EmailChange: Rule(EmailChange.created_at, way_back),
+        Mailing: Rule(Mailing.created_at, mailed),
+        Allowance: Rule(Allowance.spent_until, clock.now().timestamp()),
+        # An index on the last refresh would be written at each one, and keep Postgres from
+        # updating the row in place. So those that began so long ago are read, live ones too.
+        Session: Rule(Session.created_at, remembered, Session.refreshed_at <= remembered, "FIRST"),
+        SecurityEvent: Rule(SecurityEvent.created_at, events_end),
+        FormerSpending: Rule(FormerSpending.day, fn.DATE(from_now(days=-1))),
     }
 
 
@@ -69,29 +104,69 @@ def purge() -> dict[str, int]:
     deleted, failure = {}, None
     for model, rule in _rules().items():
         table = model._meta.table_name
+        deleted[table] = 0
         try:
-            deleted[table] = _delete_in_steps(model, rule)
+            for step in _delete_in_steps(model, rule):
+                deleted[table] += step
+                metrics.purged_rows.inc(table, by=step)
         except DatabaseError as error:
             failure = error
-        else:
-            metrics.purged_rows.inc(table, by=deleted[table])
     logs.event("purged", **deleted)
     if failure:
         raise failure
     return deleted
 
 
-def _delete_in_steps(model: type[Model], rule: Expression) -> int:
-    key = model._meta.primary_key
-    deleted = 0
+def _delete_in_steps(model: type[Model], rule: Rule) -> Iterator[int]:
+    """Go through the rows up to `until`, STEP_ROWS at a time; how many each step deleted.
+
+    A step goes on where the one before ended. From the beginning it would read what all of them
+    have deleted, which stays in table and index until the next vacuum.
+    """
+    columns = (rule.by, model._meta.primary_key)
+    order = (rule.by.asc(nulls=rule.nulls), columns[1])
+    has_run_out = SQL("TRUE") if rule.which is None else rule.which
+    # Ordered like the index, so that Postgres reads by it whatever it knows of the table. With a
+    # limit alone it may read the table from its beginning, and at the last step all of it.
+    rest = rows = model.select(*columns, has_run_out).where(rule.by <= rule.until)
     while True:
-        some = model.select(key).where(rule).limit(STEP_ROWS)
-        # Whoever holds one of them may want another: a row in use goes the next time.
-        some = some.for_update(db.obj.for_update, skip_locked=db.obj.for_update)
-        step = model.delete().where(key.in_(some)).execute()
-        deleted += step
-        if step < STEP_ROWS:
-            return deleted
+        began_at = time.monotonic()
+        step = rest.order_by(*order).limit(STEP_ROWS).tuples()
+        seen = _patiently(lambda step=step: list(step))
+        keys = [key for _by, key, may_go in seen if may_go]
+        yield _patiently(partial(_delete, model, rule, keys)) if keys else 0
+        if len(seen) < STEP_ROWS:
+            return
+        rest = rows.where(Tuple(*columns) > place_of(seen[-1][:2], columns))
+        if isinstance(db.obj, SqliteDatabase):
+            # Who waits to write looks now and then whether it can, and has no place in a queue.
+            time.sleep(time.monotonic() - began_at)
+
+
+def _delete(model: type[Model], rule: Rule, keys: list) -> int:
+    """Delete those of these rows that have run out still and that are not locked.
+
+    A transaction that locks one of them may wait for another: a locked row goes the next time.
+    """
+    key = model._meta.primary_key
+    some = model.select(key).where(among(key, keys), rule.by <= rule.until)
+    some = some.where(rule.which) if rule.which is not None else some
+    some = some.for_update(db.obj.for_update, skip_locked=db.obj.for_update)
+    return model.delete().where(key.in_(some)).execute()
+
+
+def _patiently(read: Callable[[], T]) -> T:
+    """Execute a statement, and again if Postgres ends it because of its time.
+
+    The first one after a purge reads what that one has deleted, unless there was a vacuum. It marks
+    in the index what it has seen to be dead, which costs next to nothing the next time.
+    """
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return read()
+        except OperationalError as error:
+            if not tries_left or not isinstance(error.__context__, QueryCanceled):
+                raise
 
 
 def purge_if_due() -> None:

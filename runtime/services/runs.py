@@ -25,17 +25,21 @@ from ..db import Prepared, db, from_now, release
 from ..errors import (
     ChatBusy,
     ChatNotFound,
+    DayFull,
     IdempotencyKeyReused,
     InvalidAccessToken,
     RunNotFound,
+    TooManyChats,
+    TooManyRequests,
 )
 from ..models import Chat, Run, User
 from ..ratelimit import REPEATS_PER_USER, RUNS_PER_USER, limiter
-from . import chats
+from . import chats, storage
 from .budgets import Budget, Metered
 from .ids import is_made, made_of, new_id
 from .journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
 from .places import Places, WaitingThread
+from .storage import Storage
 
 RUNS_AT_ONCE_PER_USER = 8
 STREAMS_AT_ONCE_PER_USER = 32
@@ -46,6 +50,8 @@ END_SECONDS = 60
 # How often the run of a key, or of a chat that is erased, is looked for while others begin and end.
 KEYED_ATTEMPTS = 3
 ERASE_ATTEMPTS = 5
+# How often room for a run is looked for while others of its user take what there is.
+ROOM_ATTEMPTS = 3
 # How often all runs of a process may wake their threads together; what has arrived meanwhile
 # travels together. One alone wakes for every token, five hundred twice a second.
 WAKES_A_SECOND = 1000
@@ -88,6 +94,7 @@ class Agent:
             tools_at_once=config["AGENT_TOOLS_AT_ONCE"],
         )
         self.budget = Budget(config["AGENT_DAILY_TOKENS"], config["AGENT_MAX_OUTPUT_TOKENS"])
+        self.storage = Storage.of(config)
         self.journal = Journal()
         is_limited = config["RATE_LIMITS"]
 
@@ -112,7 +119,8 @@ def start(user: User, message: str, session_id: UUID | None, key: str | None = N
 
     With a `key` that this user has used before it is that run again, whatever has become of it.
     A message that is refused leaves no run and no chat behind. Raises ChatNotFound, ChatBusy,
-    TooManyRequests, OutOfTokens, IdempotencyKeyReused when the key was used for something else.
+    TooManyRequests, OutOfTokens, DayFull, TooManyChats, IdempotencyKeyReused when the key was used
+    for something else.
     """
     with _stream_of(user) as begin:
         return begin(*_prepare(user, message, session_id, key, in_background=True))
@@ -122,7 +130,7 @@ def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> Followed:
     """Let the agent run on what was said, unless that run has been started meanwhile.
 
     `tools` are the client's to answer; where one has the name of our own, ours is the tool.
-    Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, likewise.
+    Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, DayFull, TooManyChats, likewise.
     """
     with _stream_of(user) as begin:
         return begin(run, _begin(user, run, tools, in_background=True))
@@ -226,7 +234,7 @@ def _begin(
         thread = undoing.enter_context(WaitingThread()) if in_background else None
         if not _claim(user, run):
             return None
-        undoing.callback(_withdraw, run)
+        undoing.callback(_withdraw, user, run)
         most = shared.bounds.max_history_chars
         said = chats.history(run.chat_id, most, run.answers) if has_history else []
         _demand_tokens(user, run, said, tools)
@@ -344,7 +352,7 @@ def _erase(user: User, chat_id: UUID) -> UUID | None:
         alive = (Run.chat == chat_id) & Run.finished_at.is_null()
         running = Run.select(Run.id).where(alive).get_or_none()
         if running is None:
-            Chat.delete().where(Chat.id == chat_id).execute()
+            Chat.erase([chat_id])
         return running and running.id
 
 
@@ -368,7 +376,7 @@ def _claim(user: User, run: Run) -> bool:
     """Begin the run in its chat, which is made when nobody has it; False when it is there already.
 
     Raises ChatNotFound when the chat is somebody else's, ChatBusy while another run is alive in it,
-    InvalidAccessToken when the account was erased meanwhile.
+    DayFull, TooManyChats, InvalidAccessToken when the account was erased or disabled meanwhile.
     """
     try:
         return _insert(user, run)
@@ -385,12 +393,13 @@ def _claim(user: User, run: Run) -> bool:
         raise ChatBusy from error
 
 
-def _withdraw(run: Run) -> None:
+def _withdraw(user: User, run: Run) -> None:
     """Undo the claim of a run that cannot begin, so that its message can be sent again.
 
     When the database is away, its lease lapses instead.
     """
     with suppress(Exception), db.atomic():
+        storage.give_back(user, run)
         Run.delete().where(Run.id == run.id).execute()
         others = Run.select().where(Run.chat == run.chat_id)
         Chat.delete().where(Chat.id == run.chat_id, ~fn.EXISTS(others)).execute()
@@ -400,17 +409,44 @@ def _insert(user: User, run: Run) -> bool:
     """Raises IntegrityError when the run is there, or another one that has not ended; then nothing
     of this has happened.
     """
-    chat_id, user_id, run_id = run.chat_id.hex, user.id.hex, run.id.hex
-    brought = (run.message, run.input)
-    if isinstance(db.obj, SqliteDatabase):
-        with db.atomic():
-            is_ours = _CHAT.rows(chat_id, user_id) and _RUN.rows(run_id, chat_id, *brought)
-    else:
-        is_ours = _CHAT_WITH_RUN.rows(chat_id, user_id, run_id, *brought)
-    if not is_ours:
+    bounds: Storage = current_app.extensions["agent"].storage
+    for _ in range(ROOM_ATTEMPTS):
+        if _insert_if_room(user, run, bounds):
+            return True
         _demand_open(user)
-        raise ChatNotFound
-    return True
+        if Chat.select().where(Chat.id == run.chat_id, Chat.user != user.id).exists():
+            raise ChatNotFound
+        _make_room(user, run, bounds)
+    raise TooManyRequests(1)  # Others of this user's took the room each time.
+
+
+def _make_room(user: User, run: Run, bounds: Storage) -> None:
+    """See `storage.make_room`. It counts chats, which who is refused may not ask for without end:
+    raises TooManyRequests, besides.
+    """
+    limiter.check(REPEATS_PER_USER, str(user.id))
+    try:
+        storage.make_room(user, run, bounds)
+    except (DayFull, TooManyChats):
+        limiter.hit(REPEATS_PER_USER, str(user.id))
+        raise
+
+
+def _insert_if_room(user: User, run: Run, bounds: Storage) -> bool:
+    """Store the run if the account is open and has room, and if the chat is theirs or new.
+
+    Else do nothing. Returns whether it is stored.
+    """
+    chat_id, user_id, run_id = run.chat_id.hex, user.id.hex, run.id.hex
+    brought, room = (run.message, run.input), storage.values_of(user, run, bounds)
+    if not isinstance(db.obj, SqliteDatabase):
+        return bool(_CHAT_WITH_RUN.rows(*room, chat_id, run_id, *brought))
+    with db.atomic():
+        return bool(
+            _ROOM.rows(*room)
+            and _CHAT.rows(chat_id, user_id)
+            and _RUN.rows(run_id, chat_id, *brought)
+        )
 
 
 def _demand_open(user: User) -> None:
@@ -419,22 +455,21 @@ def _demand_open(user: User) -> None:
         raise InvalidAccessToken
 
 
-def _chat(chat_id, user_id) -> Insert:
-    """Make a chat, or be active in it once more.
+_CHAT_COLUMNS = [Chat.id, Chat.user, Chat.created_at, Chat.active_at]
 
-    No row if it is somebody else's, or the account is gone or disabled: a request that was let in
-    before begins no run afterwards.
-    """
-    owned = User.select(chat_id, User.id, from_now(), from_now()).where(User.is_open(user_id))
-    return (
-        Chat.insert_from(owned, [Chat.id, Chat.user, Chat.created_at, Chat.active_at])
-        .on_conflict(
-            conflict_target=[Chat.id],
-            update={Chat.active_at: EXCLUDED.active_at},
-            where=Chat.user == EXCLUDED.user_id,
-        )
-        .returning(Chat.id)
-    )
+
+def _chat(chat_id, user_id) -> Insert:
+    values = [chat_id, user_id, from_now(), from_now()]
+    return _or_active(Chat.insert_many([values], _CHAT_COLUMNS))
+
+
+def _or_active(chat: Insert) -> Insert:
+    """Make a chat, or be active in it once more; no row if it is somebody else's."""
+    return chat.on_conflict(
+        conflict_target=[Chat.id],
+        update={Chat.active_at: EXCLUDED.active_at},
+        where=Chat.user == EXCLUDED.user_id,
+    ).returning(Chat.id)
 
 
 _RUN_COLUMNS = [Run.id, Run.chat, Run.message, Run.input, Run.created_at, Run.lease_until]
@@ -445,17 +480,21 @@ def _run(run_id, chat_id, message, brought) -> Insert:
     return Run.insert_many([values], _RUN_COLUMNS).returning(Run.id)
 
 
-def _chat_with_run(chat_id, user_id, run_id, message, brought) -> Insert:
-    chat = _chat(chat_id, user_id).cte("chat")
-    values = [run_id, chat.c.id, message, brought, from_now(), from_now(seconds=LEASE_SECONDS)]
-    run = Run.insert_from(Select([chat], values), _RUN_COLUMNS)
-    return run.returning(Run.id).with_cte(chat)
+def _chat_with_run(*values) -> Insert:
+    *taken, chat_id, run_id, message, brought = values
+    room = storage.taking(*taken).cte("room")
+    columns = [chat_id, room.c.user_id, from_now(), from_now()]
+    chat = _or_active(Chat.insert_from(Select([room], columns), _CHAT_COLUMNS)).cte("chat")
+    columns = [run_id, chat.c.id, message, brought, from_now(), from_now(seconds=LEASE_SECONDS)]
+    run = Run.insert_from(Select([chat], columns), _RUN_COLUMNS)
+    return run.returning(Run.id).with_cte(room, chat)
 
 
+_ROOM = Prepared(storage.taking, values=9)
 _CHAT = Prepared(_chat, values=2)
 _RUN = Prepared(_run, values=4)
 # One trip instead of four; SQLite cannot, and has none to make.
-_CHAT_WITH_RUN = Prepared(_chat_with_run, values=5)
+_CHAT_WITH_RUN = Prepared(_chat_with_run, values=13)
 
 
 class _Execution:

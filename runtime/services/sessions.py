@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from flask import current_app
 from peewee import fn
 
 from .. import clock, logs, metrics
@@ -38,6 +39,9 @@ from ..ratelimit import (
 from ..tokens import ACCESS_SECONDS, Claims, InvalidToken, tokens
 from . import events, languages
 from .events import Kind
+
+# An account's rows, those of the sessions included that have ended.
+REMEMBERED_SESSIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,22 @@ def start(
         _note_sign_in(user)
         session = Session.begin(user, network, device)
         events.record(user, kind, network=network, device=device, session_id=session.id)
+        _keep_few(user)
     logs.event("session_started", user_id=user.id, session_id=session.id)
     return _pair(session, session.now)
+
+
+def _keep_few(user: User) -> None:
+    """End and forget what an account has too many of, in the transaction that has begun one more.
+
+    No load test is to end the sessions of others.
+    """
+    if not current_app.config["RATE_LIMITS"]:
+        return
+    for session_id in Session.end_beyond(user, current_app.config["MAX_SESSIONS"]):
+        events.record(user, Kind.SESSION_ENDED, session_id=session_id)
+        logs.event("session_ended", session_id=session_id)
+    Session.forget_beyond(user, REMEMBERED_SESSIONS)
 
 
 def authenticate(access_token: str, ask_for: str | None = None) -> Session:

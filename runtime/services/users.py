@@ -11,13 +11,20 @@ from ..errors import (
     UsernameTaken,
     UserNotFound,
 )
-from ..models import Chat, EmailChange, Recovery, Run, Session, SignUp, User
+from ..models import (
+    Chat,
+    EmailChange,
+    Recovery,
+    Run,
+    SecurityEvent,
+    Session,
+    SignUp,
+    User,
+)
+from ..pages import Page, page, search
 from ..passwords import passwords
 from . import codes, credentials, events, former_spendings
 from .events import Kind
-
-# Erased by one statement, with their journals.
-STEP_RUNS = 100
 
 
 def get_by_email(email: str, asker: User) -> User:
@@ -31,6 +38,14 @@ def get_by_email(email: str, asker: User) -> User:
     if not asker.is_admin:
         raise Forbidden
     return _found(User.find_by_email(email))
+
+
+def page_of(text: str, *, cursor: str | None, limit: int) -> Page:
+    """Some accounts, the newest first: those with the text in the address or the username."""
+    if not text:
+        return page(User.select(), User.created_at, cursor=cursor, limit=limit)
+    columns = (User.email, User.username)
+    return search(User.select(), User.created_at, text, columns, cursor=cursor, limit=limit)
 
 
 def change_profile(user: User, changes: dict) -> User:
@@ -145,10 +160,13 @@ def erase(user: User, asked_in: Session | None = None) -> None:
         for email in emails:
             SignUp.hide(email)
             Recovery.hide(email)
+        # Before the account is locked, which a new chat refers to: its run has locked the row of
+        # what is spent, which this holds.
+        former_spendings.keep(user, emails)
         # Nobody records an event, or begins a chat, after this; whoever ended a session has.
         _lock(User.select(User.id).where(User.id == user.id))
         _erase_chats(user)
-        former_spendings.keep(user, emails)
+        SecurityEvent.erase(user)
         User.delete().where(User.id == user.id).execute()
     for email in emails:
         EmailChange.hide(email)
@@ -164,19 +182,17 @@ def _emails_of(user: User) -> set[str]:
 
 
 def _erase_chats(user: User) -> None:
-    """In steps: no statement may take longer than Postgres' timeout, however much there is."""
     own_chats = Chat.select(Chat.id).where(Chat.user == user.id)
     own_runs = Run.select(Run.id).where(Run.chat.in_(own_chats))
     # No run begins after this; those that go on are locked in the order in which journals do it.
-    _lock(own_chats.order_by(Chat.id))
+    chat_ids = [chat_id for (chat_id,) in _lock(own_chats.order_by(Chat.id))]
     _lock(own_runs.where(Run.finished_at.is_null()).order_by(Run.id))
-    while Run.delete().where(Run.id.in_(own_runs.limit(STEP_RUNS))).execute():
-        pass
+    Chat.erase(chat_ids)
 
 
-def _lock(rows: ModelSelect) -> None:
+def _lock(rows: ModelSelect) -> list[tuple]:
     """Let nobody change these rows, or refer to them, to the end of the transaction."""
-    list(rows.for_update(db.obj.for_update).tuples())
+    return list(rows.for_update(db.obj.for_update).tuples())
 
 
 def _found(user: User | None) -> User:

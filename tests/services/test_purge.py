@@ -1,8 +1,9 @@
 """What has run out goes, what has not stays, and one process at a time sees to it."""
 
 import threading
+import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from flask import Flask
@@ -170,14 +171,8 @@ def test_a_table_that_fails_keeps_no_other_from_its_turn(app: Flask):
     assert SecurityEvent.select().where(SecurityEvent.kind == "signed_in").count() == 1
 
 
-def test_it_is_done_in_steps(app: Flask):
-    old = runtime_clock.now() - 91 * DAY
-    rows = [
-        {"user": User.get(), "kind": "signed_in", "created_at": old}
-        for _ in range(2 * STEP_ROWS + 1)
-    ]
-    for start in range(0, len(rows), 500):
-        SecurityEvent.insert_many(rows[start : start + 500]).execute()
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that are executed from now on."""
     statements = []
     execute = db.obj.execute_sql
 
@@ -185,12 +180,73 @@ def test_it_is_done_in_steps(app: Flask):
         statements.append(sql)
         return execute(sql, *arguments)
 
-    db.obj.execute_sql = watched
-    try:
-        assert purge.purge()["security_events"] == len(rows)
-    finally:
-        del db.obj.execute_sql
-    assert len([sql for sql in statements if "security_events" in sql]) == 3
+    monkeypatch.setattr(db.obj, "execute_sql", watched)
+    return statements
+
+
+def make_old_events(count: int, at: Callable[[int], datetime]) -> None:
+    rows = [{"user": User.get(), "kind": "signed_in", "created_at": at(i)} for i in range(count)]
+    for start in range(0, count, 500):
+        SecurityEvent.insert_many(rows[start : start + 500]).execute()
+
+
+@pytest.mark.parametrize("apart", [timedelta(0), timedelta(seconds=1)], ids=["alike", "apart"])
+def test_it_is_done_in_steps(app: Flask, monkeypatch: pytest.MonkeyPatch, apart: timedelta):
+    """However many rows have one and the same instant."""
+    old = runtime_clock.now() - 91 * DAY
+    make_old_events(2 * STEP_ROWS + 1, lambda i: old - i * apart)
+    statements = watch(monkeypatch)
+
+    assert list(purge._delete_in_steps(SecurityEvent, purge._rules()[SecurityEvent])) == [
+        STEP_ROWS,
+        STEP_ROWS,
+        1,
+    ]
+    assert len([sql for sql in statements if sql.startswith("DELETE")]) == 3
+
+
+def test_what_is_left_between_the_steps_is_read_once(app: Flask):
+    """Sessions that are live are passed, and those behind them found."""
+    begun = runtime_clock.now() - 200 * DAY
+    live, over = runtime_clock.now(), begun + DAY
+    rows = [
+        {"user": User.get(), "network": "-", "created_at": begun, "refreshed_at": at}
+        for at in [live] * (STEP_ROWS + 5) + [over] * 3
+    ]
+    for start in range(0, len(rows), 200):
+        Session.insert_many(rows[start : start + 200]).execute()
+
+    steps = list(purge._delete_in_steps(Session, purge._rules()[Session]))
+
+    assert (len(steps), sum(steps)) == (2, 3)
+    assert Session.select().where(Session.created_at == begun).count() == STEP_ROWS + 5
+
+
+def test_others_write_while_sqlite_is_purged(app: Flask):
+    """Each step gives way to whoever waits, as long as it took itself."""
+    if db.obj.for_update:
+        pytest.skip("Postgres locks rows")
+    old = runtime_clock.now() - 91 * DAY
+    make_old_events(40 * STEP_ROWS, lambda i: old - timedelta(seconds=i))
+    is_over, waits = threading.Event(), []
+
+    def write() -> None:
+        with app.app_context():
+            while not is_over.is_set():
+                began = time.monotonic()
+                User.update(bio="busy").execute()
+                waits.append(time.monotonic() - began)
+
+    began = time.monotonic()
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert purge.purge()["security_events"] == 40 * STEP_ROWS
+    seconds = time.monotonic() - began
+    is_over.set()
+    writer.join()
+
+    assert max(waits) < seconds / 8
+    assert len(waits) > 20
 
 
 # Now and then
