@@ -1,3 +1,3 @@
 """Runtime API: accounts with mailed codes, sessions, profiles, and an agent to chat with."""
 
-__version__ = "0.3.2"
+__version__ = "0.4.0"
