@@ -422,8 +422,18 @@ def test_what_is_said_about_a_wrong_key_is_not_repeated(server: CompletionsServe
     assert KEY[:5] not in failure(server).message
 
 
-def test_a_server_without_stream_options_is_asked_without(server: CompletionsServer) -> None:
-    server.script(plain({"error": "unknown field stream_options"}, 400), answer("Hi"))
+@pytest.mark.parametrize(
+    "words",
+    [
+        "unknown field stream_options",
+        "1 validation error for Request\nstream_options\n  Extra inputs are not permitted",
+        "不支持stream_options参数",
+    ],
+)
+def test_a_server_without_stream_options_is_asked_without(
+    server: CompletionsServer, words: str
+) -> None:
+    server.script(plain({"error": words}, 400), answer("Hi"))
     provider = provider_for(server)
     assert joined(list(open_stream(provider))) == "Hi"
     assert joined(list(open_stream(provider))) == "Hi"
