@@ -137,6 +137,14 @@ always(
     finish(),
     DONE,
 )
+always(
+    "said_once_more",
+    text("hello "),
+    text("there"),
+    {"choices": [{"delta": {}, "message": {"content": "hello there"}, "finish_reason": "stop"}]},
+    DONE,
+)
+always("one_part", chunk({"content": {"type": "text", "text": "hello there"}}), finish(), DONE)
 always("declining", chunk({"refusal": "hello "}), chunk({"refusal": "there"}), finish(), DONE)
 always("late_usage", text("hello there"), finish(), Pause(9), usage(3, 4), DONE)
 once("busy_once", plain({"error": {"message": "later"}}, 429, Retry_After="0"))
