@@ -277,10 +277,10 @@ def test_a_whole_completion_instead_of_a_stream_is_taken(server: CompletionsServ
 
 
 def test_an_error_with_status_200_is_an_error(server: CompletionsServer) -> None:
-    server.script(plain({"error": {"message": "no such model"}}))
+    server.script(plain({"error": {"message": "no such thing"}}))
     error = failure(server)
     assert error.code == ErrorCode.PROVIDER_REJECTED
-    assert error.message.endswith("/v1/chat/completions: no such model")
+    assert error.message.endswith("/v1/chat/completions: no such thing")
 
 
 def test_an_error_inside_the_stream_ends_it(server: CompletionsServer) -> None:
@@ -673,6 +673,12 @@ def test_a_redirect_never_leads_the_key_elsewhere(server: CompletionsServer) -> 
         server.script(Reply(status=307, headers=location))
         assert failure(server).code == ErrorCode.PROVIDER_MISCONFIGURED
         assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("status", [408, 409, 425])
+def test_a_status_of_a_moment_is_tried_again(server: CompletionsServer, status: int) -> None:
+    server.script(plain({"error": "not now"}, status), answer("Hi"))
+    assert joined(ask(server)) == "Hi"
 
 
 def test_a_connection_refused_is_tried_again_and_given_up() -> None:
