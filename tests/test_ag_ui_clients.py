@@ -33,6 +33,7 @@ from tests.agent.completions_server import (
     Reply,
     Request,
     call,
+    chunk,
     finish,
     stream,
     text,
@@ -49,7 +50,8 @@ SCENARIOS = {
     "error": ["error"],
     "stop": ["stop"],
     "pick": ["pick"],
-    "turns": ["tools", "error", "tools", "text"],
+    "think": ["think"],
+    "turns": ["tools", "think", "error", "tools", "text"],
 }
 TOLD = {
     "text": [("assistant", "Hello 众人 🎉.")],
@@ -66,6 +68,15 @@ TOLD = {
         ("tool", "2"),
         ("tool", "red"),
         ("assistant", "Both are done."),
+    ],
+    "think": [
+        ("reasoning", "I need two sums."),
+        ("assistant", None),
+        ("tool", "2"),
+        ("tool", "4"),
+        ("reasoning", "Now I 知道 🎉."),
+        ("assistant", "Both are done."),
+        ("reasoning", "So that is that."),
     ],
 }
 HOWS = ["reset", "torn", "end"]
@@ -91,6 +102,8 @@ class Model(CompletionsServer):
         asked = max(i for i, message in enumerate(messages) if message["role"] == "user")
         has_results = any(message["role"] == "tool" for message in messages[asked:])
         words = messages[asked]["content"]
+        if has_results and words.startswith("think"):
+            return self.thought_again()
         if has_results and words.startswith("error"):
             return slow(text("Half "), text("an "), text("ans"), RESET)
         if has_results:
@@ -105,6 +118,18 @@ class Model(CompletionsServer):
         second = call(1, "c2", "calculate", '{"expression": ')
         rest = [call(0, arguments='sion": "1+1"}'), call(1, arguments='"2+2"}')]
         return slow(text("Let me "), text("see."), first, second, *rest, *ENDED)
+
+    def think(self, words: str) -> Reply:
+        """Thoughts before the calls, and between them, where they wait for the step's end."""
+        before = map(thought, ["I need ", "two "])
+        first = call(0, "c1", "calculate", '{"expression": "1+1"}')
+        second = call(1, "c2", "calculate", '{"expression": "2+2"}')
+        return slow(*before, thought("sums."), first, thought("Now "), second, *ENDED)
+
+    def thought_again(self) -> Reply:
+        thoughts = map(thought, ["I ", "知", "道 🎉."])
+        words = map(text, ["Both ", "are ", "done."])
+        return slow(*thoughts, *words, thought("So that is that."), finish(), usage(9, 4), DONE)
 
     def error(self, words: str) -> Reply:
         return slow(call(0, "c1", "calculate", '{"expression": "1+1"}'), *ENDED)
@@ -121,6 +146,10 @@ class Model(CompletionsServer):
         ours = call(0, "c1", "calculate", '{"expression": "1+1"}')
         theirs = call(1, "c2", "pick", '{"from": ')
         return slow(text("Which?"), ours, theirs, call(1, arguments='"red"}'), *ENDED)
+
+
+def thought(piece: str) -> dict:
+    return chunk({"reasoning_content": piece})
 
 
 def slow(*parts) -> Reply:

@@ -21,7 +21,7 @@ from runtime.agent.messages import (
 from runtime.agent.results import cut
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import clean
-from runtime.agent.tools import Context, Tool, ToolError, load_tools, tool
+from runtime.agent.tools import Context, Tool, ToolError, foreign, load_tools, tool
 
 __all__ = [
     "Bounds",
@@ -46,6 +46,7 @@ __all__ = [
     "compact",
     "cut",
     "cut_history",
+    "foreign",
     "from_events",
     "load_tools",
     "run",

@@ -92,11 +92,11 @@ class Choice(fields.Field):
 
     def _deserialize(self, value: Any, *_arguments: Any, **_options: Any) -> Any:
         is_scalar = isinstance(value, str | int | float)
-        if not is_scalar or text_of(value) not in self._choices:
+        if not is_scalar or choice_text(value) not in self._choices:
             raise ValidationError(
                 f"must be one of {json.dumps([*self._choices], ensure_ascii=False)}"
             )
-        return self._choices[text_of(value)]
+        return self._choices[choice_text(value)]
 
 
 class Union(fields.Field):
@@ -134,7 +134,7 @@ def refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def text_of(value: Any) -> str:
+def choice_text(value: Any) -> str:
     """A choice as the model writes it."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

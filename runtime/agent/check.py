@@ -63,7 +63,8 @@ def _asked(provider: Provider, question: str, tools: Sequence[Tool], how: str) -
     except ProviderError as failure:
         return Finding(False, f"{how}: {failure}")
     said = f"{_said(chars, calls, bool(tools))} in {time.monotonic() - began:.1f} s"
-    return Finding(True, f"{how}: {said}; {_usage(finished)}")
+    refused = f"; asked otherwise, for it refuses {names}" if (names := provider.refused) else ""
+    return Finding(True, f"{how}: {said}; {_usage(finished)}{refused}")
 
 
 def _said(chars: int, calls: Sequence[str], has_tools: bool) -> str:

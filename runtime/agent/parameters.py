@@ -26,8 +26,8 @@ from runtime.agent.argument_fields import (
     Integer,
     List,
     Union,
+    choice_text,
     invalid,
-    text_of,
 )
 from runtime.agent.results import plain
 
@@ -101,7 +101,7 @@ def _default(value: Any, kind: Kind, place: str) -> Any:
     """The default as a model reads it. Raises TypeError when it is none of its type."""
     told = float(value) if isinstance(value, Decimal) else plain(value)
     if isinstance(kind.field, Choice):
-        told = text_of(told)
+        told = choice_text(told)
     try:
         if kind.field.deserialize(told) != value:
             raise ValidationError("another value")
@@ -135,7 +135,7 @@ def kind_of(hint: Any, place: str, depth: int = 0) -> Kind:
     if origin is Annotated:
         return _annotated(kind_of(arguments[0], place, depth), arguments[1:])
     if origin is Literal:
-        return _choice({text_of(value): value for value in arguments}, len(arguments), place)
+        return _choice({choice_text(value): value for value in arguments}, len(arguments), place)
     if origin in (typing.Union, types.UnionType):
         return _union(hint, place, depth)
     if origin in _COLLECTIONS and arguments[1:] in ((), (...,)):
@@ -153,7 +153,7 @@ def _name(hint: Any) -> str:
 
 def _class(hint: type, place: str, depth: int) -> Kind:
     if issubclass(hint, Enum):
-        choices = {text_of(plain(member)): member for member in hint}
+        choices = {choice_text(plain(member)): member for member in hint}
         return _choice(choices, len(choices), place)
     if dataclasses.is_dataclass(hint):
         return _nested(_dataclass_members(hint), hint, place, depth)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import marshmallow as ma
 
-from ..agent import Tool
+from ..agent import Tool, foreign
 from ..errors import (
     ChatBusy,
     ChatNotFound,
@@ -112,14 +112,15 @@ def _run(run_id: UUID, chat_id: UUID, messages: list[dict], state: ChatState) ->
 
 def _tools(given: list[dict]) -> list[Tool]:
     """The client's tools. Raises InvalidParameters when they are too long."""
-    tools = [
-        Tool(each["name"], each["description"] or "", each["parameters"] or NO_PARAMETERS)
-        for each in given
-    ]
-    chars = sum(len(each.description) + len(json.dumps(each.parameters)) for each in tools)
+    chars = sum(
+        len(each["description"] or "") + len(json.dumps(each["parameters"])) for each in given
+    )
     if chars > MAX_TOOLS_CHARS:
         raise InvalidParameters(Fault("#/tools", f"too_long {MAX_TOOLS_CHARS}"))
-    return tools
+    return [
+        foreign(each["name"], each["description"] or "", each["parameters"] or NO_PARAMETERS)
+        for each in given
+    ]
 
 
 def _begun(followed: Followed, body: dict) -> EventStream:

@@ -38,6 +38,8 @@ FIELDS = {
     "TOOL_CALL_ARGS": {"tool_call_id": "toolCallId", "delta": "delta"},
     "TOOL_CALL_END": {"tool_call_id": "toolCallId"},
 }
+# Members that clients demand and that are always the same.
+CONSTANTS = {"REASONING_MESSAGE_START": {"role": "reasoning"}}
 COUNTS = {"input_tokens": "inputTokens", "output_tokens": "outputTokens"}
 
 
@@ -149,12 +151,16 @@ def _frame(event: dict) -> str:
 
 def _renamed(event: dict) -> dict:
     fields = {new: event[old] for old, new in FIELDS[event["type"]].items()}
-    return {"type": event["type"], **fields}
+    return _made(event["type"], fields)
 
 
 def _about(message_id: str, *types: str) -> list[dict]:
     """The beginnings or ends of a message."""
-    return [{"type": each, "messageId": message_id} for each in types]
+    return [_made(each, {"messageId": message_id}) for each in types]
+
+
+def _made(kind: str, fields: dict) -> dict:
+    return {"type": kind, **fields, **CONSTANTS.get(kind, {})}
 
 
 def _id(event: dict) -> str | None:

@@ -137,6 +137,14 @@ always(
     finish(),
     DONE,
 )
+always(
+    "said_once_more",
+    text("hello "),
+    text("there"),
+    {"choices": [{"delta": {}, "message": {"content": "hello there"}, "finish_reason": "stop"}]},
+    DONE,
+)
+always("one_part", chunk({"content": {"type": "text", "text": "hello there"}}), finish(), DONE)
 always("declining", chunk({"refusal": "hello "}), chunk({"refusal": "there"}), finish(), DONE)
 always("late_usage", text("hello there"), finish(), Pause(9), usage(3, 4), DONE)
 once("busy_once", plain({"error": {"message": "later"}}, 429, Retry_After="0"))
@@ -156,6 +164,10 @@ refusing(
     error("The chat template of this model has no tool support"),
     error("This model cannot use tools."),
     error("tools are disabled here"),
+    error("This model is incapable of calling tools."),
+    error("mine-1b does not have tool-calling capability"),
+    error("该模型不支持tools参数"),
+    error("此模型未启用函数调用。"),
     error("tool_choice must be none for this model"),
     flat_error("`tool calling` is not supported with this model", 422),
     plain({"detail": [{"loc": ["body", "tools"], "msg": "Extra inputs are not permitted"}]}, 422),
@@ -179,6 +191,9 @@ refusing(
     error("A conversation must start with a user message."),
     error("messages[0].role: unknown variant `system`, expected `user` or `assistant`", 422),
     flat_error("Conversation roles must alternate user/assistant/user/assistant", code=400),
+    error("role: Input should be 'user', 'assistant' or 'tool'"),
+    error("role must be one of user, assistant"),
+    error("模型不支持system角色"),
     plain(
         {"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "Input should be 'user'"}]}, 422
     ),
@@ -189,6 +204,7 @@ refusing(
     error("Your organisation may not stream this model.", param="stream", code="unsupported_value"),
     error("streaming is not supported"),
     error("`stream` must be false"),
+    error("本模型仅支持非流式输出，无法流式返回"),
 )
 
 # What a model wants back
@@ -323,6 +339,11 @@ refusing(
     error("`inputs` must have less than 1000 tokens. Given: 1500", 422),
     error("exceeds", type="exceed_context_size_error", code=400),
     plain({"detail": "Input is too long for requested model."}, 422),
+    error("Range of input length should be [1, 1000]"),
+    error("Input length 1500 exceeds the maximum of 1000"),
+    error("`inputs` tokens + `max_new_tokens` must be <= 1000", 422),
+    error("The prompt has 1500 tokens, but this model takes at most 1000"),
+    error("输入内容过长，超出模型的最大长度"),
 )
 
 

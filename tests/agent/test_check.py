@@ -40,6 +40,7 @@ def test_a_model_that_takes_no_tools_is_good_and_said_so(
     _, (is_good, using) = found(server)
     assert is_good
     assert "and called no tool" in using
+    assert using.endswith("; asked otherwise, for it refuses tools")
     assert "refuses tools" in caplog.text
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import pytest
 
 from runtime.agent.results import MAX_RESULT_CHARS
-from runtime.agent.tools import InvalidArguments, Tool, load_tools, tool
+from runtime.agent.tools import InvalidArguments, Tool, foreign, load_tools, tool
 
 
 @tool
@@ -258,3 +258,13 @@ def test_the_built_in_tools_are_those_that_are_named() -> None:
     assert load_tools(builtin=[]) == []
     with pytest.raises(ValueError, match="'weather' is none of the built-in tools"):
         load_tools(builtin=["weather"])
+
+
+def test_a_foreign_tool_has_no_text_that_servers_refuse_for_its_length() -> None:
+    inner = {"type": "string", "description": "d" * 2000}
+    parameters = {"type": "object", "properties": {"description": inner}, "anyOf": [inner]}
+    made = foreign("pick", "d" * 2000, parameters)
+    texts = [made.parameters["properties"]["description"], *made.parameters["anyOf"]]
+    assert len(made.description) == 1024
+    assert [len(each["description"]) for each in texts] == [1024, 1024]
+    assert inner["description"] == "d" * 2000

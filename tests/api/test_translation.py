@@ -116,7 +116,8 @@ class Client:
     def reasoning_start(self, messageId: str) -> None:
         self._begin(f"span {messageId}")
 
-    def reasoning_message_start(self, messageId: str) -> None:
+    def reasoning_message_start(self, messageId: str, role: str) -> None:
+        assert role == "reasoning"
         assert f"span {messageId}" in self.open
         self._begin(messageId)
         if not any(message["id"] == messageId for message in self.messages):

@@ -96,9 +96,13 @@ def protocol_error(reason: str) -> ProviderError:
 
 
 class Provider(Protocol):
-    """A model, wherever it runs; `name` tells an operator which."""
+    """A model, wherever it runs.
+
+    `name` tells an operator which, `refused` what it was found not to take, if anything.
+    """
 
     name: str
+    refused: str
 
     def stream(
         self,

@@ -132,7 +132,9 @@ class StepReader:
     def _choice(self, choice: dict[str, Any]) -> Iterator[Chunk]:
         if choice.get("error") and (failure := failure_in(choice, self.has_begun)):
             raise failure
-        delta = expect(choice.get("delta") or choice.get("message") or {}, dict, "delta")
+        # Some servers say all of an answer once more at its end.
+        whole = None if self.has_begun else choice.get("message")
+        delta = expect(choice.get("delta") or whole or {}, dict, "delta")
         has_words = False
         for chunk in self._words(delta):
             # A finish_reason that words follow, or that comes with them, has ended nothing.

@@ -79,6 +79,7 @@ class EmbeddedProvider:
     """A Provider that needs nothing and nobody. Uses only the tools it is offered."""
 
     name = "the embedded model, since no model's server is configured"
+    refused = ""
 
     def stream(
         self,

@@ -31,7 +31,18 @@ CODES = {
 
 
 # A server that refuses who asks, or has not what is asked for: no user can do anything about it.
-MISCONFIGURED = (401, 402, 403, 404, 405, 429)
+MISCONFIGURED = (401, 402, 403, 404, 405, 407, 429)
+# Statuses of a moment, for which others are as likely to be served.
+MOMENTARY = (408, 409, 425, 429)
+# The same in words, as some say it with a 400.
+WRONG_KEY = (
+    r"\b(?:api|access)[ _-]?(?:key|token)\b[^.;\n]{0,30}\b(?:invalid|not valid|incorrect|missing)"
+    r"|\b(?:invalid|incorrect|wrong|missing|no|valid) (?:api|access)[ _-]?(?:key|token)\b"
+)
+WRONG_MODEL = (
+    r"\bmodel\b[^.;\n]{0,60}\b(?:not found|not exist|no longer exists?)|模型[^。；\n]{0,20}不存在"
+    r"|\b(?:no such|unknown|invalid) model\b|model_not_found"
+)
 # A 429 that no waiting mends.
 UNPAID = r"insufficient.?(?:quota|balance|funds|credit)|billing|not.?paid|arrears"
 # How filters say that what was asked is not answered.
@@ -64,18 +75,33 @@ def _is_error(event: dict[str, Any]) -> bool:
     return not is_answer and any(event.get(name) for name in SENTENCES)
 
 
+def is_of_key(refusal: Refusal) -> bool:
+    """Whether it is the key that the server refuses."""
+    return refusal.status == 401 or refusal.says(WRONG_KEY)
+
+
+def is_of_model(refusal: Refusal) -> bool:
+    """Whether the server says that it has not the model."""
+    return refusal.says(WRONG_MODEL)
+
+
 def refused(
     refusal: Refusal, message: str | None = None, retry_after: float | None = None
 ) -> ProviderError:
     """The failure that a refusal is before anything of an answer came."""
     status, message = refusal.status or 400, message or refusal.message
-    is_transient = status >= 500 or (status == 429 and not refusal.says(UNPAID))
+    is_transient = status >= 500 or (status in MOMENTARY and not refusal.says(UNPAID))
     code = ErrorCode.PROVIDER_REJECTED
     if is_transient:
         is_busy = status in (429, 529)
         code = ErrorCode.PROVIDER_BUSY if is_busy else ErrorCode.PROVIDER_UNAVAILABLE
     elif refusal.says(FILTERED):
         code = ErrorCode.REQUEST_FILTERED
-    elif status in MISCONFIGURED or 300 <= status < 400:
+    elif _is_of_set_up(status, refusal):
         code = ErrorCode.PROVIDER_MISCONFIGURED
     return ProviderError(code, message, retry_after, refusal=refusal, is_transient=is_transient)
+
+
+def _is_of_set_up(status: int, refusal: Refusal) -> bool:
+    is_said = is_of_key(refusal) or is_of_model(refusal)
+    return status in MISCONFIGURED or 300 <= status < 400 or is_said

@@ -6,22 +6,30 @@ from urllib.parse import urlsplit
 from runtime.agent.events import ErrorCode
 from runtime.agent.providers import ProviderError
 from runtime.agent.providers.address import Address
+from runtime.agent.providers.endings import is_of_key, is_of_model
 
 # As people's base URLs end: /v1, /v1beta/openai, /api/v3, /openai, a cloud's deployment.
 VERSION = re.compile(r"/(?:v\d|openai|api|deployments/)")
+# Nothing is at the address, or nothing that is asked so.
+MISSING = (404, 405)
 
 
 def hint(failure: ProviderError, address: Address) -> str | None:
     """A question for the operator about a failure, or None when nothing is likely."""
-    status = failure.refusal.status if failure.refusal else None
-    if status == 401:
+    refusal = failure.refusal
+    status = refusal.status if refusal else None
+    if refusal and is_of_key(refusal):
         return "is OPENAI_API_KEY this server's?"
+    if (refusal and is_of_model(refusal)) or (status in MISSING and _has_version(address)):
+        return "is AGENT_MODEL one of this server's?"
     if status == 402:
         return "has the account been paid for?"
     if status == 403:
         return "may this key use this model?"
-    if status in (404, 405):
-        return "is the model there?" if _has_version(address) else _version_missing(address)
+    if status in MISSING:
+        return f"should OPENAI_BASE_URL end with /v1, as in {address.root}/v1?"
+    if status == 407:
+        return "does the proxy take the user in HTTP_PROXY or HTTPS_PROXY?"
     if status and 300 <= status < 400:
         return "is OPENAI_BASE_URL where it leads?"
     if failure.code == ErrorCode.PROVIDER_PROTOCOL:
@@ -33,7 +41,3 @@ def hint(failure: ProviderError, address: Address) -> str | None:
 
 def _has_version(address: Address) -> bool:
     return VERSION.search(urlsplit(address.root).path) is not None
-
-
-def _version_missing(address: Address) -> str:
-    return f"should OPENAI_BASE_URL end with /v1, as in {address.root}/v1?"

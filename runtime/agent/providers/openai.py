@@ -94,6 +94,11 @@ class OpenAIProvider:
         """The model and its server, for an operator."""
         return f"{self.model} on {self.transport.address.name('')}"
 
+    @property
+    def refused(self) -> str:
+        """What the server is believed to refuse, for an operator."""
+        return ", ".join(sorted(self.learnt.names()))
+
     def stream(
         self,
         messages: Sequence[Message],

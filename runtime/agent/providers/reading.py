@@ -41,10 +41,10 @@ def parts_of(content: Any) -> tuple[str, str]:
     """What of a `content` was thought and what is text; some servers give both in parts."""
     if content is None or type(content) is str:
         return "", content or ""
-    if not isinstance(content, list):
+    if not isinstance(content, list | dict):
         return "", expect(content, str, "content")
     thought, text = "", ""
-    for part in content:
+    for part in content if isinstance(content, list) else [content]:
         if not isinstance(part, dict):
             continue
         if "thinking" in part or part.get("type") in ("thinking", "reasoning"):

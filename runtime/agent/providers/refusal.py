@@ -31,13 +31,17 @@ UNKNOWN = (
     r"unsupported|un-?recogni[sz]ed|unknown|unexpected|extra_forbidden|extra (?:inputs|fields?)"
     r"|(?:not|n['’]t|no) (?:\w+ ){0,3}(?:support|permit|allow|recogni[sz]|accept|know|implement"
     r"|expect|exist|enabled|available|valid|compatible)\w*"
-    r"|no such|cannot|can['’]t|unable|disallow|disabled|forbid|incompatible"
+    r"|no such|cannot|can['’]t|unable|incapable|disallow|disabled|forbid|incompatible"
     r"|invalid (?:parameter|argument|field|option|key)"
     r"|additional propert|deprecated|remove|in place of|instead"
+    r"|不支持|不允许|不可用|不接受|不兼容|不存在|不能|无法|未启用|未开启|禁用"
 )
 # How far from such words a name still belongs to them, if no sentence ends between.
 NEAR = 80
-SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
+# A line that is indented goes on with the one before.
+SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|[。；！？]|\n(?![ \t])")
+# A name may stand in a Chinese sentence, whose characters are letters too, but not to these.
+FLAGS = re.IGNORECASE | re.ASCII
 # A name with a value behind it is one in a request that is quoted.
 NO_VALUE = r"(?!\\?[\"'] ?: ?[\[{\"'\d\\tfn])"
 
@@ -77,7 +81,7 @@ class Refusal:
 
     def says(self, pattern: str) -> bool:
         """Whether the pattern is somewhere in its words."""
-        return re.search(pattern, self.words, re.IGNORECASE) is not None
+        return re.search(pattern, self.words, FLAGS) is not None
 
     def says_beside(self, pattern: str, unknown: str = UNKNOWN) -> bool:
         """Whether the pattern is in a sentence of its words, and `unknown` near it."""
@@ -86,10 +90,10 @@ class Refusal:
 
 def are_near(text: str, pattern: str, other: str) -> bool:
     """Whether both patterns are in one sentence of a text, near each other or one in the other."""
-    for found in re.finditer(pattern, text, re.IGNORECASE):
+    for found in re.finditer(pattern, text, FLAGS):
         before = SENTENCE_END.split(text[max(0, found.start() - NEAR) : found.start()])[-1]
         behind = SENTENCE_END.split(text[found.end() : found.end() + NEAR])[0]
-        if re.search(other, before + found[0] + behind, re.IGNORECASE):
+        if re.search(other, before + found[0] + behind, FLAGS):
             return True
     return False
 
@@ -143,7 +147,7 @@ def _status(objects: list[dict[str, Any]], words: str) -> int | None:
         for key in STATUSES:
             if re.fullmatch(r"[45]\d\d", str(each.get(key))):
                 return int(each[key])
-    kinds = (status for status, kind in KINDS if re.search(kind, words, re.IGNORECASE))
+    kinds = (status for status, kind in KINDS if re.search(kind, words, FLAGS))
     return next(kinds, None)
 
 

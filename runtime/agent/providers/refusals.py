@@ -49,17 +49,22 @@ VENDOR = "vendor "
 # Not one tool of many, which is called by its number or its name.
 _TOOL_WORDS = (
     r"\btools?\b(?![\[.]\d|\W{0,2}[\"'`]\w)"
-    r"|tool[_ -]?(?:choice|calls?|calling|use)|function[_ -]?call(?:s|ing)?\b"
+    r"|tool[_ -]?(?:choice|calls?|calling|use)|function[_ -]?call(?:s|ing)?\b|工具|函数调用"
 )
 _NEEDS_FLAG = (
     rf"{UNKNOWN}|--[a-z]|no (?:\w+ )?template|\bflags?\b|\benabl|must be (?:none|empty|off)"
+    r"|(?:lacks?|without|(?:not|n['’]t) have) (?:\w+ )?(?:tool|function)"
 )
 _ROLES = (
     r"\b(?:system|developer)[\"'`]? (?:role|message|prompt|instruction)|\bonly\b.{0,30}\buser\b"
     r"|\b(?:system|developer)[\"'`]? (?:\w+ ){0,5}role|(?:first|start)\w* .{0,30}\buser\b"
     r"|(?:role|variant|instruction)s?\b\W{0,4}(?:\w+ )?[\"'`]?(?:system|developer)\b|\broles must"
+    # All roles that there are, without that one.
+    r"|(?:\bbe|\bof|are)[ :]+[\"'`]?(?:user|assistant)\b[\"'`]?(?:,| and| or)"
+    r"|\b(?:system|developer) ?(?:角色|消息|提示)|系统(?:角色|消息|提示)"
+    r"|(?:角色|消息)\W{0,3}(?:system|developer)\b"
 )
-_NO_ROLE = rf"{UNKNOWN}|invalid|\bmust\b|only|one of|roles?\b|alternat"
+_NO_ROLE = rf"{UNKNOWN}|invalid|\bmust\b|\bshould\b|only|one of|roles?\b|alternat"
 _ID_WORDS = r"tool[_ ]?(?:call[_ ]?)?ids?\b|\bcall[_ ]?ids?\b|tool_calls[^ ]*\bid\b"
 _ID_SHAPE = r"length|long|letters|digits|alphanumeric|characters|pattern|a-z"
 # How many are said, and how many are taken by most that take few.
@@ -70,7 +75,9 @@ _ID_LENGTH = (
 NINE = 9
 MAX_ID_CHARS = 40
 # An option that the answer does not need is left out for any complaint about it.
-_COMPLAINT = rf"{UNKNOWN}|invalid|illegal|\bonly\b|\bbad\b|\bmust\b|requires?\b"
+_COMPLAINT = (
+    rf"{UNKNOWN}|invalid|illegal|\bonly\b|\bbad\b|\bmust\b|requires?\b|非法|无效|错误|有误|仅"
+)
 
 
 def remedy(
@@ -121,7 +128,7 @@ def _causes(
 
 
 def _is_about_streaming(refusal: Refusal) -> bool:
-    is_said = not refusal.places and refusal.says_beside(r"\bstreaming\b")
+    is_said = not refusal.places and refusal.says_beside(r"\bstreaming\b|流式")
     return is_said or refusal.is_about("stream", _COMPLAINT)
 
 
@@ -188,8 +195,8 @@ def _is_about_system(refusal: Refusal) -> bool:
 _WORDS = {
     TOOLS: _TOOL_WORDS,
     EFFORT: r"reasoning",
-    SYSTEM: r"system|developer|roles?\b",
-    STREAM: r"stream",
+    SYSTEM: r"system|developer|roles?\b|assistant|系统|角色",
+    STREAM: r"stream|流式",
     RESPONSES: r"responses",
     **dict.fromkeys(BOUNDS, r"max_(?:completion_|output_)?tokens"),
 }

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from runtime.agent.messages import Message, cut_history
-from runtime.agent.providers.refusal import Refusal
+from runtime.agent.providers.refusal import FLAGS, Refusal
 
 # How often a conversation is cut and asked again.
 MAX_CUTS = 2
@@ -19,7 +19,10 @@ TOO_LONG = (
     r"|(?:less|fewer) than [\d,]+ (?:\w+ )?tokens|\bshorten\b|\bn_ctx\b"
     r"|too many (?:input |prompt )?tokens|reduce (?:the |your )?(?:length|number|size|prompt|input)"
     r"|exceed\w*[^.;\n]{0,60}\b(?:tokens?|context)\b|tokens?\b[^.;\n]{0,40}\bexceed"
-    r"|(?:longer|more tokens) than"
+    r"|(?:longer|more tokens) than|takes? at most [\d,]+"
+    r"|\b(?:input|prompt|sequence) length\b|[`'\"]?inputs?[`'\"]? tokens\b"
+    r"|(?:输入|对话|上下文|消息|请求|内容)[^。；\n]{0,20}(?:过长|太长|超长|超出|超过|大于)"
+    r"|(?:超出|超过|大于)[^。；\n]{0,20}(?:长度|上下文|tokens?\b)"
 )
 
 
@@ -44,7 +47,7 @@ def share_that_fits(refusal: Refusal) -> float:
 
 def speaks_of_room(message: Message) -> bool:
     """Whether a server that said so may have quoted these words of somebody's."""
-    return message.role != "system" and re.search(TOO_LONG, message.content, re.I) is not None
+    return message.role != "system" and re.search(TOO_LONG, message.content, FLAGS) is not None
 
 
 def chars_of(messages: Sequence[Message]) -> int:

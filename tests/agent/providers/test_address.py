@@ -115,7 +115,11 @@ def moved(location: str) -> Reply:
     [
         ("/v1", plain({"error": "no"}, 401), ("401", "OPENAI_API_KEY")),
         ("/v1", plain({"error": "pay"}, 402), ("402", "pay", "paid for")),
-        ("/v1", plain({"error": "no model m-1"}, 404), ("404", "no model m-1", "model there")),
+        ("/v1", plain({"error": "no model m-1"}, 404), ("404", "no model m-1", "AGENT_MODEL")),
+        ("/v1", plain({"error": "API key not valid. Pass one."}, 400), ("400", "OPENAI_API_KEY")),
+        ("/v1", plain({"error": "Model Not Exist"}, 400), ("400", "AGENT_MODEL")),
+        ("/v1", plain({"error": "Invalid model name: m-1"}, 400), ("400", "AGENT_MODEL")),
+        ("/v1", plain({"error": "who are you?"}, 407), ("407", "HTTP_PROXY")),
         ("", plain({"error": "no"}, 404), ("404", "end with /v1")),
         ("/v1", moved("https://n:pw@other.test/v1?k=v"), ("308", "https://other.test/v1")),
         ("/v1", plain({"error": {"code": "insufficient_quota"}}, 429), ("429",)),

@@ -94,7 +94,7 @@ def results(events: list[Event]) -> list[tuple[str, str]]:
         *("plain", "comments", "gzipped", "whole", "whole_as_text", "whole_as_stream"),
         *("stream_as_text", "stream_as_json", "marked", "two_choices", "declining", "late_usage"),
         *("finish_in_every_chunk", "finish_is_the_text_null", "finish_before_the_end"),
-        *("reasoning_member", "thinking_parts"),
+        *("reasoning_member", "thinking_parts", "said_once_more", "one_part"),
     ],
 )
 def test_an_answer_is_understood_as_it_is(name: str) -> None:

@@ -277,10 +277,10 @@ def test_a_whole_completion_instead_of_a_stream_is_taken(server: CompletionsServ
 
 
 def test_an_error_with_status_200_is_an_error(server: CompletionsServer) -> None:
-    server.script(plain({"error": {"message": "no such model"}}))
+    server.script(plain({"error": {"message": "no such thing"}}))
     error = failure(server)
     assert error.code == ErrorCode.PROVIDER_REJECTED
-    assert error.message.endswith("/v1/chat/completions: no such model")
+    assert error.message.endswith("/v1/chat/completions: no such thing")
 
 
 def test_an_error_inside_the_stream_ends_it(server: CompletionsServer) -> None:
@@ -422,8 +422,18 @@ def test_what_is_said_about_a_wrong_key_is_not_repeated(server: CompletionsServe
     assert KEY[:5] not in failure(server).message
 
 
-def test_a_server_without_stream_options_is_asked_without(server: CompletionsServer) -> None:
-    server.script(plain({"error": "unknown field stream_options"}, 400), answer("Hi"))
+@pytest.mark.parametrize(
+    "words",
+    [
+        "unknown field stream_options",
+        "1 validation error for Request\nstream_options\n  Extra inputs are not permitted",
+        "不支持stream_options参数",
+    ],
+)
+def test_a_server_without_stream_options_is_asked_without(
+    server: CompletionsServer, words: str
+) -> None:
+    server.script(plain({"error": words}, 400), answer("Hi"))
     provider = provider_for(server)
     assert joined(list(open_stream(provider))) == "Hi"
     assert joined(list(open_stream(provider))) == "Hi"
@@ -663,6 +673,12 @@ def test_a_redirect_never_leads_the_key_elsewhere(server: CompletionsServer) -> 
         server.script(Reply(status=307, headers=location))
         assert failure(server).code == ErrorCode.PROVIDER_MISCONFIGURED
         assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("status", [408, 409, 425])
+def test_a_status_of_a_moment_is_tried_again(server: CompletionsServer, status: int) -> None:
+    server.script(plain({"error": "not now"}, status), answer("Hi"))
+    assert joined(ask(server)) == "Hi"
 
 
 def test_a_connection_refused_is_tried_again_and_given_up() -> None:
