@@ -46,6 +46,7 @@ class WatchedRefusals(Refusals):
         self._sending = folder / "sending"
         self._notes: list[Path] = []
         self._one_at_a_time = threading.Lock()
+        self._flushing = threading.Lock()
 
     def add(self, refusal) -> None:
         with self._one_at_a_time:
@@ -54,10 +55,15 @@ class WatchedRefusals(Refusals):
             super().add(refusal)
 
     def flush(self) -> None:
-        with self._one_at_a_time:
+        with self._flushing:
+            with self._one_at_a_time:
+                notes, self._notes = self._notes, []
+                # Who adds one from here on has another flush, which removes its note.
+                self._is_due = False
+            # Not with the lock that requests wait for: they may hold all connections there are.
             super().flush()
-            while self._notes:
-                self._notes.pop().unlink(missing_ok=True)
+            for note in notes:
+                note.unlink(missing_ok=True)
 
 
 folder = Path(app.config["INSTANCE_PATH"])

@@ -107,6 +107,12 @@ def are_used_up(opened: Sequence[Coded]) -> bool:
     return bool(opened) and not any(row.tries_left for row in opened)
 
 
+def is_current(row: Coded) -> bool:
+    """Whether the code that a row was read or renewed with is still the one that it waits for."""
+    kind = type(row)
+    return kind.select().where(kind.id == row.id, kind.code_hash == row.code_hash).exists()
+
+
 def give_back(row: Coded) -> None:
     """Give the try back that found this row: the right code is no guess."""
     kind = type(row)

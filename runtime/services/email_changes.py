@@ -181,9 +181,12 @@ def _find_undoable(token: str) -> EmailChange | None:
     return EmailChange.get_or_none(EmailChange.id == change_id, ~EmailChange.has_run_out())
 
 
-def _letter_to_new(change: EmailChange, code: str, username: str, caller: Caller) -> Letter:
+def _letter_to_new(change: EmailChange, code: str, username: str, caller: Caller) -> Letter | None:
+    """What the new address is mailed; None for a code that is good for nothing any more."""
     if owner := User.find_by_email(change.email):
         return letters.address_in_use_letter(languages.of(owner))
+    if not codes.is_current(change):
+        return None
     metrics.codes_sent.inc()
     mailed = MailedCode(username, code, codes.link(change, code), caller)
     return letters.new_address_letter(caller.language, mailed, CODE_LIFE // timedelta(minutes=1))

@@ -89,12 +89,13 @@ def _hash(password: str, user: User, recovery: Recovery, network: str) -> str:
 
 
 def _mail_code(recovery: Recovery, code: str, caller: Caller) -> None:
-    """Mail a code to the account's own address, if there is an account.
+    """Mail a code to the account's own address, if there is an account and no newer code.
 
-    Not to the address as it was typed: two that differ in case alone might be two mailboxes.
+    Not to the address as it was typed: two that differ in case alone might be two mailboxes. Of two
+    mails of one moment the last to arrive may be the first that was asked for.
     """
     user = User.find_by_email(recovery.email)
-    if user is None or user.is_disabled:
+    if user is None or user.is_disabled or not codes.is_current(recovery):
         return
     metrics.codes_sent.inc()
     mailed = MailedCode(user.username, code, codes.link(recovery, code), caller)

@@ -48,12 +48,12 @@ def test_what_a_thief_does_is_told_in_the_owners_language(
     thief.refresh()
     change = {"email": "thief@example.org", "current_password": PASSWORD}
     assert thief.post("/users/me/email", change).status_code == 202
+    assert not is_chinese(outbox.texts("thief@example.org")[0])
     new = {"current_password": PASSWORD, "password": "another horse"}
     assert thief.request("PUT", "/users/me/password", json=new).status_code == 200
 
     new_device, email_change, new_password = outbox.texts(alice.email)
     assert all(map(is_chinese, (new_device, email_change, new_password)))
-    assert not is_chinese(outbox.texts("thief@example.org")[0])
     assert language_of(app, alice) == "zh"
 
 
@@ -121,6 +121,20 @@ def test_a_stolen_refresh_token_teaches_no_language(app: Flask, quick, alice: Pe
     assert elsewhere.refresh().status_code == 200
 
     assert language_of(app, alice) == "zh"
+
+
+def test_a_device_that_is_new_on_the_owners_network_teaches_no_language(
+    app: Flask, quick, alice: Person
+):
+    """Though a session was begun there by a client that named no device."""
+    with app.app_context():
+        Session.update(device=None).execute()
+    thief = Person(app.test_client(), alice.network, alice.email, language="en")
+    sign_in(thief)
+
+    assert thief.refresh().status_code == 200
+
+    assert language_of(app, alice) is None
 
 
 def test_a_recovery_is_in_the_owners_language_and_teaches_the_new_one(

@@ -5,8 +5,9 @@ from flask import Flask
 
 from runtime.callers import Caller
 from runtime.errors import CodeUsedUp, InvalidCode, TooManyRequests
-from runtime.services import recoveries
-from tests.conftest import Person
+from runtime.models import Recovery
+from runtime.services import codes, recoveries
+from tests.conftest import Outbox, Person
 from tests.quick import QuickPasswords
 from tests.services.test_verifications import CountingTokens, most_in_a_day
 
@@ -72,3 +73,17 @@ def test_who_asks_for_codes_again_and_again_gets_no_more_tries(app, counting, al
 
     instants = [instant for instant, _ in counting.compared]
     assert most_in_a_day(instants) <= 4 * 5
+
+
+def test_a_code_that_was_replaced_before_its_mail_is_made_is_not_mailed(
+    app: Flask, alice: Person, outbox: Outbox
+):
+    """Mails of one moment arrive in any order: the last must not have a code from before."""
+    with app.app_context():
+        begin(alice.email, OWNER)
+        replaced = Recovery.get()
+        code = codes.renew(replaced)
+        recoveries._mail_code(replaced, code, Caller(OWNER))
+
+    assert len(outbox.texts(alice.email)) == 1
+    assert outbox.code(alice.email) != code
