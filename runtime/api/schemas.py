@@ -131,6 +131,20 @@ class Email(String):
         return tidy(text) if len(text) <= 1000 else text
 
 
+class MailedSecret(String):
+    """A code or a key out of a mail, as people type or paste it.
+
+    White space in it does not count, and full-width digits count as ASCII's.
+    """
+
+    _DIGITS = {ord("０") + digit: str(digit) for digit in range(10)}
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        text = super()._deserialize(value, attr, data, **kwargs)
+        # As for an address, a text that is too long is not worth looking at.
+        return "".join(text.split()).translate(self._DIGITS) if len(text) <= 1000 else text
+
+
 class Username(String):
     """3 to 30 ASCII letters, digits and underscores."""
 
@@ -340,7 +354,9 @@ class CodeSchema(Schema):
     """A code, and the address that it was mailed to."""
 
     email = Email(required=True)
-    token = String(required=True, pattern=r"[0-9]{6}", mismatch="not_a_code", example="493027")
+    token = MailedSecret(
+        required=True, pattern=r"[0-9]{6}", mismatch="not_a_code", example="493027"
+    )
 
 
 class CreateRecoverySchema(Schema):
@@ -353,7 +369,7 @@ class VerifyRecoverySchema(CodeSchema):
 
 
 class CreateEmailRestorationSchema(Schema):
-    token = String(required=True, example="7d0e6f0a6df54f4f9a7c6f7b0b6b0f7e.2o-peyO_…")
+    token = MailedSecret(required=True, example="7d0e6f0a6df54f4f9a7c6f7b0b6b0f7e.2o-peyO_…")
 
 
 class CreateSessionSchema(Schema):
