@@ -1,11 +1,14 @@
 """Our reading of JSON, where it is finer than what a route shows."""
 
 import json
+import tracemalloc
+from contextlib import suppress
 from random import Random
 
 import pytest
 
 from runtime.api.parser import MAX_DEPTH, decode
+from tests.conftest import at_once
 
 SCRAPS = ["{", "}", "[", "]", ",", ":", '"', '"a"', "\\", "\\u", "d800", "1", "e", "-", ".", "null"]
 
@@ -63,3 +66,25 @@ def test_escapes_that_mean_a_character_are_read(text: str):
 def test_a_name_may_stand_in_an_object_once(body: bytes):
     with pytest.raises(ValueError, match="repeated_field"):
         decode(body)
+
+
+ROOM = 1024 * 1024 // 5
+
+
+@pytest.mark.parametrize("value", [[], [0], {}, "ab"], ids=json.dumps)
+def test_of_long_bodies_one_is_read_at_a_time(value: object):
+    """Some take thirty times their length in memory before they are refused."""
+    body = json.dumps({"a": [value] * ROOM}).encode()
+
+    def read() -> None:
+        with suppress(ValueError):
+            decode(body)
+
+    def most_held(readers: int) -> int:
+        tracemalloc.start()
+        at_once(*[read] * readers)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert most_held(8) < 3 * most_held(1)
