@@ -1,5 +1,6 @@
 """Our reading of JSON, where it is finer than what a route shows."""
 
+import gc
 import json
 import tracemalloc
 from contextlib import suppress
@@ -8,7 +9,7 @@ from random import Random
 import pytest
 
 from runtime.api.parser import MAX_DEPTH, decode
-from tests.conftest import at_once
+from tests.conftest import Person, at_once
 
 SCRAPS = ["{", "}", "[", "]", ",", ":", '"', '"a"', "\\", "\\u", "d800", "1", "e", "-", ".", "null"]
 
@@ -88,3 +89,24 @@ def test_of_long_bodies_one_is_read_at_a_time(value: object):
         return most
 
     assert most_held(8) < 3 * most_held(1)
+
+
+def test_a_body_that_was_refused_is_let_go_of_at_once(alice: Person):
+    """Not when the collector comes by: by then a dozen are held, ten times as long as they came."""
+    body = b'{"message":[%s]}' % b",".join([b'"ab"'] * 200_000)
+
+    def refused() -> None:
+        answer = alice.post("/agent-chats", data=body, content_type="application/json")
+        assert answer.status_code == 422
+
+    refused()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            refused()
+        assert tracemalloc.get_traced_memory()[0] < 20 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+        gc.enable()
