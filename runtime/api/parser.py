@@ -17,6 +17,7 @@ from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
+from ..db import release
 from ..errors import Fault, InvalidParameters
 from .schemas import MAX_FAULTS
 
@@ -47,6 +48,8 @@ class Parser(FlaskParser):
 
     def load_json(self, req: Request, schema: ma.Schema):
         """The body. Raises InvalidParameters when it is not a JSON object."""
+        if req.content_length is None or req.content_length > FEW_OBJECTS_BYTES:
+            release()  # Such wait for each other: meanwhile the database is others' to ask.
         body = _read(req)
         if req.mimetype != "application/json" or not _is_utf8(req):
             raise InvalidParameters(Fault("#", "wrong_content_type"))

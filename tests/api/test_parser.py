@@ -4,11 +4,13 @@ import gc
 import json
 import tracemalloc
 from contextlib import suppress
+from io import BytesIO
 from random import Random
 
 import pytest
 
 from runtime.api.parser import MAX_DEPTH, decode
+from runtime.db import db
 from tests.conftest import Person, at_once
 
 SCRAPS = ["{", "}", "[", "]", ",", ":", '"', '"a"', "\\", "\\u", "d800", "1", "e", "-", ".", "null"]
@@ -110,3 +112,30 @@ def test_a_body_that_was_refused_is_let_go_of_at_once(alice: Person):
     finally:
         tracemalloc.stop()
         gc.enable()
+
+
+class Watched(BytesIO):
+    """A body that notes, while it is read, whether that thread holds a connection."""
+
+    held: bool | None = None
+
+    def readinto(self, buffer: bytearray) -> int:
+        self.held = not db.is_closed()
+        return super().readinto(buffer)
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_long_body_is_read_without_a_connection_to_the_database(alice: Person, is_chunked: bool):
+    """Sixteen that wait for their turn would have all of the pool's."""
+    body = Watched(json.dumps({"message": "x" * 100_000}).encode())
+    length = {} if is_chunked else {"CONTENT_LENGTH": str(len(body.getvalue()))}
+    answer = alice.client.open(
+        "/api/v1/agent-chats",
+        method="POST",
+        headers={"Authorization": f"Bearer {alice.tokens['access_token']}"},
+        content_type="application/json",
+        environ_overrides={"wsgi.input": body, "wsgi.input_terminated": True, **length},
+    )
+
+    assert answer.status_code == 422
+    assert body.held is False
