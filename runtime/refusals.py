@@ -8,8 +8,7 @@ from urllib.parse import quote
 
 from gunicorn import util
 from gunicorn.http import errors
-from werkzeug.datastructures import LanguageAccept
-from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
+from werkzeug.http import HTTP_STATUS_CODES
 
 from . import i18n, metrics, origins, wire
 from .errors import HTTP_CODES
@@ -57,7 +56,7 @@ def refuse(
     is a fault of ours, told with its traceback; any other would quote the request.
     """
     metrics.requests_refused.inc(status)
-    language = i18n.choose(parse_accept_header(_field(head, b"accept-language"), LanguageAccept))
+    language = i18n.choose(i18n.accepted_in(_field(head, b"accept-language")))
     request_id = wire.request_id(_field(head, b"x-request-id"))
     body = _problem(status, language, path)
     lines = {

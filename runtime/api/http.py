@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 
 from flask import Flask, Response, current_app, request
 from flask import Request as FlaskRequest
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
+from werkzeug.datastructures import LanguageAccept
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
@@ -41,6 +43,11 @@ class Request(FlaskRequest):
     def max_content_length(self) -> int:
         """How long the body may be: what the route says."""
         return _max_body_bytes(current_app, self.endpoint)
+
+    @cached_property
+    def accept_languages(self) -> LanguageAccept:
+        """What Accept-Language says, as far as it is read."""
+        return i18n.accepted_in(self.headers.get("Accept-Language", ""))
 
 
 class Application(Flask):

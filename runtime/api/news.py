@@ -4,6 +4,7 @@ The chat is the server's: all else in them is a copy, which may be an edited one
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 from ..errors import Fault, InvalidParameters
 from ..models import Brought
@@ -33,9 +34,9 @@ def find(messages: list[dict], state: ChatState) -> list[Brought]:
     Raises InvalidParameters when something in them cannot be passed on to the model.
     """
     found = [(place, messages[place]) for place in _places(messages, state)][::-1]
-    faults = [fault for place, message in found for fault in _faults(place, message)]
-    if faults:
-        raise InvalidParameters(*faults[:MAX_FAULTS])
+    faults = (fault for place, message in found for fault in _faults(place, message))
+    if first := list(islice(faults, MAX_FAULTS)):
+        raise InvalidParameters(*first)
     brought = [(message, text_of(message)) for _place, message in found]
     return [
         Brought(message["id"], text, message["toolCallId"] if message["role"] == "tool" else None)

@@ -6,6 +6,7 @@ values nested deeper than anything this API takes are faults too, not something 
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from itertools import count
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
+from ..db import release
 from ..errors import Fault, InvalidParameters
 from .schemas import MAX_FAULTS
 
@@ -46,6 +48,8 @@ class Parser(FlaskParser):
 
     def load_json(self, req: Request, schema: ma.Schema):
         """The body. Raises InvalidParameters when it is not a JSON object."""
+        if req.content_length is None or req.content_length > FEW_OBJECTS_BYTES:
+            release()  # Such wait for each other: meanwhile the database is others' to ask.
         body = _read(req)
         if req.mimetype != "application/json" or not _is_utf8(req):
             raise InvalidParameters(Fault("#", "wrong_content_type"))
@@ -68,13 +72,22 @@ class Parser(FlaskParser):
     def handle_error(self, error: ma.ValidationError, req, schema, **_status):
         """Raises InvalidParameters with a fault for each parameter that marshmallow refused."""
         (location, messages), *_ = error.messages.items()
+        # marshmallow keeps the error in a frame that the error keeps: with them the body, whole,
+        # would wait for the collector.
+        error.with_traceback(None)
         # Not all of a body's 100,000 unknown fields: the answer would outgrow the question.
         raise InvalidParameters(*_faults(messages, location)[:MAX_FAULTS]) from error
 
 
 def decode(body: bytes) -> dict:
     """The JSON object in `body`. Raises ValueError with the code of a sentence."""
-    decoder = _decoder if len(body) <= FEW_OBJECTS_BYTES else _decoder_of(_few_and_unique())
+    if len(body) <= FEW_OBJECTS_BYTES:
+        return _decode(body, _decoder)
+    with _one_long_body:
+        return _decode(body, _decoder_of(_few_and_unique()))
+
+
+def _decode(body: bytes, decoder: json.JSONDecoder) -> dict:
     try:
         value = decoder.decode(body.decode())
     except _InvalidJSON:
@@ -124,9 +137,10 @@ def _whole(digits: str) -> int:
 
 
 def _finite(digits: str) -> float:
-    if not math.isfinite(float(digits)):
+    number = float(digits)
+    if not math.isfinite(number):
         raise _InvalidJSON("not_json")
-    return float(digits)
+    return number
 
 
 def _no_constant(name: str):
@@ -155,6 +169,8 @@ def _decoder_of(make_object: Callable[[list[tuple]], dict]) -> json.JSONDecoder:
 
 
 _decoder = _decoder_of(_unique)
+# One may take thirty times its length in memory before it is refused. All at once are no faster.
+_one_long_body = threading.Lock()
 
 
 def _demand_sane(value: object) -> None:
