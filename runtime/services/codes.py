@@ -23,7 +23,7 @@ from uuid import uuid4
 from flask import current_app
 from peewee import fn
 
-from .. import logs, redirects
+from .. import allowances, logs, redirects
 from ..allowances import Rate, spend
 from ..callers import Caller
 from ..db import db, from_now
@@ -72,10 +72,9 @@ def find(kind: type[Coded], email: str, code: str, caller: Caller) -> Coded:
     opened = list(kind.opened(email, caller.network))
     if opened:
         return find_opened(opened, code, caller, email)
-    pool = tokens.hash_address(kind.purpose + email)
     with db.atomic():
-        spend(OTHERS_TRIES_A_NETWORK, pool, tokens.hash_address(caller.network))
-        spend(OTHERS_TRIES, pool)
+        for pool in _pools(kind, email, caller):
+            spend(*pool)
     return _find_among_newest(kind, email, code) or refuse(email, caller)
 
 
@@ -107,12 +106,16 @@ def are_used_up(opened: Sequence[Coded]) -> bool:
     return bool(opened) and not any(row.tries_left for row in opened)
 
 
-def give_back(row: Coded) -> None:
-    """Give the try back that found this row: the right code is no guess."""
+def give_back(row: Coded, email: str, caller: Caller) -> None:
+    """Give the try back with which the caller found this row: the right code is no guess."""
     kind = type(row)
-    kind.update(tries_left=kind.tries_left + 1).where(
-        kind.id == row.id, kind.tries_left < TRIES_A_CODE
-    ).execute()
+    if row.network in (caller.network, tokens.hash_address(caller.network)):
+        may_have_more = (kind.id == row.id) & (kind.tries_left < TRIES_A_CODE)
+        kind.update(tries_left=kind.tries_left + 1).where(may_have_more).execute()
+        return
+    with db.atomic():
+        for pool in _pools(kind, email, caller):
+            allowances.give_back(*pool)
 
 
 def use_up(row: Coded) -> None:
@@ -158,6 +161,15 @@ def in_app(function: Callable, *arguments) -> Callable:
             return function(*arguments)
 
     return call
+
+
+def _pools(kind: type[Coded], email: str, caller: Caller) -> list[tuple]:
+    """What a try from elsewhere spends one of: the network's part, and what all share."""
+    pool = tokens.hash_address(kind.purpose + email)
+    return [
+        (OTHERS_TRIES_A_NETWORK, pool, tokens.hash_address(caller.network)),
+        (OTHERS_TRIES, pool),
+    ]
 
 
 def _find_among_newest(kind: type[Coded], email: str, code: str) -> Coded | None:

@@ -60,7 +60,7 @@ def verify(*, email: str, code: str, password: str, caller: Caller) -> TokenPair
     user = User.find_by_email(email)
     if user is None or user.is_disabled:
         codes.refuse(email, caller)
-    password_hash = _hash(password, user, recovery, caller.network)
+    password_hash = _hash(password, user, recovery, caller)
     with db.atomic():
         confirmed_at = user.email_confirmed_at or caller.at
         if not credentials.replace_password(user, password_hash):
@@ -77,14 +77,14 @@ def verify(*, email: str, code: str, password: str, caller: Caller) -> TokenPair
     return pair
 
 
-def _hash(password: str, user: User, recovery: Recovery, network: str) -> str:
+def _hash(password: str, user: User, recovery: Recovery, caller: Caller) -> str:
     """The hash of a password that the user may have; if there is none the code stays as good."""
     try:
         credentials.demand_strong(password, user.email, user.username)
         release()
-        return passwords.hash(password, network)
+        return passwords.hash(password, caller.network)
     except (InvalidParameters, Overloaded):
-        codes.give_back(recovery)
+        codes.give_back(recovery, user.email, caller)
         raise
 
 
