@@ -50,6 +50,12 @@ def spend(rate: Rate, *key: str) -> bool:
     return spent[0].spent_until == now + period
 
 
+def give_back(rate: Rate, *key: str) -> None:
+    """Give one unit back that was spent on what turned out to need none."""
+    less = Allowance.spent_until - rate.period.total_seconds()
+    Allowance.update(spent_until=less).where(Allowance.key == _name(rate, *key)).execute()
+
+
 def hold(name: str) -> None:
     """Let nobody else hold the same name to the end of the caller's transaction."""
     now = clock.now().timestamp()

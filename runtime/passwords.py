@@ -9,7 +9,8 @@ import re
 import secrets
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from functools import partial
 
 from flask import current_app
@@ -58,14 +59,25 @@ class Passwords:
         """A salted hash to keep. Raises Overloaded."""
         return self._run(network, generate_password_hash, normalized(password), METHOD)
 
-    def verify(self, password: str, password_hash: str | None, network: str = "") -> bool:
+    def verify(
+        self,
+        password: str,
+        password_hash: str | None,
+        network: str = "",
+        *,
+        count: Callable[[], None] | None = None,
+    ) -> bool:
         """Whether `password_hash` is of this password. Raises Overloaded.
 
+        `count` is called once there is a place, before the password is looked at: a try is
+        counted, and one that found no place is none. What it raises ends the try.
         `None` (no such account), and a hash that another system made, check a dummy hash instead:
         they take the same time, and no password matches them.
         """
         kept = password_hash if password_hash and _is_verifiable(password_hash) else self._nobody
-        return self._run(network, _matches_any, kept, _forms(password), self._nobody)
+        # On a thread of ours; its log lines are the request's.
+        counting = count and partial(copy_context().run, count)
+        return self._run(network, _matches_any, kept, _forms(password), self._nobody, counting)
 
     def _run(self, network: str, function, *arguments):
         begun = metrics.password_hash_wait.waited(function)
@@ -93,7 +105,11 @@ def _forms(password: str) -> list[str]:
     return [*dict.fromkeys((composed, other))]
 
 
-def _matches_any(password_hash: str, passwords: Sequence[str], dummy: str) -> bool:
+def _matches_any(
+    password_hash: str, passwords: Sequence[str], dummy: str, count: Callable[[], None] | None
+) -> bool:
+    if count:
+        count()
     return any(_matches(password_hash, password, dummy) for password in passwords)
 
 

@@ -125,10 +125,14 @@ class RateLimiter:
 
         Raises TooManyRequests then, and none is counted.
         """
-        for limit in limits:
-            self.check(*limit)
+        self.check_all(*limits)
         for limit in limits:
             self.hit(*limit)
+
+    def check_all(self, *limits: tuple) -> None:
+        """Count nothing. Raises TooManyRequests when one of these limits is reached."""
+        for limit in limits:
+            self.check(*limit)
 
     def clear(self, limit: RateLimitItem, *key: str) -> None:
         """Forget what was counted."""

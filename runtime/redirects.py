@@ -8,7 +8,9 @@ An entry of the list is one of three:
 - a URL with a query or a fragment allows that URL alone, as it is written.
 
 Paths are compared as they are written (RFC 9700 §2.1). One with `.`, `..`, or an encoded slash or
-backslash in it may lead elsewhere than it says, and is below no path.
+backslash in it may lead elsewhere than it says, and is below no path. Nor is one with `..;`, which
+Java's servers read as `..`, or with bytes that are no UTF-8. An encoded control character is
+allowed nowhere: readers in C end a name or a path at it, others leave it out.
 """
 
 import re
@@ -21,6 +23,7 @@ _OWN_NAME = re.compile(
     r"(?:^|[?&;#])\s*(?:email|token|restoration)\s*(?:\[[^\]]*\])*\s*(?:[=&;#]|$)"
     r"|(?<![a-z0-9_.-])(?:email|token|restoration)\s*(?:\[[^\]]*\])*\s*="
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Text that was encoded more often than that means nothing to any reader of URLs.
 _MOST_DECODINGS = 5
 
@@ -32,6 +35,8 @@ def parse_allowlist(value: str) -> list[str]:
 
 def is_allowed(url: str, allowlist: Sequence[str]) -> bool:
     """Whether an entry of the allowlist allows a link to lead to this http or https URL."""
+    if any(_CONTROL.search(form) for form in _decodings(url)):
+        return False
     return any(_allows(urlsplit(entry), urlsplit(url)) for entry in allowlist)
 
 
@@ -89,7 +94,8 @@ def _is_below(path: str, top: str) -> bool:
 def _wanders(path: str) -> bool:
     """Whether somebody who reads the path may arrive somewhere else."""
     for _ in range(_MOST_DECODINGS):
-        if "\\" in path or any(each in (".", "..") for each in path.split("/")):
+        names = {segment.partition(";")[0] for segment in path.split("/")}
+        if "\\" in path or "\ufffd" in path or names & {".", ".."}:
             return True
         decoded = unquote(path)
         if decoded.count("/") > path.count("/"):

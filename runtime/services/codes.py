@@ -15,6 +15,7 @@ from however many hosts.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -23,11 +24,12 @@ from uuid import uuid4
 from flask import current_app
 from peewee import fn
 
-from .. import logs, redirects
+from .. import allowances, logs, redirects
 from ..allowances import Rate, spend
 from ..callers import Caller
 from ..db import db, from_now
 from ..errors import CodeUsedUp, Fault, InvalidCode, InvalidParameters
+from ..letters import Letter
 from ..models import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery, User
 from ..ratelimit import CODES_PER_NETWORK, limiter
 from ..tokens import make_code, tokens
@@ -72,10 +74,9 @@ def find(kind: type[Coded], email: str, code: str, caller: Caller) -> Coded:
     opened = list(kind.opened(email, caller.network))
     if opened:
         return find_opened(opened, code, caller, email)
-    pool = tokens.hash_address(kind.purpose + email)
     with db.atomic():
-        spend(OTHERS_TRIES_A_NETWORK, pool, tokens.hash_address(caller.network))
-        spend(OTHERS_TRIES, pool)
+        for pool in _pools(kind, email, caller):
+            spend(*pool)
     return _find_among_newest(kind, email, code) or refuse(email, caller)
 
 
@@ -107,18 +108,16 @@ def are_used_up(opened: Sequence[Coded]) -> bool:
     return bool(opened) and not any(row.tries_left for row in opened)
 
 
-def is_current(row: Coded) -> bool:
-    """Whether the code that a row was read or renewed with is still the one that it waits for."""
+def give_back(row: Coded, email: str, caller: Caller) -> None:
+    """Give the try back with which the caller found this row: the right code is no guess."""
     kind = type(row)
-    return kind.select().where(kind.id == row.id, kind.code_hash == row.code_hash).exists()
-
-
-def give_back(row: Coded) -> None:
-    """Give the try back that found this row: the right code is no guess."""
-    kind = type(row)
-    kind.update(tries_left=kind.tries_left + 1).where(
-        kind.id == row.id, kind.tries_left < TRIES_A_CODE
-    ).execute()
+    if row.network in (caller.network, tokens.hash_address(caller.network)):
+        may_have_more = (kind.id == row.id) & (kind.tries_left < TRIES_A_CODE)
+        kind.update(tries_left=kind.tries_left + 1).where(may_have_more).execute()
+        return
+    with db.atomic():
+        for pool in _pools(kind, email, caller):
+            allowances.give_back(*pool)
 
 
 def use_up(row: Coded) -> None:
@@ -155,6 +154,23 @@ def add_to_query(url: str, **parameters: str) -> str:
     return urlunsplit(parts._replace(query=query))
 
 
+def while_current(letter: Letter, *rows: Coded) -> Letter:
+    """A letter that is sent only while one of these rows has the code that it has now.
+
+    Mails that are asked for at once are written and sent side by side. That of a code which was
+    renewed or used meanwhile would come beside the good one, or after it.
+    """
+    written = [(type(row), row.id, row.code_hash) for row in rows]
+    return replace(letter, is_wanted=in_app(_is_one_current, written))
+
+
+def _is_one_current(written: Sequence[tuple]) -> bool:
+    return any(
+        kind.select().where(kind.id == row_id, kind.code_hash == code_hash).exists()
+        for kind, row_id, code_hash in written
+    )
+
+
 def in_app(function: Callable, *arguments) -> Callable:
     """The call, to be made later on another thread, in this application."""
     app = current_app._get_current_object()
@@ -164,6 +180,15 @@ def in_app(function: Callable, *arguments) -> Callable:
             return function(*arguments)
 
     return call
+
+
+def _pools(kind: type[Coded], email: str, caller: Caller) -> list[tuple]:
+    """What a try from elsewhere spends one of: the network's part, and what all share."""
+    pool = tokens.hash_address(kind.purpose + email)
+    return [
+        (OTHERS_TRIES_A_NETWORK, pool, tokens.hash_address(caller.network)),
+        (OTHERS_TRIES, pool),
+    ]
 
 
 def _find_among_newest(kind: type[Coded], email: str, code: str) -> Coded | None:

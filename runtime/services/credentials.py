@@ -1,5 +1,7 @@
 """Passwords of accounts: which are good enough, demanded once more, and replaced."""
 
+from functools import partial
+
 from flask import current_app
 
 from .. import logs, weakness
@@ -44,12 +46,14 @@ def demand_password(
     Every try is counted before the password is looked at, for the session alone: whoever has
     stolen its tokens gets a few guesses, and its owner signs in anew. Raises WrongPassword, or
     NoPassword when the account has none; TooManyRequests after too many tries, and when too many
-    passwords are being hashed.
+    passwords are being hashed, which costs no try.
     """
     user = session.user
-    limiter.hit_all((SIGN_INS_PER_NETWORK, network), (PASSWORDS_PER_SESSION, str(session.id)))
+    limits = (SIGN_INS_PER_NETWORK, network), (PASSWORDS_PER_SESSION, str(session.id))
+    limiter.check_all(*limits)
     release()
-    if not passwords.verify(password, user.password_hash, network):
+    count = partial(limiter.hit_all, *limits)
+    if not passwords.verify(password, user.password_hash, network, count=count):
         logs.event("password_refused", user_id=user.id, session_id=session.id)
         events.refuse(Kind.PASSWORD_REFUSED, user.email, network=network, device=device)
         raise WrongPassword if user.has_password else NoPassword

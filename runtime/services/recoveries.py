@@ -60,7 +60,7 @@ def verify(*, email: str, code: str, password: str, caller: Caller) -> TokenPair
     user = User.find_by_email(email)
     if user is None or user.is_disabled:
         codes.refuse(email, caller)
-    password_hash = _hash(password, user, recovery, caller.network)
+    password_hash = _hash(password, user, recovery, caller)
     with db.atomic():
         confirmed_at = user.email_confirmed_at or caller.at
         if not credentials.replace_password(user, password_hash):
@@ -77,14 +77,14 @@ def verify(*, email: str, code: str, password: str, caller: Caller) -> TokenPair
     return pair
 
 
-def _hash(password: str, user: User, recovery: Recovery, network: str) -> str:
+def _hash(password: str, user: User, recovery: Recovery, caller: Caller) -> str:
     """The hash of a password that the user may have; if there is none the code stays as good."""
     try:
         credentials.demand_strong(password, user.email, user.username)
         release()
-        return passwords.hash(password, network)
+        return passwords.hash(password, caller.network)
     except (InvalidParameters, Overloaded):
-        codes.give_back(recovery)
+        codes.give_back(recovery, user.email, caller)
         raise
 
 
@@ -95,10 +95,10 @@ def _mail_code(recovery: Recovery, code: str, caller: Caller) -> None:
     mails of one moment the last to arrive may be the first that was asked for.
     """
     user = User.find_by_email(recovery.email)
-    if user is None or user.is_disabled or not codes.is_current(recovery):
+    if user is None or user.is_disabled:
         return
     metrics.codes_sent.inc()
     mailed = MailedCode(user.username, code, codes.link(recovery, code), caller)
     minutes = CODE_LIFE // timedelta(minutes=1)
     letter = letters.recovery_letter(languages.of(user, caller.language), mailed, minutes)
-    mail.send(user.email, letter, caller.at + CODE_LIFE)
+    mail.send(user.email, codes.while_current(letter, recovery), caller.at + CODE_LIFE)

@@ -4,9 +4,11 @@ The rules are those of RFC 9700 §4.14.2: a refresh token is good once. Two clie
 the one that raced with itself, and the one whose answer was lost on the way.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from flask import current_app
@@ -70,13 +72,14 @@ def sign_in(
     it is let in when a flood of wrong passwords has used up the limits for all others. An unknown
     address costs the same time, and a disabled account is told, and counted, as if the password
     were wrong. Raises WrongCredentials; TooManyRequests after too many tries, and when too many
-    passwords are being hashed.
+    passwords are being hashed, which costs no try.
     """
     user = User.find_by_email(email)
-    if not _may_as_known_device(user, refresh_token):
-        _count_sign_in(email.lower(), network)
+    limits = _limits_of_device(user, refresh_token), _limits_of_all(email.lower(), network)
+    _within(limiter.check_all, *limits)
     release()
-    is_right = passwords.verify(password, user and user.password_hash, network)
+    count = partial(_within, limiter.hit_all, *limits)
+    is_right = passwords.verify(password, user and user.password_hash, network, count=count)
     if not is_right or user is None or user.is_disabled:
         logs.event("sign_in_refused", network=network)
         events.refuse(Kind.SIGN_IN_REFUSED, email, network=network, device=device)
@@ -272,16 +275,27 @@ def has_signed_in_from(email: str, network: str) -> bool:
     return Session.select().join(User).where(its, Session.network == network).exists()
 
 
-def _count_sign_in(email: str, network: str) -> None:
-    """Count a try before the password is looked at. Raises TooManyRequests."""
+def _within(act: Callable, of_device: Sequence[tuple], of_all: Sequence[tuple]) -> None:
+    """Check or count a try by a known device, if it is one and has tries left; else by anybody.
+
+    Raises TooManyRequests.
+    """
+    if of_device:
+        with suppress(TooManyRequests):
+            act(*of_device)
+            return
+    act(*of_all)
+
+
+def _limits_of_all(email: str, network: str) -> list[tuple]:
     limits = [(SIGN_INS_PER_NETWORK, network), (SIGN_INS_PER_ADDRESS_AND_NETWORK, email, network)]
     if not has_signed_in_from(email, network):
         limits.append((SIGN_INS_PER_ADDRESS, email))
-    limiter.hit_all(*limits)
+    return limits
 
 
-def _may_as_known_device(user: User | None, refresh_token: str | None) -> bool:
-    """Whether the token is of a session that the account has had, and has tries left; counts one.
+def _limits_of_device(user: User | None, refresh_token: str | None) -> list[tuple]:
+    """The limits of a device whose token is of a session that the account has had; none otherwise.
 
     Whoever stole the token guesses no more often than that. For anybody's address it asks the
     database the same.
@@ -289,18 +303,13 @@ def _may_as_known_device(user: User | None, refresh_token: str | None) -> bool:
     try:
         claims = tokens.read_refresh(refresh_token or "")
     except InvalidToken:
-        return False
+        return []
     # Not NULL for nobody: that would be another query.
     owner = user.id if user else UUID(int=0)
     had = Session.select().where(Session.id == claims.session_id, Session.user == owner).exists()
     if not had or user.is_disabled:
-        return False
-    try:
-        limiter.hit(SIGN_INS_PER_DEVICE, str(claims.session_id))
-        limiter.hit(SIGN_INS_BY_DEVICES, str(owner))
-    except TooManyRequests:
-        return False
-    return True
+        return []
+    return [(SIGN_INS_PER_DEVICE, str(claims.session_id)), (SIGN_INS_BY_DEVICES, str(owner))]
 
 
 def _is_new_device(user: User, network: str, device: str | None) -> bool:

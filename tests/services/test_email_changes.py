@@ -22,7 +22,7 @@ class InterruptedPasswords(QuickPasswords):
         super().__init__()
         self.meanwhile = meanwhile
 
-    def verify(self, password: str, password_hash: str | None, network: str = "") -> bool:
+    def verify(self, password: str, password_hash: str | None, network: str = "", **how) -> bool:
         self.meanwhile()
         release()
         return True

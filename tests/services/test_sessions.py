@@ -26,7 +26,7 @@ class InterruptedPasswords(Passwords):
         self.meanwhile("hash")
         return self._run(network, generate_password_hash, password, "scrypt:512:8:1")
 
-    def verify(self, password: str, password_hash: str | None, network: str = "") -> bool:
+    def verify(self, password: str, password_hash: str | None, network: str = "", **how) -> bool:
         self.meanwhile("verify")
         return True
 
