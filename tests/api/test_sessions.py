@@ -448,7 +448,7 @@ def test_signing_out_with_an_old_token_signs_out_too(alice: Person):
     assert not is_signed_in(newer)
 
 
-@pytest.mark.parametrize("token", ["", " ", "x", "W10.x", "😀", "\0", "x" * 100_000])
+@pytest.mark.parametrize("token", ["", " ", "x", "W10.x", "😀", "\0", "x" * 10_000])
 def test_signing_out_with_a_token_that_means_nothing_is_no_error(alice: Person, token: str):
     assert sign_out(alice, token).status_code == 204
     assert is_signed_in(alice)
