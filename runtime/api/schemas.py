@@ -131,6 +131,13 @@ class Email(String):
         return tidy(text) if len(text) <= 1000 else text
 
 
+class MailedSecret(String):
+    """A code or a key out of a mail; ASCII spaces around it are taken away, as for an address."""
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        return super()._deserialize(value, attr, data, **kwargs).strip(" ")
+
+
 class Username(String):
     """3 to 30 ASCII letters, digits and underscores."""
 
@@ -340,7 +347,9 @@ class CodeSchema(Schema):
     """A code, and the address that it was mailed to."""
 
     email = Email(required=True)
-    token = String(required=True, pattern=r"[0-9]{6}", mismatch="not_a_code", example="493027")
+    token = MailedSecret(
+        required=True, pattern=r"[0-9]{6}", mismatch="not_a_code", example="493027"
+    )
 
 
 class CreateRecoverySchema(Schema):
@@ -353,7 +362,7 @@ class VerifyRecoverySchema(CodeSchema):
 
 
 class CreateEmailRestorationSchema(Schema):
-    token = String(required=True, example="7d0e6f0a6df54f4f9a7c6f7b0b6b0f7e.2o-peyO_…")
+    token = MailedSecret(required=True, example="7d0e6f0a6df54f4f9a7c6f7b0b6b0f7e.2o-peyO_…")
 
 
 class CreateSessionSchema(Schema):
