@@ -99,13 +99,17 @@ class Letters:
         page = self._page(language, "address_in_use").say("text").open_app()
         return page.say("ignore").letter("account")
 
-    def email_change_letter(self, language: str, email: str, way_back: WayBack) -> Letter:
+    def email_change_letter(
+        self, language: str, email: str, way_back: WayBack, asker: Caller
+    ) -> Letter:
         """Tells an account's address that another one is to replace it."""
-        return self._to_old("email_change", language, email, way_back).letter("account")
+        return self._to_old("email_change", language, email, way_back, asker).letter("account")
 
-    def email_changed_letter(self, language: str, email: str, way_back: WayBack) -> Letter:
+    def email_changed_letter(
+        self, language: str, email: str, way_back: WayBack, asker: Caller
+    ) -> Letter:
         """Tells the address that an account had that another one has replaced it."""
-        return self._to_old("email_changed", language, email, way_back).letter("former")
+        return self._to_old("email_changed", language, email, way_back, asker).letter("former")
 
     def email_restored_letter(self, language: str, email: str) -> Letter:
         """Tells both addresses that the account has its old one back."""
@@ -133,9 +137,11 @@ class Letters:
         page = self._page(language, name).say("text").asker(asker)
         return page.say("common.was_you").say("was_not_you").open_app().letter("account")
 
-    def _to_old(self, name: str, language: str, email: str, way_back: WayBack) -> "_Page":
-        page = self._page(language, name).say("text", email=email).say("common.was_you")
-        return page.say("undo").way_back(way_back).say("keep")
+    def _to_old(
+        self, name: str, language: str, email: str, way_back: WayBack, asker: Caller
+    ) -> "_Page":
+        page = self._page(language, name).say("text", email=email).asker(asker)
+        return page.say("common.was_you").say("undo").way_back(way_back).say("keep")
 
     def _page(self, language: str, name: str) -> "_Page":
         known = language if language in self._words else LANGUAGES[0]

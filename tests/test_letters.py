@@ -37,8 +37,8 @@ def every_letter(write: Letters, language: str, code=ADA, email="ada@example.org
         "no_password": write.no_password_letter(language, code.username),
         "new_address": write.new_address_letter(language, code, 10),
         "address_in_use": write.address_in_use_letter(language),
-        "email_change": write.email_change_letter(language, email, way_back),
-        "email_changed": write.email_changed_letter(language, email, way_back),
+        "email_change": write.email_change_letter(language, email, way_back, ASKER),
+        "email_changed": write.email_changed_letter(language, email, way_back, ASKER),
         "email_restored": write.email_restored_letter(language, email),
         "new_device": write.new_device_letter(*told),
         "erased": write.erased_letter(language, code.username, ASKER),
@@ -129,6 +129,16 @@ def test_a_new_device_letter_says_which_where_when_and_what_to_do(language, devi
     letter = letters.new_device_letter(language, device, "192.0.2.7", AT)
 
     assert all(word in letter.text for word in said)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", ["new_password", "email_change", "email_changed", "new_device"])
+def test_a_notice_says_which_device_did_it_where_and_when(kind: str, language: str):
+    letter = every_letter(letters, language)[kind]
+
+    for fact in ("Chrome · Windows", "192.0.2.7", "2026-11-22 10:15 UTC"):
+        assert fact in letter.text
+        assert fact in letter.html
 
 
 def test_who_had_an_account_is_told_that_it_is_gone_and_led_nowhere():

@@ -67,7 +67,7 @@ def begin(
     logs.event("email_change_waits", user_id=user.id, email_change_id=change.id)
     letter = codes.in_app(_letter_to_new, change, code, user.username, caller)
     mail.send(email, letter, caller.at + CODE_LIFE)
-    _tell_old(change, letters.email_change_letter, languages.of(user))
+    _tell_old(change, letters.email_change_letter, languages.of(user), caller)
 
 
 def _open(
@@ -108,7 +108,7 @@ def verify(session: Session, *, email: str, code: str, caller: Caller) -> TokenP
     user = session.user
     SignUp.void(fn.LOWER(SignUp.email) == email.lower())
     logs.event("email_changed", user_id=user.id)
-    _tell_old(change, letters.email_changed_letter, languages.of(user))
+    _tell_old(change, letters.email_changed_letter, languages.of(user), caller)
     return pair
 
 
@@ -189,11 +189,11 @@ def _letter_to_new(change: EmailChange, code: str, username: str, caller: Caller
     return letters.new_address_letter(caller.language, mailed, CODE_LIFE // timedelta(minutes=1))
 
 
-def _tell_old(change: EmailChange, write, language: str) -> None:
+def _tell_old(change: EmailChange, write, language: str, caller: Caller) -> None:
     """Tell the address that an account has or had of its change, with the way back."""
     token = tokens.make_restoration(change.id)
     # Who asked may be a thief, and chose where `redirect_to` leads.
     url = current_app.config["APP_URL"]
     link = url and codes.add_to_query(url, email=change.old_email, restoration=token)
-    letter = write(language, change.email, WayBack(token, link))
+    letter = write(language, change.email, WayBack(token, link), caller)
     mail.send(change.old_email, letter, clock.now() + NOTICE_LIFE)

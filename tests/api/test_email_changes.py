@@ -115,6 +115,7 @@ def test_the_old_address_is_told_when_it_is_asked_for_and_when_it_is_done(
     for text in (asked, done):
         assert NEW in text
         assert "撤销码" in text
+        assert f"网络：{alice.network}" in text
         assert not re.search(r"验证码：", text)
     assert "撤销码" not in "".join(outbox.texts(NEW))
 
