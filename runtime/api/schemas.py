@@ -132,17 +132,10 @@ class Email(String):
 
 
 class MailedSecret(String):
-    """A code or a key out of a mail, as people type or paste it.
-
-    White space in it does not count, and full-width digits count as ASCII's.
-    """
-
-    _DIGITS = {ord("０") + digit: str(digit) for digit in range(10)}
+    """A code or a key out of a mail; ASCII spaces around it are taken away, as for an address."""
 
     def _deserialize(self, value, attr, data, **kwargs):
-        text = super()._deserialize(value, attr, data, **kwargs)
-        # As for an address, a text that is too long is not worth looking at.
-        return "".join(text.split()).translate(self._DIGITS) if len(text) <= 1000 else text
+        return super()._deserialize(value, attr, data, **kwargs).strip(" ")
 
 
 class Username(String):
