@@ -414,7 +414,8 @@ def test_a_message_that_races_with_deletion_leaves_no_half(app, settings, alice:
     statuses = at_once(write, write, delete, delete)
 
     assert set(statuses[0] + statuses[1]) <= {200, 409}
-    assert set(statuses[2] + statuses[3]) <= {204, 404}
+    # 409: one run after the other began in it while it was to be deleted.
+    assert set(statuses[2] + statuses[3]) <= {204, 404, 409}
     with app.app_context():
         assert Run.select().where(Run.finished_at.is_null()).count() == 0
     assert rows_of(app, chat)[3] == 0
