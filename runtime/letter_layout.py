@@ -5,8 +5,8 @@ comes from elsewhere. The card has no colours but a button's: its lines and its 
 reader's own text colour, seen through, so that light and dark are both right.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
 # Long words (a key, a link, an address of 254 characters) break rather than widen the page. Of the
@@ -45,11 +45,15 @@ border:{line};border-radius:12px">
 
 @dataclass(frozen=True)
 class Letter:
-    """One mail without its envelope; the text says everything that the HTML does."""
+    """One mail without its envelope; the text says everything that the HTML does.
+
+    `is_wanted` is asked before each try to send it: whether what it says still holds. None: always.
+    """
 
     subject: str
     text: str
     html: str
+    is_wanted: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
 
 
 class Part:

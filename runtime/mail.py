@@ -86,6 +86,7 @@ class Mail:
     mail is tried again after `first_delay_seconds`, twice that, and so on up to
     `longest_delay_seconds`.
 
+    Of the mails to one address one is tried at a time, so that the last to be asked for comes last.
     Nothing runs before the first `send`. A forked child starts with an empty queue: its parent
     sends what it queued. Raises ConfigError when the URL or the sender makes no sense.
     """
@@ -125,6 +126,8 @@ class Mail:
         """Hold nothing: at first, and again in a forked child, where the lock may be taken."""
         self._changed = threading.Condition()
         self._waiting: list[_Waiting] = []
+        # Of each address that a mail is just tried to: those that have to wait for that.
+        self._behind: dict[str, list[_Waiting]] = {}
         self._numbers = itertools.count()
         self._unsent = 0
         self._threads = 0
@@ -208,6 +211,8 @@ class Mail:
             request_id.set(waiting.request_id)
             is_over = self._try(waiting)
             with self._changed:
+                for each in self._behind.pop(waiting.to.lower()):
+                    heapq.heappush(self._waiting, each)
                 if is_over:
                     self._unsent -= 1
                     metrics.mail_queue.dec()
@@ -225,7 +230,11 @@ class Mail:
                 if seconds > 0:
                     self._changed.wait(seconds)
                 elif self._waiting:
-                    return heapq.heappop(self._waiting)
+                    waiting = heapq.heappop(self._waiting)
+                    if (to := waiting.to.lower()) not in self._behind:
+                        self._behind[to] = []
+                        return waiting
+                    self._behind[to].append(waiting)
                 else:
                     self._threads -= 1
                     return None
@@ -242,6 +251,10 @@ class Mail:
                 # Kept, so that a mail that fails is tried again with the same codes.
                 waiting.letter = waiting.letter()
             if waiting.letter is None:
+                return True
+            if waiting.letter.is_wanted and not waiting.letter.is_wanted():
+                metrics.mails.inc("outdated")
+                log.info("mail to %s dropped: what it says holds no longer", to)
                 return True
             self._transport.deliver(self._message(waiting), waiting.name)
         except _RefusedForGood as refusal:

@@ -200,7 +200,7 @@ mails = Counter(
     "mails_total",
     "Mails that left the queue, or found no room in it, by outcome.",
     "outcome",
-    known=("sent", "refused", "expired", "dropped"),
+    known=("sent", "refused", "expired", "outdated", "dropped"),
 )
 mail_failures = Counter("mail_failures_total", "Tries to send a mail that failed; more follow.")
 mail_queue = Gauge("mail_queue", "Mails that wait or are just being sent.")

@@ -411,6 +411,48 @@ def test_other_mails_go_on_while_one_hangs_and_one_fails(server, make_mail):
     assert wait_until(lambda: set(server.addresses) == others and post.queued == 2)
 
 
+class Held:
+    """A transport that takes no mail to Ada before it may; knows who was tried, in order."""
+
+    def __init__(self):
+        self.tried = []
+        self.may_take = threading.Event()
+
+    def deliver(self, message, name):
+        self.tried.append((message["To"], message["Subject"]))
+        if "ada@" in message["To"].lower():
+            self.may_take.wait(15)
+
+
+def test_mails_to_one_address_are_tried_one_at_a_time_in_their_order(make_mail):
+    post = make_mail()
+    post._transport = held = Held()
+    for number, address in enumerate(["ada@example.org", "Ada@example.org"] * 4):
+        post.send(address, Letter(f"{number}", "", ""), soon())
+
+    post.send("bob@example.org", LETTER, soon())
+
+    assert wait_until(lambda: ("bob@example.org", LETTER.subject) in held.tried)
+    assert len(held.tried) == 2
+    held.may_take.set()
+    assert post.drain(15) == 0
+    assert [subject for to, subject in held.tried if to != "bob@example.org"] == list("01234567")
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_letter_is_sent_only_while_it_is_wanted(server, make_mail, is_wanted):
+    post = make_mail(url(server))
+    server.answers["ada@example.org"].append("451 Later")
+    asked = []
+    letter = Letter("", "", "", lambda: not asked.append(1) and (is_wanted or len(asked) < 2))
+
+    post.send("ada@example.org", letter, soon())
+
+    assert wait_until(lambda: post.queued == 0)
+    assert len(asked) == 2
+    assert len(server.addresses) == is_wanted
+
+
 def test_a_full_queue_drops_the_newest_and_says_so(make_mail, lines):
     server = SMTPServer()
     post = make_mail(url(server), capacity=2)

@@ -15,6 +15,7 @@ from however many hosts.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -28,6 +29,7 @@ from ..allowances import Rate, spend
 from ..callers import Caller
 from ..db import db, from_now
 from ..errors import CodeUsedUp, Fault, InvalidCode, InvalidParameters
+from ..letters import Letter
 from ..models import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery, User
 from ..ratelimit import CODES_PER_NETWORK, limiter
 from ..tokens import make_code, tokens
@@ -150,6 +152,23 @@ def add_to_query(url: str, **parameters: str) -> str:
     # What is there already stays as it is: decoded and encoded again it might mean another thing.
     query = f"{parts.query}&{ours}" if parts.query else ours
     return urlunsplit(parts._replace(query=query))
+
+
+def while_current(letter: Letter, *rows: Coded) -> Letter:
+    """A letter that is sent only while one of these rows has the code that it has now.
+
+    Mails that are asked for at once are written and sent side by side. That of a code which was
+    renewed or used meanwhile would come beside the good one, or after it.
+    """
+    written = [(type(row), row.id, row.code_hash) for row in rows]
+    return replace(letter, is_wanted=in_app(_is_one_current, written))
+
+
+def _is_one_current(written: Sequence[tuple]) -> bool:
+    return any(
+        kind.select().where(kind.id == row_id, kind.code_hash == code_hash).exists()
+        for kind, row_id, code_hash in written
+    )
 
 
 def in_app(function: Callable, *arguments) -> Callable:

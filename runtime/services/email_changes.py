@@ -183,10 +183,13 @@ def _find_undoable(token: str) -> EmailChange | None:
 
 def _letter_to_new(change: EmailChange, code: str, username: str, caller: Caller) -> Letter:
     if owner := User.find_by_email(change.email):
-        return letters.address_in_use_letter(languages.of(owner))
-    metrics.codes_sent.inc()
-    mailed = MailedCode(username, code, codes.link(change, code), caller)
-    return letters.new_address_letter(caller.language, mailed, CODE_LIFE // timedelta(minutes=1))
+        letter = letters.address_in_use_letter(languages.of(owner))
+    else:
+        metrics.codes_sent.inc()
+        minutes = CODE_LIFE // timedelta(minutes=1)
+        mailed = MailedCode(username, code, codes.link(change, code), caller)
+        letter = letters.new_address_letter(caller.language, mailed, minutes)
+    return codes.while_current(letter, change)
 
 
 def _tell_old(change: EmailChange, write, language: str) -> None:

@@ -100,4 +100,4 @@ def _mail_code(recovery: Recovery, code: str, caller: Caller) -> None:
     mailed = MailedCode(user.username, code, codes.link(recovery, code), caller)
     minutes = CODE_LIFE // timedelta(minutes=1)
     letter = letters.recovery_letter(languages.of(user, caller.language), mailed, minutes)
-    mail.send(user.email, letter, caller.at + CODE_LIFE)
+    mail.send(user.email, codes.while_current(letter, recovery), caller.at + CODE_LIFE)

@@ -69,7 +69,7 @@ def begin(
     limiter.hit(SIGN_UPS_PER_NETWORK, caller.network)
     owner = User.find_by_email(email)
     letter = _letter_to_owner(owner) if owner else _letter([(sign_up, code, caller)], caller)
-    mail.send(email, letter, caller.at + CODE_LIFE)
+    mail.send(email, codes.while_current(letter, sign_up), caller.at + CODE_LIFE)
     logs.event("sign_up_waits", sign_up_id=sign_up.id, network=caller.network)
 
 
@@ -171,7 +171,9 @@ def _renew_codes(email: str, is_opener: bool, caller: Caller) -> Letter | None:
     saved = [each for each in renewed if _save_code(each[0])]
     if newest and (owner := User.find_by_email(email)):
         return _letter_to_owner(owner)
-    return _letter(saved, caller) if saved else None
+    if not saved:
+        return None
+    return codes.while_current(_letter(saved, caller), *(sign_up for sign_up, *_ in saved))
 
 
 def _newest(waiting: Sequence[SignUp], opener: str | None) -> list[SignUp]:

@@ -61,8 +61,9 @@ def test_a_flood_leaves_the_owner_of_an_account_their_mails(app, alice, stranger
     before = len(outbox.texts(alice.email))
     owner = at(app, alice.network)
 
-    assert [recover(owner, alice.email).status_code for _ in range(8)] == [202] * 8
-    assert len(outbox.texts(alice.email)) == before + 8
+    for number in range(1, 9):
+        assert recover(owner, alice.email).status_code == 202
+        assert len(outbox.texts(alice.email)) == before + number
 
 
 def test_a_flood_leaves_who_signed_up_before_a_mail_and_all_tries(
@@ -115,7 +116,10 @@ def test_one_network_leaves_all_that_an_owner_needs(app, quick, outbox: Outbox):
 def test_accounts_on_one_network_share_what_it_may_have_mailed(app, member, request, outbox):
     people = [member(f"eve{number}", STRANGER) for number in range(4)]
     request.getfixturevalue("quick")
-    statuses = [change(person, NEW).status_code for person in people for _ in range(5)]
+    statuses = []
+    for person in people * 5:
+        statuses.append(change(person, NEW).status_code)
+        outbox.mails()  # sent before the next one makes its code worthless
 
     assert statuses.count(202) == 8
     assert len(outbox.texts(NEW)) == 8
