@@ -587,7 +587,10 @@ class SignUp(Coded):
         return self.contested_at is not None or kind.select().where(self.rivals()).exists()
 
     def contest(self) -> None:
-        """Note that it and its rivals are contested, for as long as they wait, if it has any."""
+        """Note that it and its rivals are contested, for as long as they wait, if it has any.
+
+        Its rivals alone if it is not kept, since its asker was refused.
+        """
         kind = type(self)
         if kind.update(contested_at=from_now()).where(self.rivals()).execute():
             kind.update(contested_at=from_now()).where(kind.id == self.id).execute()

@@ -12,7 +12,13 @@ from peewee import IntegrityError, fn
 from .. import logs, metrics
 from ..callers import Caller
 from ..db import db, from_now, release
-from ..errors import InvalidCode, NothingToResend, UsernameTaken, UsernameTakenMeanwhile
+from ..errors import (
+    InvalidCode,
+    NothingToResend,
+    TooManyRequests,
+    UsernameTaken,
+    UsernameTakenMeanwhile,
+)
 from ..letters import Letter, MailedCode, letters
 from ..mail import NOTICE_LIFE, mail
 from ..models import CODE_LIFE, NO_PASSWORD, SignUp, User
@@ -40,33 +46,31 @@ def begin(
     """Let a sign-up wait for its code, and mail the code; the owner of an account gets a notice.
 
     Who asks again with the same address, username and password from the same network has the
-    same sign-up as before, with a new code. Raises InvalidParameters for a `redirect_to` that is
-    not allowed, what `credentials.demand_strong` does, UsernameTaken when an account has the
-    name, TooManyRequests.
+    same sign-up as before, with a new code. Who is refused for now contests the sign-ups of the
+    same username all the same: of a code that is mailed then they may think that it is theirs.
+    Raises InvalidParameters for a `redirect_to` that is not allowed, what
+    `credentials.demand_strong` does, UsernameTaken when an account has the name, TooManyRequests.
     """
     codes.demand_allowed(redirect_to)
     credentials.demand_strong(password, email, username)
-    limiter.check(SIGN_UPS_PER_NETWORK, caller.network)
-    if User.find_by_username(username):
-        limiter.hit(TAKEN_NAMES_PER_NETWORK, caller.network)
-        raise UsernameTaken
     asked_hash = tokens.hash_asked(email, username, caller.network, normalized(password))
-    is_new = SignUp.find_asked(email, asked_hash) is None
-    mailings.check(email, caller.network, is_opening=is_new)
-    release()
-    # Also for one that waits already, so that it takes the same time.
-    password_hash = passwords.hash(password, caller.network)
     details = {
         "email": email,
         "username": username,
-        "password_hash": password_hash,
         "redirect_to": redirect_to,
         "network": caller.network,
         "device": caller.device,
         "asked_hash": asked_hash,
     }
-    sign_up, code = _open(details, caller)
-    limiter.hit(SIGN_UPS_PER_NETWORK, caller.network)
+    try:
+        _demand_room(details)
+        # Also for one that waits already, so that it takes the same time.
+        details["password_hash"] = passwords.hash(password, caller.network)
+        sign_up, code = _open(details, caller)
+        limiter.hit(SIGN_UPS_PER_NETWORK, caller.network)
+    except TooManyRequests:
+        SignUp(**details).contest()
+        raise
     owner = User.find_by_email(email)
     letter = _letter_to_owner(owner) if owner else _letter([(sign_up, code, caller)], caller)
     mail.send(email, codes.while_current(letter, sign_up), caller.at + CODE_LIFE)
@@ -106,6 +110,18 @@ def verify(*, email: str, code: str, caller: Caller) -> TokenPair:
     InvalidCode; UsernameTakenMeanwhile, and then the sign-up is over; TooManyRequests.
     """
     return _complete(codes.find(SignUp, email, code, caller), caller)
+
+
+def _demand_room(details: dict) -> None:
+    """Raises TooManyRequests when no such sign-up may begin now, UsernameTaken; counts no mail."""
+    email, network = details["email"], details["network"]
+    limiter.check(SIGN_UPS_PER_NETWORK, network)
+    if User.find_by_username(details["username"]):
+        limiter.hit(TAKEN_NAMES_PER_NETWORK, network)
+        raise UsernameTaken
+    is_new = SignUp.find_asked(email, details["asked_hash"]) is None
+    mailings.check(email, network, is_opening=is_new)
+    release()
 
 
 def _open(details: dict, caller: Caller) -> tuple[SignUp, str]:

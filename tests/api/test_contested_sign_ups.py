@@ -20,6 +20,7 @@ from tests.api.test_verifications import (
 )
 from tests.api.test_verifications import verify as enter
 from tests.conftest import Outbox, Person, at_once
+from tests.quick import BusyPasswords
 
 OWN, OTHERS = "the owner's own words", "the stranger's words"
 
@@ -277,3 +278,37 @@ def test_no_mail_grows_with_what_strangers_ask_for(no_limits, app, quick, outbox
     resend(at(app, THIRD))
 
     assert len(codes_in(outbox.texts(EMAIL)[-1:])) == 3
+
+
+@pytest.mark.in_process("its passwords are busy because the test says so")
+@pytest.mark.parametrize("refusal", ["limit", "busy"])
+def test_an_owner_whose_sign_up_is_refused_never_has_the_strangers_password(
+    app, quick, outbox: Outbox, refusal: str
+):
+    """They ask for the codes again, and take the stranger's for their own."""
+    owner = at(app, OWNER)
+    app.extensions["passwords"] = passwords = BusyPasswords()
+    passwords.busy = False
+    if refusal == "limit":
+        # As much as may be opened at an address in two days.
+        for number, network in enumerate([1] * 4 + [2] * 4 + [3, 4]):
+            sign_up(at(app, f"203.0.113.{network}"), f"eve{number}", EMAIL, OTHERS)
+    sign_up(at(app, STRANGER), "ada", EMAIL, OTHERS)
+    passwords.busy = refusal == "busy"
+    assert sign_up(owner, "Ada", EMAIL, OWN).status_code == 429
+
+    assert resend(owner).status_code == 204
+
+    assert enter(owner, outbox.code(EMAIL, "ada")).status_code == 200
+    assert not opens(app, EMAIL, OTHERS)
+
+
+@pytest.mark.in_process("its passwords are busy because the test says so")
+def test_who_asks_again_and_is_refused_keeps_their_password(app, quick, outbox: Outbox):
+    owner = at(app, OWNER)
+    sign_up(owner, "ada", EMAIL, OWN)
+    app.extensions["passwords"] = BusyPasswords()
+    assert sign_up(owner, "ada", EMAIL, OWN).status_code == 429
+
+    assert enter(owner, outbox.code(EMAIL)).status_code == 200
+    assert opens(app, EMAIL, OWN)
