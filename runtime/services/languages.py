@@ -40,6 +40,6 @@ def _was_known(session: Session) -> bool:
     earlier = Session.select().where(
         Session.user == session.user, Session.created_at < session.created_at
     )
-    same_device = Session.device.is_null() | (Session.device == session.device)
-    known = earlier.where(Session.network == session.network, same_device)
+    same_place = (Session.network == session.network) & (Session.device == session.device)
+    known = earlier.where(same_place)
     return known.exists() or not earlier.exists()

@@ -114,6 +114,23 @@ def test_a_client_that_states_no_language_teaches_none(
     assert language_of(app, alice) == "en"
 
 
+def test_a_client_that_names_no_device_makes_no_other_known(app: Flask, quick, alice: Person):
+    with app.app_context():
+        Session.update(device=None).execute()
+        User.update(language="zh").execute()
+    thief = Person(app.test_client(), alice.network, alice.email, language="en")
+
+    sign_in(thief, headers={"User-Agent": "curl/8"})
+    answer = thief.post(
+        "/auth/sessions/refresh",
+        {"refresh_token": thief.tokens["refresh_token"]},
+        headers={"User-Agent": "curl/8"},
+    )
+
+    assert answer.status_code == 200
+    assert language_of(app, alice) == "zh"
+
+
 def test_a_stolen_refresh_token_teaches_no_language(app: Flask, quick, alice: Person):
     sign_in(alice)
     assert language_of(app, alice) == "zh"
