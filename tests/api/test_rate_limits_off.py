@@ -68,5 +68,5 @@ def test_wrong_codes_stay_bounded(stranger: Person, quick):
     body = {"email": "nobody@example.org", "token": "000000"}
     tried = [stranger.post("/auth/verifications/verify", body).status_code for _ in range(7)]
 
-    assert tried[:5] == [401] * 5
-    assert tried[5:] == [429] * 2
+    # One network's part of what all may try from elsewhere.
+    assert tried == [401] * 3 + [429] * 4
