@@ -40,8 +40,6 @@ def _was_known(session: Session) -> bool:
     earlier = Session.select().where(
         Session.user == session.user, Session.created_at < session.created_at
     )
-    # A session that named no device makes no other known, as with `sessions.sign_in`.
-    device = session.device
-    same_device = Session.device.is_null() if device is None else Session.device == device
-    known = earlier.where(Session.network == session.network, same_device)
+    same_place = (Session.network == session.network) & (Session.device == session.device)
+    known = earlier.where(same_place)
     return known.exists() or not earlier.exists()
