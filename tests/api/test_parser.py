@@ -124,6 +124,7 @@ class Watched(BytesIO):
         return super().readinto(buffer)
 
 
+@pytest.mark.in_process("the request is watched while it is read")
 @pytest.mark.parametrize("is_chunked", [False, True])
 def test_a_long_body_is_read_without_a_connection_to_the_database(alice: Person, is_chunked: bool):
     """Sixteen that wait for their turn would have all of the pool's."""
