@@ -9,7 +9,7 @@ from runtime.callers import Caller
 from runtime.db import release
 from runtime.errors import InvalidAccessToken, WrongPassword
 from runtime.models import EmailChange, Session, User
-from runtime.services import codes, credentials, email_changes, sessions, users
+from runtime.services import credentials, email_changes, sessions, users
 from runtime.tokens import Tokens
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import QuickPasswords
@@ -97,15 +97,3 @@ def test_no_fresh_tokens_are_had_with_a_session_that_ended_meanwhile(
                 session, email="new@example.org", code=code, caller=Caller(alice.network)
             )
         assert User.find_by_email("new@example.org") is None
-
-
-def test_a_code_that_was_replaced_before_its_mail_is_made_is_not_mailed(
-    app: Flask, quick, alice: Person
-):
-    body = {"email": "new@example.org", "current_password": PASSWORD}
-    assert alice.post("/users/me/email", body).status_code == 202
-    with app.app_context():
-        change, caller = EmailChange.get(), Caller(alice.network)
-        assert email_changes._letter_to_new(change, "123456", "alice", caller) is not None
-        code = codes.renew(change)
-        assert email_changes._letter_to_new(change, code, "alice", caller) is None
