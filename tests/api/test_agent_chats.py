@@ -410,7 +410,7 @@ def test_a_run_that_was_found_dead_ends_as_its_journal_does(
     model: CompletionsServer, app, alice: Person
 ):
     chat = str(uuid4())
-    model.script(stream(text("Hel"), Pause(1), text("lo"), finish(), DONE), answer("Next"))
+    model.script(stream(text("Hel"), Pause(3), text("lo"), finish(), DONE), answer("Next"))
     replies = []
     asking = in_background(lambda: replies.append(alice.chat("hello", chat)))
     wait_until(lambda: model.requests)
