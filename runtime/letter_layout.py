@@ -5,6 +5,7 @@ comes from elsewhere. The card has no colours but a button's: its lines and its 
 reader's own text colour, seen through, so that light and dark are both right.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -56,14 +57,16 @@ class Letter:
     is_wanted: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
 
 
-class Part:
+class Part(ABC):
     """A paragraph or a block of a letter, in two forms."""
 
+    @abstractmethod
     def text(self) -> str:
-        raise NotImplementedError
+        """The part as plain text."""
 
+    @abstractmethod
     def html(self) -> str:
-        raise NotImplementedError
+        """The part as HTML, all that anybody typed escaped."""
 
 
 @dataclass(frozen=True)
