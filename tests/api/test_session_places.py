@@ -77,7 +77,9 @@ def test_a_phone_that_hops_between_two_networks_has_two_events_a_day(alice: Pers
         assert refresh(alice, AWAY).status_code == 200
         assert refresh(alice, HOME).status_code == 200
 
-    assert journal(alice) == [("session_moved", AWAY, None), ("session_moved", HOME, None)]
+    # The held clock has both in one instant.
+    moved = [("session_moved", HOME, None), ("session_moved", AWAY, None)]
+    assert sorted(journal(alice)) == sorted(moved)
     clock.advance(hours=24)
     refresh(alice, AWAY)
     assert len(journal(alice)) == 3
