@@ -96,7 +96,7 @@ class CallReader:
         return {n: {**i, **o} for n, (i, o) in enumerate(zip(ids, own, strict=True)) if i or o}
 
     def _number(self, index: Any, call_id: str | None, name: str | None, piece: str) -> int:
-        """Which call of the step a fragment belongs to, whatever the server tells of it."""
+        """Which call of the step a fragment belongs to, however little the server tells of it."""
         number = self._known(index, call_id, name)
         if number is None or self._begins_anew(self._calls[number], call_id, name, piece):
             self._calls.append(_Call(index))

@@ -255,7 +255,7 @@ class _Step:
         return chars_of(self._messages) < chars
 
     def _learn(self) -> None:
-        """Remember what the server took at last, if that was nobody's doing but its own."""
+        """Remember what the server took at last, unless a user may have caused the refusal."""
         provider, changes = self._provider, sorted(self._changes)
         if not (changes or self._cuts) or not may_teach(self._said, self._asked.tools, changes):
             return

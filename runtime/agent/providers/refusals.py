@@ -203,7 +203,7 @@ _WORDS = {
 
 
 def may_teach(said: Sequence[Message], tools: Sequence[Tool], names: Collection[str]) -> bool:
-    """Whether what was found with such a request can be nobody's doing but the server's.
+    """Whether what was found with such a request can only be the server's doing.
 
     It cannot where a front end has brought tools, or where somebody's words speak of the same.
     """
