@@ -14,7 +14,7 @@ from tests.conftest import PASSWORD, Outbox, Person
 from tests.smtp_server import wait_until
 
 NEW = "new@example.org"
-CALLER = Caller("203.0.113.66")
+NETWORK = "203.0.113.66"
 
 pytestmark = pytest.mark.in_process("its mail server is away because the test says so")
 
@@ -46,27 +46,31 @@ def away(app: Flask, quick) -> Iterator[Away]:
 
 def sign_up(alice: Person) -> str:
     verifications.begin(
-        username="newcomer", email=NEW, password=PASSWORD, redirect_to=None, caller=CALLER
+        username="newcomer", email=NEW, password=PASSWORD, redirect_to=None, caller=Caller(NETWORK)
     )
     return NEW
 
 
 def recover(alice: Person) -> str:
-    recoveries.begin(email=alice.email, redirect_to=None, caller=CALLER)
+    recoveries.begin(email=alice.email, redirect_to=None, caller=Caller(NETWORK))
     return alice.email
 
 
 def change_address(alice: Person) -> str:
     session = authenticate(alice.tokens["access_token"])
     email_changes.begin(
-        session, email=NEW, current_password=PASSWORD, redirect_to=None, caller=CALLER
+        session, email=NEW, current_password=PASSWORD, redirect_to=None, caller=Caller(NETWORK)
     )
     return NEW
 
 
 def is_told_that_an_account_exists(alice: Person) -> str:
     verifications.begin(
-        username="newcomer", email=alice.email, password=PASSWORD, redirect_to=None, caller=CALLER
+        username="newcomer",
+        email=alice.email,
+        password=PASSWORD,
+        redirect_to=None,
+        caller=Caller(NETWORK),
     )
     return alice.email
 
