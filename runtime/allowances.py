@@ -10,9 +10,9 @@ from datetime import timedelta
 
 from peewee import Case
 
-from . import clock, metrics
-from .errors import TooManyRequests
-from .models import Allowance
+from runtime import clock, metrics
+from runtime.errors import TooManyRequests
+from runtime.models import Allowance
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from . import clock
+from runtime import clock
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,17 @@ from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from playhouse.migrations import MigrationError
 
-from . import agent, clock, config, i18n, logs, migrate, models, tables
-from .addresses import tidy
-from .agent import check as agent_check
-from .api import document
-from .api.schemas import CreateVerificationSchema
-from .db import db, is_outage, outage_reason
-from .errors import EmailTaken, Failure, InvalidParameters, UserNotFound
-from .mail import mail
-from .models import User
-from .pages import CURSOR
-from .services import (
+from runtime import agent, clock, config, i18n, logs, migrate, models, tables
+from runtime.addresses import tidy
+from runtime.agent import check as agent_check
+from runtime.api import document
+from runtime.api.schemas import CreateVerificationSchema
+from runtime.db import db, is_outage, outage_reason
+from runtime.errors import EmailTaken, Failure, InvalidParameters, UserNotFound
+from runtime.mail import mail
+from runtime.models import User
+from runtime.pages import CURSOR
+from runtime.services import (
     chats,
     email_changes,
     erasures,
@@ -42,7 +42,7 @@ from .services import (
     users,
     verifications,
 )
-from .store import store
+from runtime.store import store
 
 ACCOUNTS = ("email", "username", "administrator", "created_at", "signed_in_at", "disabled_at")
 

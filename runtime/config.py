@@ -21,8 +21,8 @@ import redis
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from . import origins
-from .redirects import has_own_name, parse_allowlist
+from runtime import origins
+from runtime.redirects import has_own_name, parse_allowlist
 
 # What a request to the model has from the service itself.
 TAKEN_OPTIONS = {"model", "messages", "input", "instructions", "tools", "stream"}

@@ -15,9 +15,9 @@ import peewee
 from playhouse.pool import MaxConnectionsExceeded, PooledSqliteDatabase
 from psycopg.errors import UndefinedColumn, UndefinedTable
 
-from . import clock, logs, metrics
-from .errors import Unavailable
-from .postgres import PostgresDatabase
+from runtime import clock, logs, metrics
+from runtime.errors import Unavailable
+from runtime.postgres import PostgresDatabase
 
 db = peewee.DatabaseProxy()
 

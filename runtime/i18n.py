@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
-from .errors import Failure, TooManyRequests
+from runtime.errors import Failure, TooManyRequests
 
 LANGUAGES = ("zh", "en")
 

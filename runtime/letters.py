@@ -12,11 +12,11 @@ from pathlib import Path
 from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
-from . import words
-from .callers import Caller
-from .i18n import LANGUAGES
-from .letter_layout import Button, Code, Facts, Key, Letter, Paragraph, Part, set_letter
-from .words import Words
+from runtime import words
+from runtime.callers import Caller
+from runtime.i18n import LANGUAGES
+from runtime.letter_layout import Button, Code, Facts, Key, Letter, Paragraph, Part, set_letter
+from runtime.words import Words
 
 _LANG = {"zh": "zh-CN", "en": "en"}
 

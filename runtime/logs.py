@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-from . import wire
+from runtime import wire
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from . import logs
+from runtime import logs
 
 # How often a server that is away is asked: by one thread of each process, so that however many
 # requests there are, it is not met by all of them when it comes back.

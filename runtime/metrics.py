@@ -19,8 +19,8 @@ from pathlib import Path
 
 from flask import Flask
 
-from . import logs
-from .errors import Failure
+from runtime import logs
+from runtime.errors import Failure
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -12,9 +12,9 @@ from peewee import Database, OperationalError, SqliteDatabase
 from playhouse.migrations import Runner
 from psycopg.errors import LockNotAvailable
 
-from .config import ROOT
-from .postgres import PostgresDatabase
-from .postgres_connection import Connection
+from runtime.config import ROOT
+from runtime.postgres import PostgresDatabase
+from runtime.postgres_connection import Connection
 
 DIRECTORY = ROOT / "migrations"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 
-from .config import SETTINGS
+from runtime.config import SETTINGS
 
 # What other programs call the same thing.
 ELSEWHERE = {

@@ -29,9 +29,9 @@ from peewee import (
     fn,
 )
 
-from . import clock
-from .db import InstantField, Model, Prepared, among, db, fixed_from_now, from_now, make_row
-from .tokens import tokens
+from runtime import clock
+from runtime.db import InstantField, Model, Prepared, among, db, fixed_from_now, from_now, make_row
+from runtime.tokens import tokens
 
 # A session ends after so long without a refresh, and after so long in any case.
 SESSION_IDLE = timedelta(days=30)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from peewee import Field, ModelSelect, Node, Select, Tuple, Value, fn
 
-from .db import InstantField, Model, among, db
+from runtime.db import InstantField, Model, among, db
 
 # 14 digits of the microseconds since 1970, up to the year 4253, then the id: whatever matches is
 # a place.

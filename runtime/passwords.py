@@ -17,9 +17,9 @@ from flask import current_app
 from werkzeug.local import LocalProxy
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from . import metrics
-from .errors import Overloaded
-from .turns import NoPlace, Turns
+from runtime import metrics
+from runtime.errors import Overloaded
+from runtime.turns import NoPlace, Turns
 
 # OWASP's Password Storage Cheat Sheet: N=2^15, r=8, p=3.
 METHOD = "scrypt:32768:8:3"

@@ -11,9 +11,9 @@ import psycopg
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from psycopg.pq import TransactionStatus
 
-from . import metrics
-from .lookout import Lookout
-from .postgres_connection import CONNECT_SECONDS, Connection, connect
+from runtime import metrics
+from runtime.lookout import Lookout
+from runtime.postgres_connection import CONNECT_SECONDS, Connection, connect
 
 # How long a thread waits for one of the pool's connections; and when none of them has moved for
 # so long, the server hangs, and threads that wait for it are missed elsewhere.

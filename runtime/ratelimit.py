@@ -17,8 +17,8 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from werkzeug.local import LocalProxy
 
-from . import metrics
-from .errors import StoreUnavailable, TooManyRequests
+from runtime import metrics
+from runtime.errors import StoreUnavailable, TooManyRequests
 
 # A school or an office behind one address may sign up a hundred people in an hour.
 SIGN_UPS_PER_NETWORK = RateLimitItemPerHour(100, namespace="sign-ups-network")

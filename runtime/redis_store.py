@@ -8,8 +8,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .errors import StoreUnavailable
-from .lookout import Lookout
+from runtime.errors import StoreUnavailable
+from runtime.lookout import Lookout
 
 # How long one call waits, for its turn or for an answer.
 TIMEOUT_SECONDS = 0.25

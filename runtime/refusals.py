@@ -10,9 +10,9 @@ from gunicorn import util
 from gunicorn.http import errors
 from werkzeug.http import HTTP_STATUS_CODES
 
-from . import i18n, metrics, origins, wire
-from .errors import HTTP_CODES
-from .inbox import BodyTooLong
+from runtime import i18n, metrics, origins, wire
+from runtime.errors import HTTP_CODES
+from runtime.inbox import BodyTooLong
 
 log = logging.getLogger("runtime")
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import peewee
 import psycopg
 
-from . import migrate
-from .config import ConfigError
-from .db import connect, outage_reason
-from .postgres import PostgresDatabase
+from runtime import migrate
+from runtime.config import ConfigError
+from runtime.db import connect, outage_reason
+from runtime.postgres import PostgresDatabase
 
 # A service that is being stopped may still have the port for a moment.
 PORT_SECONDS = 3

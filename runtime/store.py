@@ -29,7 +29,7 @@ def init_app(app) -> None:
     url = app.config["REDIS_URL"]
     if url:
         # Here: it takes a tenth of the time and of the memory that the whole service takes.
-        from .redis_store import RedisStore
+        from runtime.redis_store import RedisStore
 
         connections = max(MIN_CONNECTIONS, CONNECTIONS // app.config["WEB_CONCURRENCY"])
         app.extensions["store"] = RedisStore(url, connections)

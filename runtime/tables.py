@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from . import wire
+from runtime import wire
 
 
 def table(rows: Sequence[dict], names: Sequence[str]) -> str:

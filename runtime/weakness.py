@@ -10,8 +10,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-from . import chinese_passwords
-from .passwords import normalized
+from runtime import chinese_passwords
+from runtime.passwords import normalized
 
 # Asked for at the start, so that a package which is missing stops it.
 [_FOLDER] = importlib.util.find_spec("zxcvbn").submodule_search_locations

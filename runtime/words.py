@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Formatter
 
-from .config import ConfigError
-from .i18n import LANGUAGES
+from runtime.config import ConfigError
+from runtime.i18n import LANGUAGES
 
 SHIPPED = Path(__file__).parent / "mail_words"
 MAX_SUBJECT = 120

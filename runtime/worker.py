@@ -26,10 +26,10 @@ from gunicorn import http, util
 from gunicorn.http import errors
 from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 
-from .inbox import SMALL_BODY_BYTES, Arrival, Inbox
-from .refusals import refuse, status_of
-from .sender import Outbox, Rest, Sender, Sending, Stream
-from .shares import PLACES, Shares
+from runtime.inbox import SMALL_BODY_BYTES, Arrival, Inbox
+from runtime.refusals import refuse, status_of
+from runtime.sender import Outbox, Rest, Sender, Sending, Stream
+from runtime.shares import PLACES, Shares
 
 # A request, head and body, must be here so long after its first byte, or after its connection
 # was opened: 1 MiB at 35 kB/s. A router gives up after as long itself (Heroku's H12: 30 s).

@@ -6,13 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from runtime.agent.messages import Message
-from runtime.agent.providers import (
-    Provider,
-    ProviderError,
-    StepFinished,
-    TextDelta,
-    ToolCallDelta,
-)
+from runtime.agent.providers import Provider, ProviderError, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.stop import Stop
 from runtime.agent.tools import Tool
 

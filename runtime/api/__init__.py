@@ -2,10 +2,10 @@
 
 from flask import Flask, current_app
 
-from .. import __version__
-from . import ag_ui, agent_chats, auth, downloads, http, infra, metrics, users
-from .guards import SCHEME
-from .openapi import DESCRIPTION, Api
+from runtime import __version__
+from runtime.api import ag_ui, agent_chats, auth, downloads, http, infra, metrics, users
+from runtime.api.guards import SCHEME
+from runtime.api.openapi import DESCRIPTION, Api
 
 PREFIX = "/api/v1"
 

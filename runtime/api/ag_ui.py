@@ -5,8 +5,14 @@ from uuid import UUID
 
 import marshmallow as ma
 
-from ..agent import Tool, foreign
-from ..errors import (
+from runtime.agent import Tool, foreign
+from runtime.api import http, news, translation
+from runtime.api.blueprint import Blueprint
+from runtime.api.guards import current_user
+from runtime.api.schemas import MAX_MESSAGE_CHARS, Id, RunAgentInputSchema
+from runtime.api.streams import EventStream
+from runtime.api.translation import Translation
+from runtime.errors import (
     ChatBusy,
     ChatNotFound,
     DayFull,
@@ -19,17 +25,11 @@ from ..errors import (
     TooManyChats,
     TooManyRequests,
 )
-from ..models import Run, User
-from ..services import chat_state, chats, runs
-from ..services.chat_state import ChatState
-from ..services.ids import made_of
-from ..services.runs import Followed
-from . import http, news, translation
-from .blueprint import Blueprint
-from .guards import current_user
-from .schemas import MAX_MESSAGE_CHARS, Id, RunAgentInputSchema
-from .streams import EventStream
-from .translation import Translation
+from runtime.models import Run, User
+from runtime.services import chat_state, chats, runs
+from runtime.services.chat_state import ChatState
+from runtime.services.ids import made_of
+from runtime.services.runs import Followed
 
 # What a client's tools may take of the room that the model has.
 MAX_TOOLS_CHARS = 60_000

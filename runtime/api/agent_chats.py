@@ -2,29 +2,10 @@
 
 from uuid import UUID
 
-from ..errors import (
-    ChatBusy,
-    ChatNotFound,
-    DayFull,
-    IdempotencyKeyReused,
-    InvalidAccessToken,
-    InvalidParameters,
-    NotAuthenticated,
-    OutOfTokens,
-    RunNotFound,
-    TooManyChats,
-    TooManyRequests,
-)
-from ..models import Chat, Run
-from ..pages import Page
-from ..services import budgets, chats, runs
-from ..services.budgets import Today
-from ..services.journal import Entry
-from ..services.runs import Answer, Followed
-from . import http, streams
-from .blueprint import Blueprint
-from .guards import current_user
-from .schemas import (
+from runtime.api import http, streams
+from runtime.api.blueprint import Blueprint
+from runtime.api.guards import current_user
+from runtime.api.schemas import (
     BudgetSchema,
     ChangeChatSchema,
     ChatSchema,
@@ -37,7 +18,26 @@ from .schemas import (
     RunSchema,
     RunStateSchema,
 )
-from .streams import EventStream
+from runtime.api.streams import EventStream
+from runtime.errors import (
+    ChatBusy,
+    ChatNotFound,
+    DayFull,
+    IdempotencyKeyReused,
+    InvalidAccessToken,
+    InvalidParameters,
+    NotAuthenticated,
+    OutOfTokens,
+    RunNotFound,
+    TooManyChats,
+    TooManyRequests,
+)
+from runtime.models import Chat, Run
+from runtime.pages import Page
+from runtime.services import budgets, chats, runs
+from runtime.services.budgets import Today
+from runtime.services.journal import Entry
+from runtime.services.runs import Answer, Followed
 
 blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 Agent 对话。")
 

@@ -2,7 +2,27 @@
 
 from uuid import UUID
 
-from ..errors import (
+from runtime.api import http
+from runtime.api.blueprint import Blueprint
+from runtime.api.guards import current_session, current_user, public
+from runtime.api.schemas import (
+    CodeMailedSchema,
+    CodeSchema,
+    CreateEmailRestorationSchema,
+    CreateRecoverySchema,
+    CreateSessionSchema,
+    CreateVerificationSchema,
+    EndSessionsSchema,
+    FindUserSchema,
+    FoundUserSchema,
+    PageSchema,
+    RefreshTokenSchema,
+    ResendVerificationSchema,
+    SessionSchema,
+    SessionsSchema,
+    VerifyRecoverySchema,
+)
+from runtime.errors import (
     CodeUsedUp,
     CommonPassword,
     Forbidden,
@@ -21,30 +41,10 @@ from ..errors import (
     UserNotFound,
     WrongCredentials,
 )
-from ..models import User
-from ..pages import Page
-from ..services import email_changes, recoveries, sessions, users, verifications
-from ..services.sessions import TokenPair
-from . import http
-from .blueprint import Blueprint
-from .guards import current_session, current_user, public
-from .schemas import (
-    CodeMailedSchema,
-    CodeSchema,
-    CreateEmailRestorationSchema,
-    CreateRecoverySchema,
-    CreateSessionSchema,
-    CreateVerificationSchema,
-    EndSessionsSchema,
-    FindUserSchema,
-    FoundUserSchema,
-    PageSchema,
-    RefreshTokenSchema,
-    ResendVerificationSchema,
-    SessionSchema,
-    SessionsSchema,
-    VerifyRecoverySchema,
-)
+from runtime.models import User
+from runtime.pages import Page
+from runtime.services import email_changes, recoveries, sessions, users, verifications
+from runtime.services.sessions import TokenPair
 
 blp = Blueprint(
     "Auth",

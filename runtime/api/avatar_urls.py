@@ -6,7 +6,7 @@ with underscores, any letters, signs and emoji in the path.
 
 import re
 
-from ..origins import host_to_ascii
+from runtime.origins import host_to_ascii
 
 MAX_PORT = 65535
 # No browser needs these in a URL as they are: white space, what is not seen, what turns the

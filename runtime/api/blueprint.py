@@ -11,12 +11,12 @@ import flask_smorest
 import marshmallow as ma
 from flask import Response, request
 
-from .. import i18n
-from ..errors import HTTP_CODES, Failure, Fault, Unavailable
-from . import downloads, guards, http, problems, streams
-from .parser import Parser
-from .schemas import ID, EventSchema, InvalidParametersSchema, ProblemSchema
-from .streams import EventStream
+from runtime import i18n
+from runtime.api import downloads, guards, http, problems, streams
+from runtime.api.parser import Parser
+from runtime.api.schemas import ID, EventSchema, InvalidParametersSchema, ProblemSchema
+from runtime.api.streams import EventStream
+from runtime.errors import HTTP_CODES, Failure, Fault, Unavailable
 
 # What any route may answer besides what is its own; the route document tells them once.
 COMMON_STATUSES = (400, 413, 500, 503)

@@ -10,11 +10,11 @@ from pathlib import Path
 from flask import current_app
 from werkzeug.http import HTTP_STATUS_CODES
 
-from .. import i18n
-from ..config import ROOT
-from . import problems, streams
-from .blueprint import COMMON_STATUSES
-from .problems import MEDIA_TYPE
+from runtime import i18n
+from runtime.api import problems, streams
+from runtime.api.blueprint import COMMON_STATUSES
+from runtime.api.problems import MEDIA_TYPE
+from runtime.config import ROOT
 
 PATH = ROOT / "runtime" / "ROUTES.md"
 

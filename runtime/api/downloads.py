@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from flask import Flask, Response, current_app
 
-from .. import logs
-from ..db import is_outage
-from ..errors import Failure
-from ..sender import Stream
-from . import http
+from runtime import logs
+from runtime.api import http
+from runtime.db import is_outage
+from runtime.errors import Failure
+from runtime.sender import Stream
 
 # A reader has two of them at most: one on its way, and the next.
 PIECE_CHARS = 64 * 1024

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from flask import current_app
 from flask_smorest import Blueprint
 
-from ..errors import NotAuthenticated
-from ..models import Session, User
-from ..services import sessions
-from .http import Request, current_request
+from runtime.api.http import Request, current_request
+from runtime.errors import NotAuthenticated
+from runtime.models import Session, User
+from runtime.services import sessions
 
 SCHEME = {
     "bearer": {

@@ -12,11 +12,11 @@ from werkzeug.datastructures import LanguageAccept
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
-from .. import devices, i18n, logs, metrics, wire
-from ..callers import Caller
-from ..models import Session
-from . import cors, proxies
-from .proxies import Proxies
+from runtime import devices, i18n, logs, metrics, wire
+from runtime.api import cors, proxies
+from runtime.api.proxies import Proxies
+from runtime.callers import Caller
+from runtime.models import Session
 
 # What a route takes unless it says that it takes more: anybody may send so much.
 MAX_BODY_BYTES = 16 * 1024

@@ -1,9 +1,9 @@
 """Health: of this process, and of what it stands on."""
 
-from ..services import health
-from .blueprint import Blueprint
-from .guards import public
-from .schemas import HealthSchema, InfraHealthSchema
+from runtime.api.blueprint import Blueprint
+from runtime.api.guards import public
+from runtime.api.schemas import HealthSchema, InfraHealthSchema
+from runtime.services import health
 
 blp = Blueprint(
     "Infra",

@@ -4,8 +4,8 @@ import hmac
 
 from flask import Flask, Response, current_app, request
 
-from .. import metrics
-from ..errors import InvalidAccessToken, NotAuthenticated
+from runtime import metrics
+from runtime.errors import InvalidAccessToken, NotAuthenticated
 
 
 def init_app(app: Flask) -> None:

@@ -6,11 +6,11 @@ The chat is the server's: all else in them is a copy, which may be an edited one
 from collections.abc import Iterator
 from itertools import islice
 
-from ..errors import Fault, InvalidParameters
-from ..models import Brought
-from ..services.chat_state import ChatState
-from .parser import MAX_FAULTS
-from .translation import is_text, text_of
+from runtime.api.parser import MAX_FAULTS
+from runtime.api.translation import is_text, text_of
+from runtime.errors import Fault, InvalidParameters
+from runtime.models import Brought
+from runtime.services.chat_state import ChatState
 
 
 def ids_at_end(messages: list[dict]) -> set[str]:

@@ -12,7 +12,7 @@ import marshmallow as ma
 from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
 from flask import Response, request
 
-from . import http, problems
+from runtime.api import http, problems
 
 DESCRIPTION = """\
 请求与响应均为 UTF-8 的 JSON，未列出的字段一律拒绝，AG-UI 的请求除外。

@@ -17,9 +17,9 @@ from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from ..db import release
-from ..errors import Fault, InvalidParameters
-from .schemas import MAX_FAULTS
+from runtime.api.schemas import MAX_FAULTS
+from runtime.db import release
+from runtime.errors import Fault, InvalidParameters
 
 MAX_DEPTH = 32
 MAX_DIGITS = 18

@@ -7,10 +7,10 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.http import HTTP_STATUS_CODES
 
-from .. import errors, i18n, logs, wire
-from ..db import discard, is_outage, outage_reason, unavailable
-from ..errors import Failure, Fault, InvalidParameters
-from . import http
+from runtime import errors, i18n, logs, wire
+from runtime.api import http
+from runtime.db import discard, is_outage, outage_reason, unavailable
+from runtime.errors import Failure, Fault, InvalidParameters
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from flask import Flask
 
-from .. import logs
+from runtime import logs
 
 # What is no address, or is not said by a proxy that is trusted.
 UNKNOWN = "unknown"

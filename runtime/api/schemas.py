@@ -12,12 +12,12 @@ from datetime import datetime
 import marshmallow as ma
 from marshmallow import validate
 
-from ..addresses import tidy
-from ..agent import events
-from ..pages import CURSOR
-from ..passwords import normalized
-from ..services.events import Kind
-from . import avatar_urls
+from runtime.addresses import tidy
+from runtime.agent import events
+from runtime.api import avatar_urls
+from runtime.pages import CURSOR
+from runtime.passwords import normalized
+from runtime.services.events import Kind
 
 ID = "3f1c1a52-6c1e-4b43-9f0e-0a3c5a0c2f11"
 _MESSAGE_ID = "7d0e6f0a-6df5-4f4f-9a7c-6f7b0b6b0f7e"

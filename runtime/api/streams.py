@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 from flask import Response, request
 
-from .. import wire
-from ..sender import Stream
-from ..services.journal import Entry, Log
+from runtime import wire
+from runtime.sender import Stream
+from runtime.services.journal import Entry, Log
 
 MEDIA_TYPE = "text/event-stream"
 # A comment keeps proxies from closing the connection when nothing else was sent. One at least

@@ -9,11 +9,11 @@ from collections.abc import Container, Iterable, Mapping
 from itertools import chain
 from uuid import uuid5
 
-from .. import wire
-from ..agent import Call, ErrorCode, Thought, clean, cut, steps_of
-from ..models import Brought, Run
-from ..services import runs
-from ..services.journal import Entry, join
+from runtime import wire
+from runtime.agent import Call, ErrorCode, Thought, clean, cut, steps_of
+from runtime.models import Brought, Run
+from runtime.services import runs
+from runtime.services.journal import Entry, join
 
 PROTOCOL_VERSION = "1.0"
 EXAMPLE = (

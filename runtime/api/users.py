@@ -1,6 +1,23 @@
 """/users: profiles, and what their owners change about their accounts."""
 
-from ..errors import (
+from runtime.api import http
+from runtime.api.blueprint import Blueprint
+from runtime.api.guards import current_session, current_user, find_user_asked_for
+from runtime.api.schemas import (
+    ChangeEmailSchema,
+    ChangePasswordSchema,
+    ChangeUserSchema,
+    CodeMailedSchema,
+    CodeSchema,
+    CurrentPasswordSchema,
+    ExportSchema,
+    PageSchema,
+    SecurityEventsSchema,
+    SessionSchema,
+    UsernamePathSchema,
+    UserSchema,
+)
+from runtime.errors import (
     CommonPassword,
     EmailCodeUsedUp,
     InvalidAccessToken,
@@ -15,28 +32,11 @@ from ..errors import (
     UserNotFound,
     WrongPassword,
 )
-from ..models import SecurityEvent, User
-from ..pages import Page, page
-from ..services import email_changes, erasures, exports, password_changes, users
-from ..services.exports import Export
-from ..services.sessions import TokenPair
-from . import http
-from .blueprint import Blueprint
-from .guards import current_session, current_user, find_user_asked_for
-from .schemas import (
-    ChangeEmailSchema,
-    ChangePasswordSchema,
-    ChangeUserSchema,
-    CodeMailedSchema,
-    CodeSchema,
-    CurrentPasswordSchema,
-    ExportSchema,
-    PageSchema,
-    SecurityEventsSchema,
-    SessionSchema,
-    UsernamePathSchema,
-    UserSchema,
-)
+from runtime.models import SecurityEvent, User
+from runtime.pages import Page, page
+from runtime.services import email_changes, erasures, exports, password_changes, users
+from runtime.services.exports import Export
+from runtime.services.sessions import TokenPair
 
 blp = Blueprint("Users", __name__, url_prefix="/api/v1/users", description="用户资料。")
 

@@ -17,15 +17,15 @@ from uuid import UUID
 from flask import current_app
 from peewee import Case, IntegrityError
 
-from .. import clock, logs, metrics
-from ..agent import ErrorCode, Message, Tool, Usage
-from ..agent.providers import Chunk, Provider, ProviderError, StepFinished
-from ..agent.providers.completions import body
-from ..agent.providers.endings import kind_of
-from ..agent.providers.request import StepRequest
-from ..db import discard, is_outage, release
-from ..errors import OutOfTokens
-from ..models import Spending, User
+from runtime import clock, logs, metrics
+from runtime.agent import ErrorCode, Message, Tool, Usage
+from runtime.agent.providers import Chunk, Provider, ProviderError, StepFinished
+from runtime.agent.providers.completions import body
+from runtime.agent.providers.endings import kind_of
+from runtime.agent.providers.request import StepRequest
+from runtime.db import discard, is_outage, release
+from runtime.errors import OutOfTokens
+from runtime.models import Spending, User
 
 # What one call may write where there is a budget and no other bound.
 MAX_OUTPUT_TOKENS = 4096

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from peewee import SQL, Expression, SqliteDatabase, fn
 
-from ..db import db
-from ..errors import ChatNotFound
-from ..models import Chat, Run, RunEvent, User
+from runtime.db import db
+from runtime.errors import ChatNotFound
+from runtime.models import Chat, Run, RunEvent, User
 
 # Older runs are not looked at: a client that brings again what was said before that is out of date.
 RECENT_RUNS = 100

@@ -12,14 +12,14 @@ from uuid import UUID
 
 from peewee import ModelSelect, chunked
 
-from ..agent import Call, Message, cut_history, from_events, steps_of
-from ..db import Prepared
-from ..errors import ChatNotFound
-from ..models import Chat, Run, RunEvent, User, answers_in
-from ..pages import Page, cut, page
-from ..tokens import tokens
-from .ids import from_digest, made_of
-from .journal import Entry, bury
+from runtime.agent import Call, Message, cut_history, from_events, steps_of
+from runtime.db import Prepared
+from runtime.errors import ChatNotFound
+from runtime.models import Chat, Run, RunEvent, User, answers_in
+from runtime.pages import Page, cut, page
+from runtime.services.ids import from_digest, made_of
+from runtime.services.journal import Entry, bury
+from runtime.tokens import tokens
 
 # More runs than any model's window holds; what of them is sent is bounded in characters.
 RECENT_RUNS = 100

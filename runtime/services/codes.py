@@ -24,17 +24,17 @@ from uuid import uuid4
 from flask import current_app
 from peewee import fn
 
-from .. import allowances, logs, redirects
-from ..allowances import Rate, spend
-from ..callers import Caller
-from ..db import db, from_now
-from ..errors import CodeUsedUp, Fault, InvalidCode, InvalidParameters
-from ..letters import Letter
-from ..models import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery, User
-from ..ratelimit import CODES_PER_NETWORK, limiter
-from ..tokens import make_code, tokens
-from . import events
-from .events import Kind
+from runtime import allowances, logs, redirects
+from runtime.allowances import Rate, spend
+from runtime.callers import Caller
+from runtime.db import db, from_now
+from runtime.errors import CodeUsedUp, Fault, InvalidCode, InvalidParameters
+from runtime.letters import Letter
+from runtime.models import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery, User
+from runtime.ratelimit import CODES_PER_NETWORK, limiter
+from runtime.services import events
+from runtime.services.events import Kind
+from runtime.tokens import make_code, tokens
 
 OTHERS_TRIES = Rate("others-tries", 5, timedelta(hours=12))
 OTHERS_TRIES_A_NETWORK = Rate("others-tries-network", 3, timedelta(hours=24))

@@ -4,9 +4,9 @@ from functools import partial
 
 from flask import current_app
 
-from .. import logs, weakness
-from ..db import release
-from ..errors import (
+from runtime import logs, weakness
+from runtime.db import release
+from runtime.errors import (
     CommonPassword,
     Fault,
     InvalidAccessToken,
@@ -15,11 +15,11 @@ from ..errors import (
     OwnNameAsPassword,
     WrongPassword,
 )
-from ..models import Session, User
-from ..passwords import normalized, passwords
-from ..ratelimit import PASSWORDS_PER_SESSION, SIGN_INS_PER_NETWORK, limiter
-from . import events
-from .events import Kind
+from runtime.models import Session, User
+from runtime.passwords import normalized, passwords
+from runtime.ratelimit import PASSWORDS_PER_SESSION, SIGN_INS_PER_NETWORK, limiter
+from runtime.services import events
+from runtime.services.events import Kind
 
 
 def demand_strong(password: str, email: str, username: str | None = None) -> None:

@@ -10,10 +10,10 @@ from datetime import timedelta
 from flask import current_app
 from peewee import IntegrityError, fn
 
-from .. import clock, logs, metrics
-from ..callers import Caller
-from ..db import db, from_now
-from ..errors import (
+from runtime import clock, logs, metrics
+from runtime.callers import Caller
+from runtime.db import db, from_now
+from runtime.errors import (
     CodeUsedUp,
     EmailCodeUsedUp,
     Fault,
@@ -22,14 +22,14 @@ from ..errors import (
     InvalidEmailCode,
     InvalidParameters,
 )
-from ..letters import Letter, MailedCode, WayBack, letters
-from ..mail import NOTICE_LIFE, mail
-from ..models import CODE_LIFE, NO_PASSWORD, EmailChange, Session, SignUp, User
-from ..ratelimit import EMAIL_CHANGES_PER_USER, limiter
-from ..tokens import InvalidToken, tokens
-from . import codes, credentials, events, languages, mailings, sessions
-from .events import Kind
-from .sessions import TokenPair
+from runtime.letters import Letter, MailedCode, WayBack, letters
+from runtime.mail import NOTICE_LIFE, mail
+from runtime.models import CODE_LIFE, NO_PASSWORD, EmailChange, Session, SignUp, User
+from runtime.ratelimit import EMAIL_CHANGES_PER_USER, limiter
+from runtime.services import codes, credentials, events, languages, mailings, sessions
+from runtime.services.events import Kind
+from runtime.services.sessions import TokenPair
+from runtime.tokens import InvalidToken, tokens
 
 
 def begin(

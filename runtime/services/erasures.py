@@ -2,13 +2,13 @@
 
 import time
 
-from .. import clock
-from ..callers import Caller
-from ..letters import letters
-from ..mail import NOTICE_LIFE, mail
-from ..models import Session, User
-from . import languages, runs, users
-from .credentials import demand_password
+from runtime import clock
+from runtime.callers import Caller
+from runtime.letters import letters
+from runtime.mail import NOTICE_LIFE, mail
+from runtime.models import Session, User
+from runtime.services import languages, runs, users
+from runtime.services.credentials import demand_password
 
 # A run that has not ended by then ends when it finds that it is in no table any more.
 STOP_SECONDS = 2

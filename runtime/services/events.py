@@ -15,9 +15,9 @@ from uuid import UUID
 from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
-from .. import logs, metrics
-from ..db import from_now, release
-from ..models import SecurityEvent, Session, User
+from runtime import logs, metrics
+from runtime.db import from_now, release
+from runtime.models import SecurityEvent, Session, User
 
 # What is refused within it is written together; and by then nobody's answer waits for the thread.
 PAUSE_SECONDS = 1

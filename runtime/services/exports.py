@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from peewee import IntegrityError, ModelSelect, Node, fn
 
-from .. import clock, logs
-from ..db import Model, db, release
-from ..errors import InvalidAccessToken
-from ..models import (
+from runtime import clock, logs
+from runtime.db import Model, db, release
+from runtime.errors import InvalidAccessToken
+from runtime.models import (
     Chat,
     Coded,
     EmailChange,
@@ -24,12 +24,12 @@ from ..models import (
     SignUp,
     Spending,
 )
-from ..pages import Page, page
-from ..ratelimit import EXPORTS_PER_USER, limiter
-from . import chats, events, runs
-from .chats import Said
-from .events import Kind
-from .journal import Entry
+from runtime.pages import Page, page
+from runtime.ratelimit import EXPORTS_PER_USER, limiter
+from runtime.services import chats, events, runs
+from runtime.services.chats import Said
+from runtime.services.events import Kind
+from runtime.services.journal import Entry
 
 ROWS_A_PAGE = 100
 # Of a run everything is read at once.

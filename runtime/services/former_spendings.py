@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from peewee import EXCLUDED, Case
 
-from ..models import FormerSpending, Spending, User
-from ..tokens import tokens
+from runtime.models import FormerSpending, Spending, User
+from runtime.tokens import tokens
 
 
 def keep(user: User, emails: Iterable[str]) -> None:

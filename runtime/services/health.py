@@ -8,10 +8,10 @@ from functools import partial
 
 from flask import Flask, current_app
 
-from .. import logs
-from ..db import release
-from ..models import User
-from ..store import store
+from runtime import logs
+from runtime.db import release
+from runtime.models import User
+from runtime.store import store
 
 TIMEOUT_SECONDS = 1.0
 # An answer is given again for so long.

@@ -24,12 +24,12 @@ from uuid import UUID
 
 from peewee import SqliteDatabase, chunked
 
-from .. import agent, logs, metrics, wire
-from ..agent import ErrorCode, Event, RunError, RunFinished, RunStarted, Stop, Usage
-from ..db import Prepared, db, discard, from_now, is_outage, release
-from ..errors import TooManyRequests, Unavailable
-from ..models import Run, RunEvent
-from .places import FULL_RETRY_SECONDS
+from runtime import agent, logs, metrics, wire
+from runtime.agent import ErrorCode, Event, RunError, RunFinished, RunStarted, Stop, Usage
+from runtime.db import Prepared, db, discard, from_now, is_outage, release
+from runtime.errors import TooManyRequests, Unavailable
+from runtime.models import Run, RunEvent
+from runtime.services.places import FULL_RETRY_SECONDS
 
 # A killed process locks its chats for LEASE_SECONDS; a live one renews in time to miss two turns.
 LEASE_SECONDS = 10

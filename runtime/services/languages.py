@@ -4,8 +4,8 @@ A thief's is not learnt, as far as one can tell: only a mailed code, and a netwo
 the account knew before, teach it. So a notice of what a thief did is in its owner's words.
 """
 
-from ..i18n import LANGUAGES
-from ..models import Session, User
+from runtime.i18n import LANGUAGES
+from runtime.models import Session, User
 
 
 def of(user: User, otherwise: str | None = None) -> str:

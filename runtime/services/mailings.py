@@ -25,12 +25,12 @@ from datetime import datetime, timedelta
 
 from flask import current_app
 
-from .. import clock, metrics
-from ..allowances import hold
-from ..errors import TooManyRequests
-from ..models import WAITING_LIFE, Mailing
-from ..tokens import tokens
-from . import sessions
+from runtime import clock, metrics
+from runtime.allowances import hold
+from runtime.errors import TooManyRequests
+from runtime.models import WAITING_LIFE, Mailing
+from runtime.services import sessions
+from runtime.tokens import tokens
 
 DAY = timedelta(hours=24)
 # What was opened in it can be tried in one and the same 24 hours.

@@ -1,14 +1,14 @@
 """Another password for who is signed in and knows the one so far."""
 
-from .. import clock, logs
-from ..db import db
-from ..letters import letters
-from ..mail import NOTICE_LIFE, mail
-from ..models import Session
-from ..passwords import passwords
-from . import codes, credentials, languages, sessions
-from .events import Kind
-from .sessions import TokenPair
+from runtime import clock, logs
+from runtime.db import db
+from runtime.letters import letters
+from runtime.mail import NOTICE_LIFE, mail
+from runtime.models import Session
+from runtime.passwords import passwords
+from runtime.services import codes, credentials, languages, sessions
+from runtime.services.events import Kind
+from runtime.services.sessions import TokenPair
 
 
 def change(

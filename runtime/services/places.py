@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from uuid import UUID
 
-from .. import metrics
-from ..errors import TooManyRequests
+from runtime import metrics
+from runtime.errors import TooManyRequests
 
 FULL_RETRY_SECONDS = 5
 

@@ -28,11 +28,11 @@ from peewee import (
 )
 from psycopg.errors import QueryCanceled
 
-from .. import clock, logs, metrics
-from ..allowances import Rate, is_left, spend
-from ..db import Model, among, db, fixed_from_now, from_now
-from ..errors import TooManyRequests
-from ..models import (
+from runtime import clock, logs, metrics
+from runtime.allowances import Rate, is_left, spend
+from runtime.db import Model, among, db, fixed_from_now, from_now
+from runtime.errors import TooManyRequests
+from runtime.models import (
     SESSION_IDLE,
     WAITING_LIFE,
     WAY_BACK_LIFE,
@@ -45,8 +45,8 @@ from ..models import (
     Session,
     SignUp,
 )
-from ..pages import place_of
-from .mailings import OPENINGS_SPAN
+from runtime.pages import place_of
+from runtime.services.mailings import OPENINGS_SPAN
 
 # A session is remembered for so long after it ran out: limits and mails know by it which networks
 # and devices are an owner's.

@@ -7,18 +7,18 @@ not written.
 
 from datetime import timedelta
 
-from .. import logs, metrics
-from ..callers import Caller
-from ..db import db, from_now, release
-from ..errors import InvalidCode, InvalidParameters, Overloaded
-from ..letters import MailedCode, letters
-from ..mail import NOTICE_LIFE, mail
-from ..models import CODE_LIFE, Recovery, User
-from ..passwords import passwords
-from ..ratelimit import RECOVERIES_PER_NETWORK, limiter
-from . import codes, credentials, languages, mailings, sessions
-from .events import Kind
-from .sessions import TokenPair
+from runtime import logs, metrics
+from runtime.callers import Caller
+from runtime.db import db, from_now, release
+from runtime.errors import InvalidCode, InvalidParameters, Overloaded
+from runtime.letters import MailedCode, letters
+from runtime.mail import NOTICE_LIFE, mail
+from runtime.models import CODE_LIFE, Recovery, User
+from runtime.passwords import passwords
+from runtime.ratelimit import RECOVERIES_PER_NETWORK, limiter
+from runtime.services import codes, credentials, languages, mailings, sessions
+from runtime.services.events import Kind
+from runtime.services.sessions import TokenPair
 
 
 def begin(*, email: str, redirect_to: str | None, caller: Caller) -> None:

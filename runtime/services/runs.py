@@ -17,12 +17,12 @@ from uuid import UUID, uuid4
 from flask import Flask, current_app
 from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase, fn
 
-from .. import agent, clock, i18n, logs, wire
-from ..agent import Bounds, Event, Message, RunError, Stopped, Tool, cut_history
-from ..agent.providers.embedded import EmbeddedProvider
-from ..config import ConfigError, model_server
-from ..db import Prepared, db, from_now, release
-from ..errors import (
+from runtime import agent, clock, i18n, logs, wire
+from runtime.agent import Bounds, Event, Message, RunError, Stopped, Tool, cut_history
+from runtime.agent.providers.embedded import EmbeddedProvider
+from runtime.config import ConfigError, model_server
+from runtime.db import Prepared, db, from_now, release
+from runtime.errors import (
     ChatBusy,
     ChatNotFound,
     DayFull,
@@ -32,14 +32,14 @@ from ..errors import (
     TooManyChats,
     TooManyRequests,
 )
-from ..models import Chat, Run, User
-from ..ratelimit import REPEATS_PER_USER, RUNS_PER_USER, limiter
-from . import chats, storage
-from .budgets import Budget, Metered
-from .ids import is_made, made_of, new_id
-from .journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
-from .places import Places, WaitingThread
-from .storage import Storage
+from runtime.models import Chat, Run, User
+from runtime.ratelimit import REPEATS_PER_USER, RUNS_PER_USER, limiter
+from runtime.services import chats, storage
+from runtime.services.budgets import Budget, Metered
+from runtime.services.ids import is_made, made_of, new_id
+from runtime.services.journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
+from runtime.services.places import Places, WaitingThread
+from runtime.services.storage import Storage
 
 RUNS_AT_ONCE_PER_USER = 8
 STREAMS_AT_ONCE_PER_USER = 32
@@ -591,8 +591,8 @@ def _provider(config: dict):
     if base_url is None:
         return EmbeddedProvider()
     # With urllib3 it takes a twelfth of a start, and is of no use without a model.
-    from ..agent.providers.address import Proxies
-    from ..agent.providers.openai import OpenAIProvider
+    from runtime.agent.providers.address import Proxies
+    from runtime.agent.providers.openai import OpenAIProvider
 
     proxies = Proxies(config["HTTP_PROXY"], config["HTTPS_PROXY"], config["NO_PROXY"])
     try:

@@ -14,9 +14,9 @@ from uuid import UUID
 from flask import current_app
 from peewee import fn
 
-from .. import clock, logs, metrics
-from ..db import db, from_now, release
-from ..errors import (
+from runtime import clock, logs, metrics
+from runtime.db import db, from_now, release
+from runtime.errors import (
     InvalidAccessToken,
     InvalidRefreshToken,
     Overloaded,
@@ -25,12 +25,12 @@ from ..errors import (
     UserNotFound,
     WrongCredentials,
 )
-from ..letters import letters
-from ..mail import NOTICE_LIFE, mail
-from ..models import Session, User
-from ..pages import Page, page
-from ..passwords import needs_rehash, passwords
-from ..ratelimit import (
+from runtime.letters import letters
+from runtime.mail import NOTICE_LIFE, mail
+from runtime.models import Session, User
+from runtime.pages import Page, page
+from runtime.passwords import needs_rehash, passwords
+from runtime.ratelimit import (
     SIGN_INS_BY_DEVICES,
     SIGN_INS_PER_ADDRESS,
     SIGN_INS_PER_ADDRESS_AND_NETWORK,
@@ -38,9 +38,9 @@ from ..ratelimit import (
     SIGN_INS_PER_NETWORK,
     limiter,
 )
-from ..tokens import ACCESS_SECONDS, Claims, InvalidToken, tokens
-from . import events, languages
-from .events import Kind
+from runtime.services import events, languages
+from runtime.services.events import Kind
+from runtime.tokens import ACCESS_SECONDS, Claims, InvalidToken, tokens
 
 # An account's rows, those of the sessions included that have ended.
 REMEMBERED_SESSIONS = 1000

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from peewee import SQL, Case, Expression, Update, fn
 
-from .. import clock, metrics
-from ..db import db
-from ..errors import DayFull, Fault, TooManyChats
-from ..models import Chat, Run, Spending, User
-from . import budgets
+from runtime import clock, metrics
+from runtime.db import db
+from runtime.errors import DayFull, Fault, TooManyChats
+from runtime.models import Chat, Run, Spending, User
+from runtime.services import budgets
 
 # Also a short message takes rows: it counts as if it had so many characters.
 LEAST_CHARS = 500

@@ -2,29 +2,14 @@
 
 from peewee import IntegrityError, ModelSelect, fn
 
-from .. import clock, logs
-from ..db import db, from_now
-from ..errors import (
-    EmailTaken,
-    Forbidden,
-    InvalidAccessToken,
-    UsernameTaken,
-    UserNotFound,
-)
-from ..models import (
-    Chat,
-    EmailChange,
-    Recovery,
-    Run,
-    SecurityEvent,
-    Session,
-    SignUp,
-    User,
-)
-from ..pages import Page, page, search
-from ..passwords import passwords
-from . import codes, credentials, events, former_spendings
-from .events import Kind
+from runtime import clock, logs
+from runtime.db import db, from_now
+from runtime.errors import EmailTaken, Forbidden, InvalidAccessToken, UsernameTaken, UserNotFound
+from runtime.models import Chat, EmailChange, Recovery, Run, SecurityEvent, Session, SignUp, User
+from runtime.pages import Page, page, search
+from runtime.passwords import passwords
+from runtime.services import codes, credentials, events, former_spendings
+from runtime.services.events import Kind
 
 
 def get_by_email(email: str, asker: User) -> User:

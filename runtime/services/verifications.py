@@ -9,21 +9,21 @@ from datetime import timedelta
 
 from peewee import IntegrityError, fn
 
-from .. import logs, metrics
-from ..callers import Caller
-from ..db import db, from_now, release
-from ..errors import (
+from runtime import logs, metrics
+from runtime.callers import Caller
+from runtime.db import db, from_now, release
+from runtime.errors import (
     InvalidCode,
     NothingToResend,
     TooManyRequests,
     UsernameTaken,
     UsernameTakenMeanwhile,
 )
-from ..letters import Letter, MailedCode, letters
-from ..mail import NOTICE_LIFE, mail
-from ..models import CODE_LIFE, NO_PASSWORD, SignUp, User
-from ..passwords import normalized, passwords
-from ..ratelimit import (
+from runtime.letters import Letter, MailedCode, letters
+from runtime.mail import NOTICE_LIFE, mail
+from runtime.models import CODE_LIFE, NO_PASSWORD, SignUp, User
+from runtime.passwords import normalized, passwords
+from runtime.ratelimit import (
     RESENDS_BY_OTHERS,
     RESENDS_PER_ADDRESS,
     RESENDS_PER_NETWORK,
@@ -31,10 +31,10 @@ from ..ratelimit import (
     TAKEN_NAMES_PER_NETWORK,
     limiter,
 )
-from ..tokens import tokens
-from . import codes, credentials, former_spendings, languages, mailings, sessions
-from .events import Kind
-from .sessions import TokenPair
+from runtime.services import codes, credentials, former_spendings, languages, mailings, sessions
+from runtime.services.events import Kind
+from runtime.services.sessions import TokenPair
+from runtime.tokens import tokens
 
 # The codes in one mail, however many sign-ups wait.
 CODES_A_MAIL = 3
