@@ -5,47 +5,43 @@ from os import environ
 
 from flask import Flask
 
-from runtime import (
-    api,
-    cli,
-    config,
-    db,
-    letters,
-    logs,
-    mail,
-    metrics,
-    passwords,
-    ratelimit,
-    start,
-    store,
-    tokens,
-)
+from runtime import logs, metrics
+from runtime.api import register
 from runtime.api.http import Application
-from runtime.services import events, purge, runs
+from runtime.cli import commands
+from runtime.config.settings import ROOT, keep_secret_keys, keeps_files, load, make_instance_folder
+from runtime.database import base
+from runtime.gunicorn import start
+from runtime.limits import rates, store
+from runtime.mail import letters, queue
+from runtime.security import passwords, tokens
+from runtime.services import purge
+from runtime.services.accounts import security_log
+from runtime.services.chats import runs
 
 
 def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     """The service, from `settings` as the environment would have them, or from the environment.
 
-    Raises config.ConfigError when one makes no sense.
+    Raises ConfigError when one makes no sense.
     """
     app = Application(
         "runtime",
-        root_path=str(config.ROOT / "runtime"),
+        root_path=str(ROOT / "runtime"),
         static_url_path="/api/v1/docs",
-        instance_path=str(config.ROOT / "instance"),
+        instance_path=str(ROOT / "instance"),
     )
-    app.config.update(config.load(environ if settings is None else settings))
+    app.config.update(load(environ if settings is None else settings))
     app.json.sort_keys = False
-    if config.keeps_files(app.config):
-        folder = config.make_instance_folder(app.config["INSTANCE_PATH"])
+    if keeps_files(app.config):
+        folder = make_instance_folder(app.config["INSTANCE_PATH"])
     if not app.config["SECRET_KEY"]:
-        app.config["SECRET_KEY"], *older = config.keep_secret_keys(folder)
+        app.config["SECRET_KEY"], *older = keep_secret_keys(folder)
         app.config["SECRET_KEY_FALLBACKS"] = [*older, *app.config["SECRET_KEY_FALLBACKS"]]
         app.config["SECRET_KEY_FOLDER"] = folder
-    for part in (logs, metrics, db, store, tokens, passwords, letters, mail, ratelimit):
+    for part in (logs, metrics, base, store, tokens, passwords, letters, queue, rates):
         part.init_app(app)
-    for part in (events, runs, purge, api, cli):
+    for part in (security_log, runs, purge, register, commands):
         part.init_app(app)
     if not app.config["DATABASE_URL"]:
         start.migrate_own_database(app.extensions["db"])

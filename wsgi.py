@@ -3,7 +3,7 @@
 import sys
 
 from app import create_app
-from runtime.config import ConfigError
+from runtime.config.settings import ConfigError
 
 try:
     app = create_app()

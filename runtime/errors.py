@@ -1,7 +1,7 @@
 """Everything that can go wrong on purpose, on one page.
 
 A failure has a `code` (the name of its sentence in `runtime.i18n`) and the evidence its reader
-needs. It knows nothing of HTTP; `runtime.api.problems` gives each its status.
+needs. It knows nothing of HTTP; `runtime.api.register.problems` gives each its status.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Every sentence a person reads in an answer, Chinese and English side by side.
 
-Mails have their own page, `runtime.letters`.
+Mails have their own page, `runtime.mail.letters`.
 """
 
 from collections.abc import Mapping

@@ -30,8 +30,17 @@ from peewee import (
 )
 
 from runtime import clock
-from runtime.db import InstantField, Model, Prepared, among, db, fixed_from_now, from_now, make_row
-from runtime.tokens import tokens
+from runtime.database.base import (
+    InstantField,
+    Model,
+    Prepared,
+    among,
+    db,
+    fixed_from_now,
+    from_now,
+    make_row,
+)
+from runtime.security.tokens import tokens
 
 # A session ends after so long without a refresh, and after so long in any case.
 SESSION_IDLE = timedelta(days=30)

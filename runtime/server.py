@@ -6,9 +6,10 @@ import os
 import resource
 import sys
 
-from runtime import metrics, refusals, start, worker
-from runtime.config import ConfigError, load
-from runtime.misspelt import misspelt
+from runtime import metrics
+from runtime.config.misspelt import misspelt
+from runtime.config.settings import ConfigError, load
+from runtime.gunicorn import refusals, start, worker
 
 
 def connections_for(threads: int) -> int:

@@ -29,10 +29,10 @@ from flask import Flask
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
-from runtime.config import ROOT
+from runtime.config.settings import ROOT
 from runtime.models import User
-from runtime.passwords import METHOD, passwords
-from runtime.services import sessions
+from runtime.security.passwords import METHOD, passwords
+from runtime.services.accounts import sessions
 from tests.servers import Service
 
 WORKERS, THREADS = 2, 8

@@ -20,8 +20,8 @@ from werkzeug.test import TestResponse
 
 from runtime import clock as runtime_clock
 from runtime.models import User
-from runtime.passwords import Passwords
-from runtime.services import sessions
+from runtime.security.passwords import Passwords
+from runtime.services.accounts import sessions
 from tests import openapi_checker
 from tests.grounds import InProcess, OverSockets
 from tests.quick import quick_hash

@@ -27,8 +27,8 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.test import run_wsgi_app
 
 from app import create_app
-from runtime import migrate
-from runtime.db import connect, db
+from runtime.database import migrate
+from runtime.database.base import connect, db
 from runtime.models import MODELS
 from tests.quick import QuickPasswords
 from tests.servers import PgBouncer, Redis, Service, wait_until

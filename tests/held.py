@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from runtime import clock
-from runtime.mail import Mail
-from runtime.services.events import Refusals
+from runtime.mail.queue import Mail
+from runtime.services.accounts.security_log import Refusals
 from tests.quick import QuickPasswords
 from wsgi import app
 

@@ -3,7 +3,7 @@
 from werkzeug.security import generate_password_hash
 
 from runtime.errors import Overloaded
-from runtime.passwords import Passwords
+from runtime.security.passwords import Passwords
 
 METHOD = "scrypt:512:8:1"
 

@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 
 from app import create_app
 from runtime.clock import now
-from runtime.db import db
+from runtime.database.base import db
 from runtime.models import User
-from runtime.passwords import Passwords
-from runtime.services import sessions
+from runtime.security.passwords import Passwords
+from runtime.services.accounts import sessions
 from tests.servers import PREFIX, Service
 
 SEED = "20261122"

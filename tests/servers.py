@@ -32,7 +32,7 @@ import pytest
 import redis
 import urllib3
 
-from runtime.config import ROOT, SETTINGS
+from runtime.config.settings import ROOT, SETTINGS
 from tests.ports import free_port, is_taken, is_taken_by_another
 
 PREFIX = "/api/v1"

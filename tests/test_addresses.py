@@ -1,6 +1,6 @@
 import pytest
 
-from runtime.addresses import tidy
+from runtime.mail.addresses import tidy
 
 
 @pytest.mark.parametrize(

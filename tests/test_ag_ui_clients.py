@@ -19,10 +19,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import create_app
-from runtime.db import db
+from runtime.database.base import db
 from runtime.models import User
-from runtime.services import sessions
-from runtime.services.ids import made_of
+from runtime.services.accounts import sessions
+from runtime.services.chats.ids import made_of
 from tests import npm
 from tests.agent.completions_server import (
     DONE,

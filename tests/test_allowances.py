@@ -8,10 +8,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from runtime import migrate
-from runtime.allowances import Rate, is_left, spend
-from runtime.db import connect, db
+from runtime.database import migrate
+from runtime.database.base import connect, db
 from runtime.errors import TooManyRequests
+from runtime.limits.allowances import Rate, is_left, spend
 from runtime.models import Allowance
 from tests.conftest import url_of
 

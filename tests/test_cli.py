@@ -15,11 +15,12 @@ import pytest
 from flask import Flask
 
 from app import create_app
-from runtime import clock, migrate
-from runtime.config import ROOT
-from runtime.db import db
+from runtime import clock
+from runtime.config.settings import ROOT
+from runtime.database import migrate
+from runtime.database.base import db
 from runtime.models import SecurityEvent, User
-from runtime.services import sessions, users
+from runtime.services.accounts import sessions, users
 from tests.agent.completions_server import CompletionsServer, plain
 from tests.conftest import PASSWORD, Person
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from app import create_app
-from runtime.config import ROOT, ConfigError, keep_secret_keys, load
+from runtime.config.settings import ROOT, ConfigError, keep_secret_keys, load
 
 
 def test_with_nothing_set_everything_has_its_default():

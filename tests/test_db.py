@@ -2,8 +2,8 @@
 
 from flask import Flask
 
-from runtime import db as runtime_db
-from runtime.db import db
+from runtime.database import base as runtime_db
+from runtime.database.base import db
 from runtime.models import User
 from tests.conftest import Person
 

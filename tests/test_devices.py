@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from runtime.devices import name_of
+from runtime.security.user_agents import name_of
 
 CHROME = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{} Safari/537.36"
 WINDOWS = "Windows NT 10.0; Win64; x64"

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,144 +11,98 @@ from flask import Flask
 from runtime import errors, i18n
 from runtime.agent.events import ErrorCode
 from runtime.api import document
-from runtime.config import ROOT, SETTINGS
+from runtime.config.settings import ROOT, SETTINGS
 
 RUNTIME = ROOT / "runtime"
 
-# Each may import what stands before it, and nothing else of ours. Of several on one line none
-# imports another.
-TIERS = [
-    ["origins", "redirects"],
-    [
-        "config",
-        "errors",
-        "clock",
-        "devices",
-        "shares",
-        "turns",
-        "wire",
-        "inbox",
-        "postgres_connection",
-    ],
-    [
-        "chinese_passwords",
-        "addresses",
-        "callers",
-        "i18n",
-        "letter_layout",
-        "mail_headers",
-        "smtp_refusals",
-    ],
-    ["words"],
-    ["logs", "tables", "misspelt"],
-    ["metrics", "sender"],
-    ["refusals"],
-    ["worker", "letters", "passwords", "tokens"],
-    ["lookout", "weakness"],
-    ["postgres", "redis_store"],
-    ["store"],
-    ["db"],
-    ["mail", "models", "migrate", "pages", "ratelimit"],
-    ["allowances", "start"],
-    ["agent"],
-    ["services.events", "services.languages", "services.former_spendings"],
-    ["services.ids", "services.places", "services.chat_state"],
-    ["services.codes"],
-    ["services.credentials"],
-    ["services.users", "services.sessions", "services.health"],
-    ["services.mailings"],
-    ["services.journal", "services.budgets", "services.purge"],
-    ["services.chats", "services.storage"],
-    [
-        "services.verifications",
-        "services.recoveries",
-        "services.email_changes",
-        "services.password_changes",
-        "services.runs",
-    ],
-    ["services.exports", "services.erasures"],
-    ["api.avatar_urls", "api.cors", "api.proxies"],
-    ["api.schemas", "api.http", "api.streams", "api.translation"],
-    ["api.parser", "api.problems", "api.downloads", "api.guards"],
-    ["api.blueprint", "api.openapi", "api.news"],
-    [
-        "api.auth",
-        "api.users",
-        "api.agent_chats",
-        "api.ag_ui",
-        "api.infra",
-        "api.metrics",
-        "api.document",
-    ],
+# The rooms. A module may import its own room and those on lines before it. Rooms on one
+# line do not import each other. A module is in the room with the longest name that fits.
+ROOMS = [
+    ["config", "clock", "errors", "i18n", "wire", "caller", "logs", "metrics"],
+    ["circuit_breaker"],
+    ["database", "security", "mail"],
+    ["gunicorn", "models"],
+    ["limits"],
+    ["services.accounts"],
+    ["services.chats"],
+    ["services"],
+    ["api.schemas"],
     ["api"],
+    ["api.ag_ui", "api.routes"],
+    ["api.register"],
     ["cli", "server"],
 ]
-TIER = {name: number for number, names in enumerate(TIERS) for name in names}
-# Runs inherit an interface of the agent's, and nothing in the agent knows of anything else.
-ALONE = {"agent"}
+GROUND = ROOMS[0]
+TIER = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
+# Imports nothing of the rest (tests/agent/test_imports.py). All but the ground may import it.
+ALONE = "agent"
 
 
-def modules() -> list[Path]:
-    return sorted(path for path in RUNTIME.rglob("*.py") if path != RUNTIME / "__init__.py")
+def modules() -> dict[str, Path]:
+    """Every file below `runtime` by its module's name; a package's own file by the package's."""
+    paths = sorted(path for path in RUNTIME.rglob("*.py") if path != RUNTIME / "__init__.py")
+    return {
+        ".".join(path.relative_to(RUNTIME).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in paths
+    }
 
 
-def name_of(path: Path) -> str:
-    """The module's name below `runtime`, all of the agent being one."""
-    parts = path.relative_to(RUNTIME).with_suffix("").parts
-    parts = parts[:-1] if parts[-1] == "__init__" else parts
-    return "agent" if parts[0] == "agent" else ".".join(parts)
+MODULES = modules()
 
 
-def imports_of(path: Path) -> set[str]:
-    """What of ours a file imports, deferred imports included."""
-    package = ["runtime", *path.relative_to(RUNTIME).parts[:-1]]
+def room_of(name: str) -> str:
+    """The room of a module: `api.routes.auth` is in `api.routes`, `api.http` in `api`."""
+    while name and name not in TIER and name != ALONE:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def imports_of(name: str) -> set[str]:
+    """The modules of ours that a module imports, deferred imports included."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module or "").split(".")] if node.module else base
-            found |= {".".join([*base, alias.name]) for alias in node.names}
-    return {_module(name) for name in found if name.startswith("runtime.")} - {""}
+            assert not node.level, f"{name}: imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {each.removeprefix("runtime.") for each in found if each.startswith("runtime.")}
+    return {each if each in MODULES else each.rpartition(".")[0] for each in ours} - {"", name}
 
 
-def _module(name: str) -> str:
-    """The module that an imported name belongs to."""
-    parts = name.split(".")[1:]
-    if parts[0] == "agent":
-        return "agent"
-    while parts and not (
-        RUNTIME.joinpath(*parts).with_suffix(".py").exists()
-        or RUNTIME.joinpath(*parts, "__init__.py").exists()
-    ):
-        parts = parts[:-1]
-    return ".".join(parts)
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name: str):
+    room = room_of(name)
+    assert room, f"{name} is in no room"
+    for other in imports_of(name):
+        there = room_of(other)
+        assert there == room or is_below(there, room), f"{name} imports {other}"
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_point_down(path: Path):
-    name = name_of(path)
-    others = imports_of(path) - {name}
-    if name in ALONE:
-        assert not others
-    # A package's own folder is no import of what is in it.
-    upward = {other for other in others if TIER.get(other, -1) >= TIER.get(name, len(TIERS))}
-    assert not upward, f"{name} imports {upward}"
+def is_below(room: str, other: str) -> bool:
+    if ALONE in (room, other):
+        return room == ALONE and other not in GROUND
+    return TIER[room] < TIER[other] or {room, other} <= set(GROUND)
 
 
-def test_every_module_has_its_place():
-    names = {name_of(path) for path in modules()} - {"services"}
-    assert names == set(TIER)
+def test_no_imports_go_round():
+    """Also within a room; TopologicalSorter names the modules of a circle."""
+    TopologicalSorter({name: imports_of(name) for name in MODULES}).prepare()
+
+
+def test_packages_import_nothing():
+    """So that an import loads what it names; the agent's has what a tool's author imports."""
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert {name for name in packages if imports_of(name)} == {ALONE}
 
 
 def test_nothing_imports_the_application():
-    for path in modules():
+    for path in MODULES.values():
         assert not re.search(r"^\s*(from|import) (app|wsgi)\b", path.read_text(), re.MULTILINE)
 
 
 def test_no_query_is_written_in_the_api():
-    for path in (RUNTIME / "api").glob("*.py"):
+    for path in (RUNTIME / "api").rglob("*.py"):
         assert ".where(" not in path.read_text(), path.name
 
 
@@ -187,7 +142,7 @@ def test_every_way_a_run_can_fail_has_its_sentence():
 def test_no_sentence_is_left_over():
     used = {failure.code for failure in failures() - {errors.Failure}}
     used |= {f"run_{code.value}" for code in ErrorCode}
-    source = "".join(path.read_text() for path in (RUNTIME / "api").glob("*.py"))
-    source += "".join(path.read_text() for path in (RUNTIME / "services").glob("*.py"))
+    source = "".join(path.read_text() for path in (RUNTIME / "api").rglob("*.py"))
+    source += "".join(path.read_text() for path in (RUNTIME / "services").rglob("*.py"))
     for code in set(i18n.SENTENCES) - used:
         assert code.startswith("http_") or f'"{code}' in source, code

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.callers import Caller
+from runtime.caller import Caller
 from runtime.i18n import LANGUAGES
-from runtime.letters import MailedCode
+from runtime.mail.letters import MailedCode
 from tests.test_letters import AT, every_letter, letters
 
 PHONE = 390

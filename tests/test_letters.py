@@ -4,10 +4,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from runtime import words
-from runtime.callers import Caller
+from runtime.caller import Caller
 from runtime.i18n import LANGUAGES
-from runtime.letters import Letter, Letters, MailedCode, WayBack
+from runtime.mail import words
+from runtime.mail.letters import Letter, Letters, MailedCode, WayBack
 
 APP_URL = "https://app.example.org/home"
 LINK = "https://app.example.org/welcome?email=ada%40example.org&token=123456"

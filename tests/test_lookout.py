@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from runtime.lookout import Lookout
+from runtime.circuit_breaker import Lookout
 from tests.servers import wait_until
 
 

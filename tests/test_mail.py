@@ -17,10 +17,11 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 
-from runtime import clock, logs, words
-from runtime.config import ConfigError
-from runtime.letters import Letter, Letters, MailedCode
-from runtime.mail import SENDERS, Mail, init_app, mail, mailable, masked
+from runtime import clock, logs
+from runtime.config.settings import ConfigError
+from runtime.mail import words
+from runtime.mail.letters import Letter, Letters, MailedCode
+from runtime.mail.queue import SENDERS, Mail, init_app, mail, mailable, masked
 from tests.ports import free_port
 from tests.smtp_server import (
     PASSWORD,

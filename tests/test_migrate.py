@@ -9,9 +9,10 @@ import pytest
 from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
-from runtime import clock, migrate
-from runtime.db import connect, db
-from runtime.migrate import DIRECTORY
+from runtime import clock
+from runtime.database import migrate
+from runtime.database.base import connect, db
+from runtime.database.migrate import DIRECTORY
 from runtime.models import (
     MODELS,
     Chat,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from runtime.config import SETTINGS
-from runtime.misspelt import misspelt
+from runtime.config.misspelt import misspelt
+from runtime.config.settings import SETTINGS
 
 
 @pytest.mark.parametrize(

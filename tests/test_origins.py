@@ -2,8 +2,8 @@
 
 import pytest
 
-from runtime.config import ConfigError, load
-from runtime.origins import host_to_ascii, normalized
+from runtime.config.origins import host_to_ascii, normalized
+from runtime.config.settings import ConfigError, load
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from flask import Flask
 
 from runtime import clock
+from runtime.database.pagination import CURSOR, page
 from runtime.models import SecurityEvent, User
-from runtime.pages import CURSOR, page
 from tests.conftest import Person
 
 BEGAN = clock.now().replace(microsecond=123456)

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from werkzeug.security import generate_password_hash
 
-from runtime import passwords as passwords_module
 from runtime.errors import Overloaded
-from runtime.passwords import METHOD, Passwords, needs_rehash
+from runtime.security import passwords as passwords_module
+from runtime.security.passwords import METHOD, Passwords, needs_rehash
 from tests.conftest import PASSWORD, password_hash
 from tests.quick import quick_hash
 

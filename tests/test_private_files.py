@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from runtime.config import ROOT
-from runtime.db import db
+from runtime.config.settings import ROOT
+from runtime.database.base import db
 from runtime.models import User
 from tests.servers import Service, wait_until
 

@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerSecond
 
-from runtime import ratelimit
+from runtime.circuit_breaker import SECONDS as LOOKOUT_SECONDS
 from runtime.errors import TooManyRequests
-from runtime.lookout import SECONDS as LOOKOUT_SECONDS
-from runtime.ratelimit import RateLimiter
-from runtime.redis_store import RedisStore
-from runtime.store import EmbeddedStore
+from runtime.limits import rates
+from runtime.limits.rates import RateLimiter
+from runtime.limits.redis_store import RedisStore
+from runtime.limits.store import EmbeddedStore
 from tests.conftest import url_of
 from tests.ports import nobody_listening
 
@@ -277,7 +277,7 @@ def test_a_process_that_counts_for_itself_keeps_nothing_that_is_over(monkeypatch
         limiter.hit(three_in(1), f"{number}")
     limiter.hit(three_in(3600), "held")
     time.sleep(1.1)
-    monkeypatch.setattr(ratelimit, "FORGET_SECONDS", 0)
+    monkeypatch.setattr(rates, "FORGET_SECONDS", 0)
     limiter.clear(three_in(3600), "cleared")
 
     limiter.hit(three_in(1), "last")

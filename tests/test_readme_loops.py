@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.config import ROOT
+from runtime.config.settings import ROOT
 from tests.conftest import Person
 from tests.servers import Service, program
 

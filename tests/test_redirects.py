@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.redirects import has_own_name, is_allowed, parse_allowlist
+from runtime.config.redirects import has_own_name, is_allowed, parse_allowlist
 
 ALLOWED = parse_allowlist(
     "https://app.example.org, http://localhost:3000/ https://example.org/app"

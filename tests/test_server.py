@@ -22,10 +22,10 @@ from statistics import mean, median
 
 import pytest
 
-from runtime.config import SETTINGS
+from runtime.config.settings import SETTINGS
 from runtime.errors import HTTP_CODES
-from runtime.inbox import HEAD_BYTES, Arrival, Inbox
-from runtime.worker import BODY_BYTES
+from runtime.gunicorn.inbox import HEAD_BYTES, Arrival, Inbox
+from runtime.gunicorn.worker import BODY_BYTES
 from tests.servers import Server, Service
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,7 +102,7 @@ APPLICATION = """
 
 LOWERED = """
     import runtime.server
-    import runtime.worker as server
+    import runtime.gunicorn.worker as server
     server.REQUEST_SECONDS = 1
     server.STALL_SECONDS = 1
     server.LINGER_SECONDS = 2

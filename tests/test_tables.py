@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
-from runtime.tables import as_json, parts, table, text
+from runtime.cli.output import as_json, parts, table, text
 
 AT = datetime(2026, 11, 22, 18, 15, 30, 123456, tzinfo=timezone(timedelta(hours=8)))
 

@@ -5,7 +5,14 @@ from uuid import uuid4
 import pytest
 from itsdangerous import Signer
 
-from runtime.tokens import ACCESS_SECONDS, LEEWAY_SECONDS, Claims, InvalidToken, Tokens, make_code
+from runtime.security.tokens import (
+    ACCESS_SECONDS,
+    LEEWAY_SECONDS,
+    Claims,
+    InvalidToken,
+    Tokens,
+    make_code,
+)
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 CLAIMS = Claims(uuid4(), uuid4(), 3)

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from runtime.turns import NoPlace, Turns
+from runtime.security.turns import NoPlace, Turns
 from tests.servers import wait_until
 
 

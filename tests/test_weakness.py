@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from runtime.config import ROOT
-from runtime.weakness import is_common, is_like
+from runtime.config.settings import ROOT
+from runtime.security.common_passwords import is_common, is_like
 
 
 @pytest.mark.parametrize("password", ["123456", "password1", "PASSWORD1", "qwertyuiop", "iloveyou"])

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from runtime import words
-from runtime.config import ConfigError
+from runtime.config.settings import ConfigError
 from runtime.i18n import LANGUAGES
-from runtime.letters import Letters
-from runtime.words import load
+from runtime.mail import words
+from runtime.mail.letters import Letters
+from runtime.mail.words import load
 
 
 def write(folder: Path, text: str, name: str = "en.toml") -> Path:

@@ -6,9 +6,15 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from runtime.agent.messages import Message
-from runtime.agent.providers import Provider, ProviderError, StepFinished, TextDelta, ToolCallDelta
+from runtime.agent.providers.provider import (
+    Provider,
+    ProviderError,
+    StepFinished,
+    TextDelta,
+    ToolCallDelta,
+)
 from runtime.agent.stop import Stop
-from runtime.agent.tools import Tool
+from runtime.agent.tools.tool import Tool
 
 # Enough for a model that is loaded into memory by the first question.
 SECONDS = 120.0

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
-from runtime.agent.calls import Outcome, TookTooLong, side_by_side
 from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunStarted, ToolCallResult
 from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history
-from runtime.agent.providers import Provider, ProviderError, StepFinished, VendorMembers
 from runtime.agent.providers.endings import CODES, kind_of
-from runtime.agent.results import cut
+from runtime.agent.providers.provider import Provider, ProviderError, StepFinished, VendorMembers
 from runtime.agent.step import Failed, Step, id_of, thought_events
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import clean
-from runtime.agent.tools import Context, Tool, ToolError
+from runtime.agent.tools.calls import Outcome, TookTooLong, side_by_side
+from runtime.agent.tools.results import cut
+from runtime.agent.tools.tool import Context, Tool, ToolError
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,13 @@ from runtime.agent.events import (
     ToolCallStart,
 )
 from runtime.agent.messages import ToolCall, Vendor
-from runtime.agent.providers import Chunk, ReasoningDelta, TextDelta, ToolCallDelta, VendorMembers
+from runtime.agent.providers.provider import (
+    Chunk,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    VendorMembers,
+)
 from runtime.agent.text import TextCleaner
 from runtime.agent.thoughts import Piece, ThinkTags
 

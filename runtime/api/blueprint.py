@@ -14,7 +14,7 @@ from flask import Response, request
 from runtime import i18n
 from runtime.api import downloads, guards, http, problems, streams
 from runtime.api.parser import Parser
-from runtime.api.schemas import ID, EventSchema, InvalidParametersSchema, ProblemSchema
+from runtime.api.schemas.shapes import ID, EventSchema, InvalidParametersSchema, ProblemSchema
 from runtime.api.streams import EventStream
 from runtime.errors import HTTP_CODES, Failure, Fault, Unavailable
 

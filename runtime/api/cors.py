@@ -5,7 +5,7 @@ import re
 from flask import Response, current_app, request
 from flask.globals import request_ctx
 
-from runtime import origins
+from runtime.config import origins
 
 PREFLIGHT_SECONDS = 7200
 METHODS = "GET, POST, PUT, PATCH, DELETE"

@@ -14,7 +14,7 @@ from runtime import i18n
 from runtime.api import problems, streams
 from runtime.api.blueprint import COMMON_STATUSES
 from runtime.api.problems import MEDIA_TYPE
-from runtime.config import ROOT
+from runtime.config.settings import ROOT
 
 PATH = ROOT / "runtime" / "ROUTES.md"
 

@@ -8,9 +8,9 @@ from flask import Flask, Response, current_app
 
 from runtime import logs
 from runtime.api import http
-from runtime.db import is_outage
+from runtime.database.base import is_outage
 from runtime.errors import Failure
-from runtime.sender import Stream
+from runtime.gunicorn.sender import Stream
 
 # A reader has two of them at most: one on its way, and the next.
 PIECE_CHARS = 64 * 1024

@@ -11,7 +11,7 @@ from flask_smorest import Blueprint
 from runtime.api.http import Request, current_request
 from runtime.errors import NotAuthenticated
 from runtime.models import Session, User
-from runtime.services import sessions
+from runtime.services.accounts import sessions
 
 SCHEME = {
     "bearer": {

@@ -12,11 +12,12 @@ from werkzeug.datastructures import LanguageAccept
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
-from runtime import devices, i18n, logs, metrics, wire
+from runtime import i18n, logs, metrics, wire
 from runtime.api import cors, proxies
 from runtime.api.proxies import Proxies
-from runtime.callers import Caller
+from runtime.caller import Caller
 from runtime.models import Session
+from runtime.security import user_agents
 
 # What a route takes unless it says that it takes more: anybody may send so much.
 MAX_BODY_BYTES = 16 * 1024
@@ -120,7 +121,10 @@ def _proxies() -> Proxies:
 
 def origin() -> dict[str, str | None]:
     """Who asks, as a journal has it: the `network`, and the `device` if it says what it is."""
-    return {"network": network(), "device": devices.name_of(request.headers.get("User-Agent", ""))}
+    return {
+        "network": network(),
+        "device": user_agents.name_of(request.headers.get("User-Agent", "")),
+    }
 
 
 def caller() -> Caller:

@@ -17,8 +17,8 @@ from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from runtime.api.schemas import MAX_FAULTS
-from runtime.db import release
+from runtime.api.schemas.shapes import MAX_FAULTS
+from runtime.database.base import release
 from runtime.errors import Fault, InvalidParameters
 
 MAX_DEPTH = 32

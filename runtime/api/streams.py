@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from flask import Response, request
 
 from runtime import wire
-from runtime.sender import Stream
-from runtime.services.journal import Entry, Log
+from runtime.gunicorn.sender import Stream
+from runtime.services.chats.journal import Entry, Log
 
 MEDIA_TYPE = "text/event-stream"
 # A comment keeps proxies from closing the connection when nothing else was sent. One at least

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from peewee import IntegrityError, ModelSelect, Node, fn
 
 from runtime import clock, logs
-from runtime.db import Model, db, release
+from runtime.database.base import Model, db, release
+from runtime.database.pagination import Page, page
 from runtime.errors import InvalidAccessToken
+from runtime.limits.rates import EXPORTS_PER_USER, limiter
 from runtime.models import (
     Chat,
     Coded,
@@ -24,12 +26,11 @@ from runtime.models import (
     SignUp,
     Spending,
 )
-from runtime.pages import Page, page
-from runtime.ratelimit import EXPORTS_PER_USER, limiter
-from runtime.services import chats, events, runs
-from runtime.services.chats import Said
-from runtime.services.events import Kind
-from runtime.services.journal import Entry
+from runtime.services.accounts import security_log
+from runtime.services.accounts.security_log import Kind
+from runtime.services.chats import chats, runs
+from runtime.services.chats.chats import Said
+from runtime.services.chats.journal import Entry
 
 ROWS_A_PAGE = 100
 # Of a run everything is read at once.
@@ -151,7 +152,7 @@ def begin(session: Session, *, network: str, device: str | None, language: str) 
     where = {"network": network, "device": device, "session_id": session.id}
     try:
         with db.atomic():
-            events.record(user, Kind.EXPORTED, **where)
+            security_log.record(user, Kind.EXPORTED, **where)
     except IntegrityError as error:  # The account was erased just now.
         raise InvalidAccessToken from error
     logs.event("exported", user_id=user.id)

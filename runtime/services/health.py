@@ -9,9 +9,9 @@ from functools import partial
 from flask import Flask, current_app
 
 from runtime import logs
-from runtime.db import release
+from runtime.database.base import release
+from runtime.limits.store import store
 from runtime.models import User
-from runtime.store import store
 
 TIMEOUT_SECONDS = 1.0
 # An answer is given again for so long.

@@ -29,9 +29,10 @@ from peewee import (
 from psycopg.errors import QueryCanceled
 
 from runtime import clock, logs, metrics
-from runtime.allowances import Rate, is_left, spend
-from runtime.db import Model, among, db, fixed_from_now, from_now
+from runtime.database.base import Model, among, db, fixed_from_now, from_now
+from runtime.database.pagination import place_of
 from runtime.errors import TooManyRequests
+from runtime.limits.allowances import Rate, is_left, spend
 from runtime.models import (
     SESSION_IDLE,
     WAITING_LIFE,
@@ -45,8 +46,7 @@ from runtime.models import (
     Session,
     SignUp,
 )
-from runtime.pages import place_of
-from runtime.services.mailings import OPENINGS_SPAN
+from runtime.services.accounts.mailings import OPENINGS_SPAN
 
 # A session is remembered for so long after it ran out: limits and mails know by it which networks
 # and devices are an owner's.

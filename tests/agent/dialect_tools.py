@@ -1,6 +1,6 @@
 """The tools that the servers of `dialects_server` call."""
 
-from runtime.agent.tools import tool
+from runtime.agent.tools.tool import tool
 
 
 @tool

@@ -16,7 +16,7 @@ from runtime.agent.events import ErrorCode, Event, RunFinished, TextMessageConte
 from runtime.agent.loop import run
 from runtime.agent.messages import Message
 from runtime.agent.providers.openai import OpenAIProvider
-from runtime.agent.tools import load_tools
+from runtime.agent.tools.tool import load_tools
 from tests import npm
 from tests.agent.order import check_order
 from tests.servers import Server

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from runtime.agent.arithmetic import evaluate
+from runtime.agent.tools.arithmetic import evaluate
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runtime.agent.builtin import calculate, current_time, my_profile
-from runtime.agent.tools import ToolError
+from runtime.agent.tools.builtin import calculate, current_time, my_profile
+from runtime.agent.tools.tool import ToolError
 
 
 class AdaAtNoon:

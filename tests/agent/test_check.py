@@ -7,7 +7,7 @@ import pytest
 from runtime.agent.check import check
 from runtime.agent.providers.embedded import EmbeddedProvider
 from runtime.agent.providers.openai import OpenAIProvider
-from runtime.agent.tools import load_tools
+from runtime.agent.tools.tool import load_tools
 from tests.agent.completions_server import CompletionsServer, answer, plain, tool_answer
 
 

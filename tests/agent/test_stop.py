@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from runtime.agent import Stop, Stopped
+from runtime.agent.stop import Stop, Stopped
 
 
 def test_nothing_that_was_to_be_woken_goes_on_before_it_is_awake():

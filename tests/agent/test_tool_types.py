@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from runtime.agent.tools import InvalidArguments, Tool, tool
+from runtime.agent.tools.tool import InvalidArguments, Tool, tool
 
 
 class Colour(Enum):

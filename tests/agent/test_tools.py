@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 
-from runtime.agent.results import MAX_RESULT_CHARS
-from runtime.agent.tools import InvalidArguments, Tool, foreign, load_tools, tool
+from runtime.agent.tools.results import MAX_RESULT_CHARS
+from runtime.agent.tools.tool import InvalidArguments, Tool, foreign, load_tools, tool
 
 
 @tool

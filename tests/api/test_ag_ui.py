@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from runtime.models import Chat, Run, RunEvent
-from runtime.services import chats
+from runtime.services.chats import chats
 from tests.agent.completions_server import (
     DONE,
     HANG,

@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from runtime import clock
-from runtime.db import db
+from runtime.database.base import db
 from runtime.models import Chat, Run, RunEvent
-from runtime.services import journal, runs
-from runtime.services.chats import history
+from runtime.services.chats import journal, runs
+from runtime.services.chats.chats import history
 from tests.agent.completions_server import (
     DONE,
     HANG,

@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from runtime import clock
 from runtime.models import Chat, Run
-from runtime.services.ids import from_digest, made_of
+from runtime.services.chats.ids import from_digest, made_of
 from tests.api.test_runs import keyed
 from tests.conftest import Person
 

@@ -7,7 +7,8 @@ import pytest
 from flask import Flask
 
 from runtime.models import FormerSpending, Spending, User
-from runtime.services import purge, users
+from runtime.services import purge
+from runtime.services.accounts import users
 from tests.agent.completions_server import CompletionsServer
 from tests.conftest import PASSWORD, Outbox, Person
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from runtime.config import ConfigError
+from runtime.config.settings import ConfigError
 from runtime.models import RunEvent
 from tests.agent.completions_server import (
     CompletionsServer,

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from runtime.models import EmailChange, Recovery, Session, SignUp, User
-from runtime.services import users
+from runtime.services.accounts import users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 
 NEW = "new@example.org"

@@ -11,9 +11,9 @@ import pytest
 from flask import Flask
 
 from runtime.api.downloads import BrokenOff
-from runtime.db import db
+from runtime.database.base import db
 from runtime.models import Allowance, Chat, Run, User
-from runtime.services import users
+from runtime.services.accounts import users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 
 

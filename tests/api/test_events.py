@@ -3,7 +3,7 @@
 import pytest
 from flask import Flask
 
-from runtime.services.events import Kind
+from runtime.services.accounts.security_log import Kind
 from tests.conftest import PASSWORD, Person, instant
 
 DEVICE = {"User-Agent": "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1) Version/18.1 Safari/604.1"}

@@ -14,7 +14,7 @@ from peewee import ForeignKeyField
 
 from runtime import clock
 from runtime.api.downloads import PIECE_CHARS, BrokenOff, Download
-from runtime.db import Model, db
+from runtime.database.base import Model, db
 from runtime.models import (
     MODELS,
     Allowance,

@@ -4,7 +4,8 @@ import pytest
 from flask import Flask
 
 from runtime.models import User
-from runtime.services import credentials, purge, users
+from runtime.services import purge
+from runtime.services.accounts import credentials, users
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import quick_hash
 

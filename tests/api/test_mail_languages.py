@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from runtime.models import Session, User
-from runtime.services import erasures
+from runtime.services import closures
 from tests.conftest import PASSWORD, Outbox, Person
 
 
@@ -196,7 +196,7 @@ def test_who_deletes_an_account_is_told_once_more(
 
 def test_who_is_erased_by_an_operator_is_told_too(app: Flask, alice: Person, outbox: Outbox):
     with app.app_context():
-        erasures.erase(User.find_by_email(alice.email))
+        closures.erase(User.find_by_email(alice.email))
 
     [text] = outbox.texts(alice.email)
     assert "账号 alice 及其全部内容已删除" in text

@@ -12,11 +12,11 @@ from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtime import clock
-from runtime.config import ROOT
-from runtime.letters import Letter
-from runtime.mail import Mail
+from runtime.config.settings import ROOT
+from runtime.mail.letters import Letter
+from runtime.mail.queue import Mail
 from runtime.models import SecurityEvent
-from runtime.passwords import Passwords
+from runtime.security.passwords import Passwords
 from runtime.services import purge
 from tests.agent.completions_server import CompletionsServer, Reply
 from tests.conftest import PASSWORD, PREFIX, Outbox, Person

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.api import news
+from runtime.api.ag_ui import news
 from runtime.errors import InvalidParameters
-from runtime.services.chat_state import ChatState
+from runtime.services.chats.chat_state import ChatState
 
 
 class Counted(list):

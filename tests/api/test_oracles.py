@@ -13,9 +13,9 @@ import pytest
 from flask import Flask
 
 from runtime import clock as runtime_clock
+from runtime.limits.rates import RESENDS_PER_ADDRESS, limiter
 from runtime.models import SignUp, User
-from runtime.ratelimit import RESENDS_PER_ADDRESS, limiter
-from runtime.services import sessions, users
+from runtime.services.accounts import sessions, users
 from tests.conftest import PASSWORD, Person
 from tests.quick import quick_hash
 

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from runtime.api.parser import MAX_DEPTH, decode
-from runtime.db import db
+from runtime.database.base import db
 from tests.conftest import Person, at_once
 
 SCRAPS = ["{", "}", "[", "]", ",", ":", '"', '"a"', "\\", "\\u", "d800", "1", "e", "-", ".", "null"]

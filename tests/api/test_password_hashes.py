@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from runtime.models import User
-from runtime.passwords import Passwords
+from runtime.security.passwords import Passwords
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.servers import wait_until
 

@@ -7,7 +7,7 @@ from flask import Flask
 
 from runtime.errors import InvalidAccessToken
 from runtime.models import Session, User
-from runtime.services import password_changes, sessions, users
+from runtime.services.accounts import password_changes, sessions, users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 
 NEW = "another horse entirely"

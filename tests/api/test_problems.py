@@ -14,8 +14,8 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from runtime import errors, i18n
 from runtime.api import problems
 from runtime.api.problems import STATUS
-from runtime.config import ROOT
-from runtime.db import db
+from runtime.config.settings import ROOT
+from runtime.database.base import db
 from runtime.errors import Failure, Overloaded, TooManyRequests, Unavailable
 from tests.conftest import PASSWORD, Log, Person
 from tests.ports import nobody_listening

@@ -6,13 +6,13 @@ import pytest
 from flask import Flask
 from limits import RateLimitItem
 
-from runtime import ratelimit
 from runtime.errors import TooManyRequests
-from runtime.ratelimit import limiter
-from runtime.services.runs import RUNS_AT_ONCE
+from runtime.limits import rates
+from runtime.limits.rates import limiter
+from runtime.services.chats.runs import RUNS_AT_ONCE
 from tests.conftest import PASSWORD, Outbox, Person
 
-LIMITS = [name for name, value in vars(ratelimit).items() if isinstance(value, RateLimitItem)]
+LIMITS = [name for name, value in vars(rates).items() if isinstance(value, RateLimitItem)]
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def settings(settings: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_no_limit_counts(app: Flask, name: str):
-    limit = getattr(ratelimit, name)
+    limit = getattr(rates, name)
     with app.app_context():
         for _ in range(limit.amount + 1):
             limiter.hit(limit, "ada")

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from runtime.models import Recovery, Session, User
-from runtime.services import users
+from runtime.services.accounts import users
 from tests.conftest import PASSWORD, Log, Outbox, Person, at_once
 from tests.quick import BusyPasswords, quick_hash
 

@@ -8,9 +8,9 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from runtime.limits.rates import REPEATS_PER_USER, RUNS_PER_USER
 from runtime.models import Chat, Run, Spending
-from runtime.ratelimit import REPEATS_PER_USER, RUNS_PER_USER
-from runtime.services.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
+from runtime.services.chats.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import HANG, CompletionsServer, answer, stream, text
 from tests.api.test_agent_chats import in_background, wait_until
 from tests.api.test_runs import keyed, running

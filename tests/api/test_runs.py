@@ -7,10 +7,10 @@ from uuid import uuid4
 import pytest
 from peewee import OperationalError
 
-from runtime.agent import ErrorCode, RunError
+from runtime.agent.events import ErrorCode, RunError
 from runtime.models import Run, RunEvent
-from runtime.services import chats, runs
-from runtime.services.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
+from runtime.services.chats import chats, runs
+from runtime.services.chats.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import (
     DONE,
     HANG,

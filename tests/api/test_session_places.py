@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 
 from runtime.models import Session
-from runtime.services.events import PLACES_A_DAY
+from runtime.services.accounts.security_log import PLACES_A_DAY
 from tests.conftest import Person, at_once
 
 HOME, AWAY = "198.51.100.1", "203.0.113.66"

@@ -8,9 +8,9 @@ from flask import Flask
 from werkzeug.security import generate_password_hash
 
 from runtime.errors import Overloaded
+from runtime.limits.rates import SIGN_INS_PER_ADDRESS
 from runtime.models import Session, User
-from runtime.passwords import METHOD, Passwords
-from runtime.ratelimit import SIGN_INS_PER_ADDRESS
+from runtime.security.passwords import METHOD, Passwords
 from tests.conftest import PASSWORD, Person, at_once
 from tests.quick import quick_hash
 from tests.servers import wait_until

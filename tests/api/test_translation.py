@@ -24,9 +24,9 @@ from runtime.agent.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from runtime.api.translation import Translation
+from runtime.api.ag_ui.translation import Translation
 from runtime.models import Brought, Run
-from runtime.services.journal import Entry
+from runtime.services.chats.journal import Entry
 
 RUN = Run.on([Brought("u1", "hello")], uuid4(), uuid4())
 ASKED = [{"id": "u1", "role": "user", "content": "hello"}]

@@ -10,7 +10,7 @@ from flask import Flask
 from peewee import sqlite3
 
 from runtime.models import Run
-from runtime.services import journal
+from runtime.services.chats import journal
 from tests.agent.completions_server import DONE, CompletionsServer, Pause, finish, stream, text
 from tests.api.test_agent_chats import in_background, wait_until
 from tests.api.test_runs import keyed

@@ -10,8 +10,9 @@ import pytest
 from flask import Flask
 
 from runtime.models import MODELS, Allowance, Session, SignUp, User
-from runtime.passwords import Passwords
-from runtime.services import purge, users
+from runtime.security.passwords import Passwords
+from runtime.services import purge
+from runtime.services.accounts import users
 from tests.conftest import PASSWORD, Log, Outbox, Person, at_once
 from tests.quick import BusyPasswords, quick_hash
 

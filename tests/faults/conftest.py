@@ -12,10 +12,10 @@ import pytest
 
 from app import create_app
 from runtime import clock
-from runtime.config import ROOT
-from runtime.db import db
+from runtime.config.settings import ROOT
+from runtime.database.base import db
 from runtime.models import User
-from runtime.services import sessions
+from runtime.services.accounts import sessions
 from tests.conftest import PASSWORD, password_hash
 from tests.servers import Postgres, Redis
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from runtime.db import db
+from runtime.database.base import db
 from runtime.models import Allowance, Run, RunEvent
 from tests.agent.completions_server import (
     HANG,

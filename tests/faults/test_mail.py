@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from runtime.worker import STOP_SECONDS
+from runtime.gunicorn.worker import STOP_SECONDS
 from tests.agent.completions_server import (
     DONE,
     CompletionsServer,

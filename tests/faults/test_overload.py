@@ -17,7 +17,7 @@ from select import POLLIN, poll
 
 import pytest
 
-from runtime.passwords import QUEUE, RETRY_AFTER_SECONDS
+from runtime.security.passwords import QUEUE, RETRY_AFTER_SECONDS
 from tests.faults.conftest import SECRET_KEY, flask
 from tests.servers import PREFIX, Answer, Load, Service
 
@@ -133,7 +133,7 @@ def test_two_hundred_logins_at_once_leave_room_for_everybody_else(settings, peop
         assert_quick_meanwhile(ask, two_hundred_logins)
 
 
-# runtime.worker's bounds, of 30 and 20 seconds, as a test can wait for them.
+# runtime.gunicorn.worker's bounds, of 30 and 20 seconds, as a test can wait for them.
 REQUEST_SECONDS = 5
 STALL_SECONDS = 4
 HOSTILE = 125  # of each kind

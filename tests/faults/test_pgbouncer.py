@@ -10,8 +10,8 @@ import peewee
 import psycopg
 import pytest
 
-from runtime import migrate
-from runtime.db import db, is_outage
+from runtime.database import migrate
+from runtime.database.base import db, is_outage
 from tests.faults.conftest import flask
 from tests.faults.test_postgres import database
 from tests.servers import PgBouncer, Postgres, wait_until

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from runtime.config import ROOT
+from runtime.config.settings import ROOT
 from tests.servers import Postgres, Redis, Service
 
 

@@ -17,10 +17,10 @@ import psycopg
 import pytest
 
 from app import create_app
-from runtime import migrate
-from runtime.db import POSTGRES_CONNECTIONS, Prepared, connect, db, is_outage
-from runtime.postgres import FRESH_SECONDS, STUCK_SECONDS, PostgresDatabase
-from runtime.postgres_connection import READ_SECONDS
+from runtime.database import migrate
+from runtime.database.base import POSTGRES_CONNECTIONS, Prepared, connect, db, is_outage
+from runtime.database.postgres import FRESH_SECONDS, STUCK_SECONDS, PostgresDatabase
+from runtime.database.postgres_connection import READ_SECONDS
 from tests.agent.completions_server import CompletionsServer, Pause, finish, stream, text
 from tests.faults.conftest import SignedIn, flask
 from tests.faults.writers import Writer

@@ -10,7 +10,7 @@ import pytest
 
 from app import create_app
 from runtime import clock
-from runtime.db import db
+from runtime.database.base import db
 from runtime.models import SecurityEvent, User
 from runtime.services import purge
 from tests.faults.conftest import SECRET_KEY

@@ -15,11 +15,11 @@ import pytest
 import redis as redis_py
 from limits import RateLimitItemPerHour
 
+from runtime.circuit_breaker import SECONDS as LOOKOUT_SECONDS
 from runtime.errors import StoreUnavailable, TooManyRequests
-from runtime.lookout import SECONDS as LOOKOUT_SECONDS
-from runtime.ratelimit import RateLimiter
-from runtime.redis_store import TIMEOUT_SECONDS, RedisStore
-from runtime.store import CONNECTIONS
+from runtime.limits.rates import RateLimiter
+from runtime.limits.redis_store import TIMEOUT_SECONDS, RedisStore
+from runtime.limits.store import CONNECTIONS
 from tests.servers import Answer, Load, Redis, Server, Service, program, wait_until
 from tests.test_ratelimit import Road
 

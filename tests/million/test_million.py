@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from flask import Flask
 
-from runtime.db import db
+from runtime.database.base import db
 from runtime.services import purge
 from tests.agent.completions_server import CompletionsServer, Pause, Request, finish, stream, text
 from tests.conftest import PASSWORD, Outbox

@@ -9,10 +9,10 @@ import click
 from flask import Flask, request
 
 from runtime import clock
-from runtime.db import db
+from runtime.database.base import db
 from runtime.models import Chat, EmailChange, Run, Session, User
-from runtime.services import sessions
-from runtime.tokens import tokens
+from runtime.security.tokens import tokens
+from runtime.services.accounts import sessions
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.million.rows import HEAVY
 

@@ -10,11 +10,13 @@ import pytest
 from flask import Flask
 
 from runtime import clock
-from runtime.agent import ErrorCode, Message, Stop, Usage
-from runtime.agent.providers import Chunk, ProviderError, StepFinished, TextDelta
-from runtime.db import db, release
+from runtime.agent.events import ErrorCode
+from runtime.agent.messages import Message, Usage
+from runtime.agent.providers.provider import Chunk, ProviderError, StepFinished, TextDelta
+from runtime.agent.stop import Stop
+from runtime.database.base import db, release
 from runtime.models import Spending
-from runtime.services.budgets import Budget, Metered, most_input
+from runtime.services.chats.budgets import Budget, Metered, most_input
 from tests.conftest import Person, at_once
 
 ASK = [Message("user", "字" * 100)]

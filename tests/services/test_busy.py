@@ -7,10 +7,10 @@ from threading import Event, Thread
 import pytest
 from flask import Flask
 
-from runtime.callers import Caller
+from runtime.caller import Caller
 from runtime.errors import Overloaded, TooManyRequests, WrongCredentials, WrongPassword
 from runtime.models import Session, User
-from runtime.services import credentials, recoveries, sessions
+from runtime.services.accounts import credentials, recoveries, sessions
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import QuickPasswords
 

@@ -7,9 +7,9 @@ import pytest
 from flask import Flask
 
 from runtime import clock
-from runtime.db import db
+from runtime.database.base import db
 from runtime.models import Chat, Run
-from runtime.services.chats import TITLE_CHARS, named_after
+from runtime.services.chats.chats import TITLE_CHARS, named_after
 from tests.api.test_agent_chats import in_background
 from tests.conftest import Person
 

@@ -5,8 +5,8 @@ from flask import Flask
 
 from runtime.errors import TooManyRequests, WrongPassword
 from runtime.models import SecurityEvent, Session, User
-from runtime.services import sessions
-from runtime.services.credentials import demand_password
+from runtime.services.accounts import sessions
+from runtime.services.accounts.credentials import demand_password
 from tests.conftest import PASSWORD, Person
 
 NETWORK = "203.0.113.66"

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from runtime.models import Session, User
-from runtime.services import sessions, users
+from runtime.services.accounts import sessions, users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 
 EMAIL, NEW, THIRD = "ada@example.org", "new@example.org", "third@example.org"

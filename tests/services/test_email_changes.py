@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from runtime.callers import Caller
-from runtime.db import release
+from runtime.caller import Caller
+from runtime.database.base import release
 from runtime.errors import InvalidAccessToken, WrongPassword
 from runtime.models import EmailChange, Session, User
-from runtime.services import credentials, email_changes, sessions, users
-from runtime.tokens import Tokens
+from runtime.security.tokens import Tokens
+from runtime.services.accounts import credentials, email_changes, sessions, users
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import QuickPasswords
 

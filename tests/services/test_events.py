@@ -10,12 +10,12 @@ import pytest
 from flask import Flask
 
 from runtime import server
-from runtime.callers import Caller
-from runtime.db import db, release
+from runtime.caller import Caller
+from runtime.database.base import db, release
 from runtime.errors import Failure
 from runtime.models import SecurityEvent, User
-from runtime.services import events, sessions, users, verifications
-from runtime.services.events import CAPACITY, REFUSALS_A_DAY, Kind, Refusals
+from runtime.services.accounts import security_log, sessions, users, verifications
+from runtime.services.accounts.security_log import CAPACITY, REFUSALS_A_DAY, Kind, Refusals
 from tests.conftest import PASSWORD, Person, at_once
 
 NETWORK = "203.0.113.66"
@@ -104,7 +104,7 @@ def test_a_refusal_is_dated_when_it_happened(app: Flask, alice: Person, late):
     with app.app_context():
         sign_in(alice.email)
         time.sleep(0.05)
-        events.record(User.get(), Kind.SIGNED_OUT, network=NETWORK)
+        security_log.record(User.get(), Kind.SIGNED_OUT, network=NETWORK)
         late.flush()
 
         assert kinds() == ["signed_in", "sign_in_refused", "signed_out"]
@@ -115,13 +115,13 @@ def test_of_a_flood_so_many_are_recorded_a_day(app: Flask, alice: Person, late, 
 
         def flood() -> int:
             for _ in range(REFUSALS_A_DAY + 10):
-                events.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+                security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
             late.flush()
             return kinds().count("sign_in_refused")
 
         assert flood() == REFUSALS_A_DAY
         assert flood() == REFUSALS_A_DAY
-        events.refuse(Kind.CODE_REFUSED, alice.email, network=NETWORK)
+        security_log.refuse(Kind.CODE_REFUSED, alice.email, network=NETWORK)
         late.flush()
         assert kinds().count("code_refused") == 1
         clock.advance(days=1, seconds=1)
@@ -132,7 +132,7 @@ def test_a_thread_records_it_by_itself(app: Flask, alice: Person):
     app.extensions["refusals"] = refusals = Refusals(pause_seconds=0)
     with app.app_context():
         for _ in range(3):
-            events.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+            security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
             while refusals._waiting:
                 pass
         refusals.flush()  # and so wait for the thread that is still writing
@@ -145,7 +145,7 @@ def test_refusals_at_once_are_all_recorded(app: Flask, alice: Person):
 
     def call() -> None:
         with app.app_context():
-            events.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+            security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
 
     at_once(*[call] * 50)
     with app.app_context():
@@ -157,7 +157,7 @@ def test_a_flush_waits_for_what_is_being_recorded(app: Flask, alice: Person, lat
     """Or a worker that stops would leave its last refusals behind."""
     threads = [threading.Thread(target=late.flush) for _ in range(2)]
     with app.app_context():
-        events.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+        security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
         with db.atomic() as transaction:
             User.delete().execute()  # and nothing about her can be recorded meanwhile
             threads[0].start()
@@ -175,7 +175,7 @@ def test_a_flush_waits_for_what_is_being_recorded(app: Flask, alice: Person, lat
 def test_no_connection_is_held_by_the_thread_that_records(app: Flask, alice: Person, late):
     held = []
     with app.app_context():
-        events.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+        security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
         release()
     thread = threading.Thread(target=lambda: (late.flush(), held.append(not db.is_closed())))
     thread.start()
@@ -187,7 +187,7 @@ def test_no_connection_is_held_by_the_thread_that_records(app: Flask, alice: Per
 def test_only_so_many_refusals_wait(app: Flask, alice: Person, late):
     with app.app_context():
         for number in range(CAPACITY + 10):
-            events.refuse(Kind.SIGN_IN_REFUSED, f"{number}@example.org", network=NETWORK)
+            security_log.refuse(Kind.SIGN_IN_REFUSED, f"{number}@example.org", network=NETWORK)
 
     assert len(late._waiting) == CAPACITY
 
@@ -252,7 +252,7 @@ def test_a_sign_up_begins_the_journal(app: Flask, quick, outbox):
 
 def test_a_worker_that_stops_records_what_it_has_refused(app: Flask, alice: Person, late):
     with app.app_context():
-        events.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+        security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
         server.worker_exit(None, SimpleNamespace(application=app, interrupts_at=None))
 
         assert kinds().count("sign_in_refused") == 1

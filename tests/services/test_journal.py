@@ -10,12 +10,11 @@ import pytest
 from flask import Flask
 
 from runtime import clock
-from runtime.agent import RunFinished, RunStarted
-from runtime.agent.events import ToolCallArgs
-from runtime.db import db
+from runtime.agent.events import RunFinished, RunStarted, ToolCallArgs
+from runtime.database.base import db
+from runtime.database.postgres import PostgresDatabase
 from runtime.models import Chat, Run, RunEvent, User
-from runtime.postgres import PostgresDatabase
-from runtime.services.journal import LEASE_SECONDS, WRITE_ON_POSTGRES, Journal
+from runtime.services.chats.journal import LEASE_SECONDS, WRITE_ON_POSTGRES, Journal
 from tests.servers import wait_until
 
 

@@ -6,10 +6,10 @@ from email.message import EmailMessage
 import pytest
 from flask import Flask
 
-from runtime.callers import Caller
+from runtime.caller import Caller
 from runtime.models import SignUp
-from runtime.services import email_changes, recoveries, verifications
-from runtime.services.sessions import authenticate
+from runtime.services.accounts import email_changes, recoveries, verifications
+from runtime.services.accounts.sessions import authenticate
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.smtp_server import wait_until
 

@@ -11,7 +11,7 @@ from peewee import DatabaseError
 
 from runtime import clock as runtime_clock
 from runtime import server
-from runtime.db import db
+from runtime.database.base import db
 from runtime.models import (
     Allowance,
     EmailChange,

@@ -3,10 +3,10 @@
 import pytest
 from flask import Flask
 
-from runtime.callers import Caller
+from runtime.caller import Caller
 from runtime.errors import CodeUsedUp, InvalidCode, TooManyRequests
 from runtime.models import Recovery
-from runtime.services import codes, recoveries
+from runtime.services.accounts import codes, recoveries
 from tests.conftest import Outbox, Person
 from tests.quick import QuickPasswords
 from tests.services.test_verifications import CountingTokens, most_in_a_day

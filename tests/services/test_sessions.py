@@ -6,12 +6,12 @@ import pytest
 from flask import Flask
 from werkzeug.security import generate_password_hash
 
-from runtime.db import db
+from runtime.database.base import db
 from runtime.errors import InvalidRefreshToken, WrongCredentials
 from runtime.models import Session, User
-from runtime.passwords import Passwords
-from runtime.services import credentials, sessions
-from runtime.tokens import Claims
+from runtime.security.passwords import Passwords
+from runtime.security.tokens import Claims
+from runtime.services.accounts import credentials, sessions
 from tests.conftest import PASSWORD, Person
 
 

@@ -8,12 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 from flask import Flask
 
-from runtime.db import db, release
+from runtime.database.base import db, release
 from runtime.errors import InvalidAccessToken
+from runtime.limits.rates import REPEATS_PER_USER, RUNS_PER_USER
 from runtime.models import Chat, Run, SecurityEvent, Session, Spending, User
-from runtime.ratelimit import REPEATS_PER_USER, RUNS_PER_USER
-from runtime.services import runs, sessions, users
-from runtime.services.storage import LEAST_CHARS
+from runtime.services.accounts import sessions, users
+from runtime.services.chats import runs
+from runtime.services.chats.storage import LEAST_CHARS
 from tests.conftest import Person, at_once
 from tests.servers import wait_until
 

@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 
 from runtime import clock as runtime_clock
-from runtime.callers import Caller
-from runtime.db import db, release
+from runtime.caller import Caller
+from runtime.database.base import db, release
 from runtime.errors import (
     EmailTaken,
     InvalidAccessToken,
@@ -21,17 +21,10 @@ from runtime.errors import (
     WrongPassword,
 )
 from runtime.models import MODELS, Allowance, Chat, Run, Session, User
-from runtime.services import (
-    credentials,
-    erasures,
-    events,
-    exports,
-    recoveries,
-    runs,
-    sessions,
-    users,
-)
-from runtime.services.events import Kind
+from runtime.services import closures, exports
+from runtime.services.accounts import credentials, recoveries, security_log, sessions, users
+from runtime.services.accounts.security_log import Kind
+from runtime.services.chats import runs
 from tests.conftest import PASSWORD, Person, at_once
 
 
@@ -289,7 +282,7 @@ def test_disabling_stops_the_runs(app: Flask, alice: Person):
     with app.app_context():
         user, in_a_minute = found(alice), runtime_clock.now() + timedelta(minutes=1)
         run = Run.create(chat=Chat.create(user=user), message="hello", lease_until=in_a_minute)
-        erasures.disable(user)
+        closures.disable(user)
 
         assert Run.get_by_id(run.id).stop_requested_at
 
@@ -340,7 +333,7 @@ def end_session(user: User, meanwhile) -> None:
     """What signing out does, in its order."""
     Session.end_live(user)
     meanwhile()
-    events.record(user, Kind.SIGNED_OUT, network="192.0.2.1")
+    security_log.record(user, Kind.SIGNED_OUT, network="192.0.2.1")
 
 
 def disable(user: User, meanwhile) -> None:

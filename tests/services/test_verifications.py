@@ -13,11 +13,11 @@ import pytest
 from flask import Flask
 
 from runtime import clock as runtime_clock
-from runtime.callers import Caller
+from runtime.caller import Caller
 from runtime.errors import CodeUsedUp, InvalidCode, NothingToResend, TooManyRequests
 from runtime.models import SignUp, User
-from runtime.services import verifications
-from runtime.tokens import Tokens
+from runtime.security.tokens import Tokens
+from runtime.services.accounts import verifications
 from tests.conftest import Outbox, at_once
 from tests.quick import QuickPasswords
 

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import urllib3
 
 from runtime.agent.events import ErrorCode
-from runtime.agent.providers import (
+from runtime.agent.providers.endings import failure_in
+from runtime.agent.providers.patience import Patience
+from runtime.agent.providers.provider import (
     Chunk,
     ProviderError,
     ReasoningDelta,
@@ -19,8 +21,6 @@ from runtime.agent.providers import (
     VendorMembers,
     protocol_error,
 )
-from runtime.agent.providers.endings import failure_in
-from runtime.agent.providers.patience import Patience
 from runtime.agent.providers.transport import DONE, drain, payloads
 
 # What may still follow an ending is the usage and [DONE], and some servers never send them.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.agent.providers import ToolCallDelta
+from runtime.agent.providers.provider import ToolCallDelta
 from runtime.agent.providers.reading import Members, expect
 
 # Arguments that some servers send before the real ones, or in place of none.

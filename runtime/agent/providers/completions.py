@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from runtime.agent.messages import Message, ToolCall, Usage
-from runtime.agent.providers import Chunk, ReasoningDelta, StepFinished, TextDelta, VendorMembers
 from runtime.agent.providers.calls import CallReader
 from runtime.agent.providers.endings import failure_in
+from runtime.agent.providers.provider import (
+    Chunk,
+    ReasoningDelta,
+    StepFinished,
+    TextDelta,
+    VendorMembers,
+)
 from runtime.agent.providers.reading import Members, count, expect, expect_list, parts_of
 from runtime.agent.providers.request import StepRequest
-from runtime.agent.tools import Tool
+from runtime.agent.tools.tool import Tool
 
 PATH = "/chat/completions"
 # What a server may not know: without it the answer is the same, or told less about.

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.agent.messages import Message, ToolCall, Usage
-from runtime.agent.providers import Chunk, StepFinished, TextDelta, ToolCallDelta
+from runtime.agent.providers.provider import Chunk, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.stop import Stop
-from runtime.agent.tools import Tool
+from runtime.agent.tools.tool import Tool
 
 CJK = r"\u3400-\u9fff"
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from runtime.agent.events import ErrorCode
-from runtime.agent.providers import ProviderError
+from runtime.agent.providers.provider import ProviderError
 from runtime.agent.providers.refusal import SENTENCES, Refusal
 
 # In letters alone and small, as servers write them in all ways.

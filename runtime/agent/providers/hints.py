@@ -4,9 +4,9 @@ import re
 from urllib.parse import urlsplit
 
 from runtime.agent.events import ErrorCode
-from runtime.agent.providers import ProviderError
 from runtime.agent.providers.address import Address
 from runtime.agent.providers.endings import is_of_key, is_of_model
+from runtime.agent.providers.provider import ProviderError
 
 # As people's base URLs end: /v1, /v1beta/openai, /api/v3, /openai, a cloud's deployment.
 VERSION = re.compile(r"/(?:v\d|openai|api|deployments/)")

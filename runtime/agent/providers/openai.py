@@ -14,12 +14,13 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, cut_history
-from runtime.agent.providers import Chunk, ProviderError, completions, responses
+from runtime.agent.providers import completions, responses
 from runtime.agent.providers.address import Address, Proxies
 from runtime.agent.providers.answer import Reader, chunks
 from runtime.agent.providers.hints import hint
 from runtime.agent.providers.history import for_server
 from runtime.agent.providers.patience import Patience
+from runtime.agent.providers.provider import Chunk, ProviderError
 from runtime.agent.providers.refusal import Refusal
 from runtime.agent.providers.refusals import (
     BELIEVED_SECONDS,
@@ -43,7 +44,7 @@ from runtime.agent.providers.room import (
 )
 from runtime.agent.providers.transport import Transport
 from runtime.agent.stop import Stop
-from runtime.agent.tools import Tool
+from runtime.agent.tools.tool import Tool
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from runtime.agent.events import ErrorCode
-from runtime.agent.providers import ProviderError, protocol_error
+from runtime.agent.providers.provider import ProviderError, protocol_error
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from typing import Any
 from runtime.agent.messages import Message
 from runtime.agent.providers.refusal import UNKNOWN, Refusal, are_near
 from runtime.agent.providers.request import BOUNDS, StepRequest
-from runtime.agent.tools import Tool
+from runtime.agent.tools.tool import Tool
 
 # Long enough that a busy service rarely asks in vain, short enough that an upgrade is noticed.
 BELIEVED_SECONDS = 600.0

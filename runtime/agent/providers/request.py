@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.agent.messages import Message
-from runtime.agent.tools import Tool
+from runtime.agent.tools.tool import Tool
 
 # The names that a bound on the answer goes by; each dialect writes the one it has.
 BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")

@@ -10,7 +10,9 @@ from typing import Any
 
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, ToolCall, Usage
-from runtime.agent.providers import (
+from runtime.agent.providers.completions import arguments_of
+from runtime.agent.providers.endings import failure_in, refused
+from runtime.agent.providers.provider import (
     Chunk,
     ProviderError,
     ReasoningDelta,
@@ -19,8 +21,6 @@ from runtime.agent.providers import (
     ToolCallDelta,
     VendorMembers,
 )
-from runtime.agent.providers.completions import arguments_of
-from runtime.agent.providers.endings import failure_in, refused
 from runtime.agent.providers.reading import count, expect, expect_list
 from runtime.agent.providers.refusal import Refusal
 from runtime.agent.providers.request import StepRequest

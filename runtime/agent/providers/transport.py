@@ -14,10 +14,10 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from runtime.agent.events import ErrorCode
-from runtime.agent.providers import ProviderError, protocol_error
 from runtime.agent.providers.address import Address
 from runtime.agent.providers.endings import refused
 from runtime.agent.providers.patience import Patience, patient_pool
+from runtime.agent.providers.provider import ProviderError, protocol_error
 from runtime.agent.providers.refusal import Refusal
 
 MAX_LINE_BYTES = 1 << 20

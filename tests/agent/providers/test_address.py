@@ -10,9 +10,9 @@ import pytest
 
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message
-from runtime.agent.providers import ProviderError
 from runtime.agent.providers.address import Address, Proxies
 from runtime.agent.providers.openai import OpenAIProvider
+from runtime.agent.providers.provider import ProviderError
 from runtime.agent.stop import Stop
 from tests.agent.completions_server import CompletionsServer, Reply, answer, plain
 

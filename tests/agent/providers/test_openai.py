@@ -13,13 +13,19 @@ from typing import Any
 
 import pytest
 
-from runtime.agent.builtin import calculate
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, ToolCall, Usage
-from runtime.agent.providers import Chunk, ProviderError, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.providers.openai import OpenAIProvider
+from runtime.agent.providers.provider import (
+    Chunk,
+    ProviderError,
+    StepFinished,
+    TextDelta,
+    ToolCallDelta,
+)
 from runtime.agent.stop import Stop, Stopped
-from runtime.agent.tools import Tool
+from runtime.agent.tools.builtin import calculate
+from runtime.agent.tools.tool import Tool
 from tests.agent.completions_server import (
     CLOSE,
     DONE,

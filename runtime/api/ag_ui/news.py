@@ -1,0 +1,72 @@
+"""What is new of the messages that a client of AG-UI sends: it sends all that it holds, each time.
+
+The chat is the server's: all else in them is a copy, which may be an edited one.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from runtime.api.ag_ui.translation import is_text, text_of
+from runtime.api.parser import MAX_FAULTS
+from runtime.errors import Fault, InvalidParameters
+from runtime.models import Brought
+from runtime.services.chats.chat_state import ChatState
+
+
+def ids_at_end(messages: list[dict]) -> set[str]:
+    """The ids of the user's messages after the last one of an assistant: the rest is no news."""
+    ids = set()
+    for message in reversed(messages):
+        if message["role"] == "assistant":
+            break
+        if message["role"] == "user":
+            ids.add(message["id"])
+    return ids
+
+
+def find(messages: list[dict], state: ChatState) -> list[Brought]:
+    """What of a client's messages the chat does not have, in their order.
+
+    A result is new when the chat waits for it. What the user wrote is new from the end of the
+    list back to the first message that has been answered or is known: an assistant's, a result
+    nobody waits for, one whose id the chat has.
+
+    Raises InvalidParameters when something in them cannot be passed on to the model.
+    """
+    found = [(place, messages[place]) for place in _places(messages, state)][::-1]
+    faults = (fault for place, message in found for fault in _faults(place, message))
+    if first := list(islice(faults, MAX_FAULTS)):
+        raise InvalidParameters(*first)
+    brought = [(message, text_of(message)) for _place, message in found]
+    return [
+        Brought(message["id"], text, message["toolCallId"] if message["role"] == "tool" else None)
+        for message, text in brought
+        if text or message["role"] == "tool"
+    ]
+
+
+def _places(messages: list[dict], state: ChatState) -> Iterator[int]:
+    """Where in the list the new ones are, from its end."""
+    is_news = True
+    for place in reversed(range(len(messages))):
+        message = messages[place]
+        role, its_id = message["role"], message["id"]
+        if role == "tool" and message.get("toolCallId") in state.unanswered:
+            yield place
+        elif role in ("assistant", "tool") or its_id in state.brought:
+            is_news = False
+        elif role == "user" and is_news:
+            yield place
+
+
+def _faults(place: int, message: dict) -> Iterator[Fault]:
+    """What of a message is more than text, which is all that the model gets."""
+    where, content = f"#/messages/{place}", message.get("content")
+    if isinstance(content, list):
+        for number, part in enumerate(content):
+            if not is_text(part):
+                yield Fault(f"{where}/content/{number}", "only_text")
+    elif not isinstance(content, str | None):
+        yield Fault(f"{where}/content", "only_text")
+    if message["role"] == "tool" and not isinstance(message.get("error"), str | None):
+        yield Fault(f"{where}/error", "not_a_string")

@@ -1,0 +1,172 @@
+"""/agent-chats/ag-ui: the same chats for front ends that speak AG-UI."""
+
+import json
+from uuid import UUID
+
+import marshmallow as ma
+
+from runtime.agent.tools.tool import Tool, foreign
+from runtime.api import http
+from runtime.api.ag_ui import news, translation
+from runtime.api.ag_ui.translation import Translation
+from runtime.api.blueprint import Blueprint
+from runtime.api.guards import current_user
+from runtime.api.schemas.shapes import MAX_MESSAGE_CHARS, Id, RunAgentInputSchema
+from runtime.api.streams import EventStream
+from runtime.errors import (
+    ChatBusy,
+    ChatNotFound,
+    DayFull,
+    Fault,
+    InvalidAccessToken,
+    InvalidParameters,
+    NotAuthenticated,
+    NothingNew,
+    OutOfTokens,
+    TooManyChats,
+    TooManyRequests,
+)
+from runtime.models import Run, User
+from runtime.services.chats import chat_state, chats, runs
+from runtime.services.chats.chat_state import ChatState
+from runtime.services.chats.ids import made_of
+from runtime.services.chats.runs import Followed
+
+# What a client's tools may take of the room that the model has.
+MAX_TOOLS_CHARS = 60_000
+# Clients take ten million in one event, and each of them that is slow has its own here.
+MAX_SNAPSHOT_CHARS = 500_000
+NO_PARAMETERS = {"type": "object", "properties": {}}
+
+blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 前端使用的对话。")
+
+
+@blp.route("/agent-chats/ag-ui", methods=["POST"])
+@blp.arguments(RunAgentInputSchema, max_bytes=http.MAX_CHAT_BYTES)
+@blp.response(200, may_stream=True, example=translation.EXAMPLE)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    ChatNotFound,
+    ChatBusy,
+    InvalidParameters,
+    NothingNew,
+    TooManyRequests,
+    OutOfTokens,
+    DayFull,
+    TooManyChats,
+)
+def run_agent(body: dict) -> EventStream:
+    """按 AG-UI 1.0 运行 Agent 对话(需要认证)。
+
+    请求体为 `RunAgentInput`，未列出的成员一律忽略。`threadId` 是 UUID 时即为对话的 id，其他字符串
+    对应本人的一个对话；RUN_STARTED 的 `metadata` 给出该次运行在其他端点中的 `session_id` 与
+    `run_id`，例如用于停止。连接断开不会停止运行。
+
+    以服务器上的对话为准，`messages` 中只取新的：回答上一次运行所留工具调用的 `tool` 消息，无论在
+    何处；以及从末尾往前，直到一条助手消息、一个无人等待的工具结果或一条 id 已在对话中的消息为止，
+    其间的用户消息。其余是副本，缺少或改动都不影响对话。新的消息只能是文字：图片、文件等无法转交给模型的
+    内容为 422。没有新的消息也为 422；上一次运行失败或被停止时除外，此时接着运行。
+
+    `tools` 与服务器自己的工具一同提供给模型，重名时以服务器的为准。模型调用它们时运行随即结束，没有
+    结果；请求声明了 `protocolVersion` 时，`outcome` 的 `pendingToolCallIds` 列出这些调用。
+
+    重发同样的 `threadId` 与 `runId` 即为续读：先是 RUN_STARTED 和 MESSAGES_SNAPSHOT，再从头给出
+    尚未结束的消息与工具调用，然后继续到结束。被停止的运行以 `cancelled` 结束；没有声明
+    `protocolVersion` 的客户端得到 `code` 为 `stopped` 的 RUN_ERROR。
+    """
+    user = current_user()
+    chat_id = _chat_id(user, body["thread_id"])
+    run_id = made_of(chat_id, f"run {body['run_id']}")
+    messages = body["messages"]
+    # In this order: nothing would be new of a run that another request began in between.
+    state = chat_state.find(user, chat_id, news.ids_at_end(messages))
+    run = Run.find(user, chat_id, run_id)
+    if run:
+        return _resumed(run, body)
+    run = _run(run_id, chat_id, messages, state)
+    # Should it have been begun just now, it is heard from its beginning all the same.
+    return _begun(runs.launch(user, run, _tools(body["tools"] or [])), body)
+
+
+def _chat_id(user: User, thread_id: str) -> UUID:
+    """The chat's id if the client calls it by that, or one made of the client's own name for it."""
+    try:
+        return Id().deserialize(thread_id)
+    except ma.ValidationError:
+        return chats.called(user, thread_id)
+
+
+def _run(run_id: UUID, chat_id: UUID, messages: list[dict], state: ChatState) -> Run:
+    """The run on what is new.
+
+    Raises NothingNew; InvalidParameters when it is too long or is more than text.
+    """
+    brought = news.find(messages, state)
+    if not (brought or state.is_unfinished):
+        raise NothingNew
+    run = Run.on(brought, run_id, chat_id)
+    if len(run.message) > MAX_MESSAGE_CHARS:
+        raise InvalidParameters(Fault("#/messages", f"too_long {MAX_MESSAGE_CHARS}"))
+    return run
+
+
+def _tools(given: list[dict]) -> list[Tool]:
+    """The client's tools. Raises InvalidParameters when they are too long."""
+    chars = sum(
+        len(each["description"] or "") + len(json.dumps(each["parameters"])) for each in given
+    )
+    if chars > MAX_TOOLS_CHARS:
+        raise InvalidParameters(Fault("#/tools", f"too_long {MAX_TOOLS_CHARS}"))
+    return [
+        foreign(each["name"], each["description"] or "", each["parameters"] or NO_PARAMETERS)
+        for each in given
+    ]
+
+
+def _begun(followed: Followed, body: dict) -> EventStream:
+    """The run's events from its first one."""
+    this = _translation(followed.run, body)
+    return _HeadedStream(followed.log, followed.leave, 0, this.frame, head=this.begin())
+
+
+def _resumed(run: Run, body: dict) -> EventStream:
+    """What is settled by now, and then the rest."""
+    this = _translation(run, body)
+    held = {message["id"]: message for message in body["messages"]}
+    followed = runs.follow(current_user(), run)
+    try:
+        recorded = chats.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
+        entries = list(followed.log.entries)
+        head = this.resume(entries, recorded, held)
+    except Exception:
+        followed.leave()
+        raise
+    seen = entries[-1].number if entries else 0
+    return _HeadedStream(followed.log, followed.leave, seen, this.frame, head=head)
+
+
+def _translation(run: Run, body: dict) -> Translation:
+    return Translation(
+        run,
+        body["thread_id"],
+        body["run_id"],
+        declares_1_0=body["protocol_version"] is not None,
+        language=http.language(),
+    )
+
+
+class _HeadedStream(EventStream):
+    """A stream that has something to say before the first entry."""
+
+    def __init__(self, *arguments, head: str) -> None:
+        super().__init__(*arguments)
+        self._head = head
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self._head) or super().has_more
+
+    def read(self) -> bytes:
+        head, self._head = self._head, ""
+        return head.encode() + super().read()

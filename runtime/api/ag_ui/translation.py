@@ -1,0 +1,249 @@
+"""Runs and chats as AG-UI 1.0 has them: events and messages in camelCase, nothing null.
+
+Clients before 1.0, which declare no `protocolVersion`, break off at an outcome that they do not
+know; they are sent none.
+"""
+
+import json
+from collections.abc import Container, Iterable, Mapping
+from itertools import chain
+from uuid import uuid5
+
+from runtime import wire
+from runtime.agent.events import ErrorCode
+from runtime.agent.messages import Call, Thought, steps_of
+from runtime.agent.text import clean
+from runtime.agent.tools.results import cut
+from runtime.models import Brought, Run
+from runtime.services.chats import runs
+from runtime.services.chats.journal import Entry, join
+
+PROTOCOL_VERSION = "1.0"
+EXAMPLE = (
+    'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"7d0e6f0a-6df5-4f4f-9a7c-6f7b0b6b0f7e",'
+    '"delta":"现在是 10:15。"}\n\n'
+)
+
+FIELDS = {
+    "TEXT_MESSAGE_START": {"message_id": "messageId"},
+    "TEXT_MESSAGE_CONTENT": {"message_id": "messageId", "delta": "delta"},
+    "TEXT_MESSAGE_END": {"message_id": "messageId"},
+    "REASONING_START": {"message_id": "messageId"},
+    "REASONING_MESSAGE_START": {"message_id": "messageId"},
+    "REASONING_MESSAGE_CONTENT": {"message_id": "messageId", "delta": "delta"},
+    "REASONING_MESSAGE_END": {"message_id": "messageId"},
+    "REASONING_END": {"message_id": "messageId"},
+    "TOOL_CALL_START": {
+        "tool_call_id": "toolCallId",
+        "tool_name": "toolCallName",
+        "message_id": "parentMessageId",
+    },
+    "TOOL_CALL_ARGS": {"tool_call_id": "toolCallId", "delta": "delta"},
+    "TOOL_CALL_END": {"tool_call_id": "toolCallId"},
+}
+# Members that clients demand and that are always the same.
+CONSTANTS = {"REASONING_MESSAGE_START": {"role": "reasoning"}}
+COUNTS = {"input_tokens": "inputTokens", "output_tokens": "outputTokens"}
+
+
+class Translation:
+    """One run on its way to one client, which knows the chat and the run by ids of its own."""
+
+    def __init__(
+        self, run: Run, thread_id: str, run_id: str, *, declares_1_0: bool, language: str
+    ) -> None:
+        self._run = run
+        self._ids = {"threadId": thread_id, "runId": run_id}
+        self._declares_1_0 = declares_1_0
+        self._language = language
+        # What was begun and not ended, by its id, with the events that end it.
+        self._open: dict[str, list[dict]] = {}
+        self._unanswered: dict[str, None] = {}
+
+    def begin(self) -> str:
+        """What a stream begins with; `metadata` names the run as all other routes do."""
+        names = {"session_id": str(self._run.chat_id), "run_id": str(self._run.id)}
+        started = {"type": "RUN_STARTED", **self._ids, "protocolVersion": PROTOCOL_VERSION}
+        return _frame({**started, "metadata": names})
+
+    def resume(
+        self,
+        entries: list[Entry],
+        recorded: Iterable[tuple[Run, list[dict]]],
+        held: Mapping[str, dict],
+    ) -> str:
+        """What a stream begins with when there are entries already: the chat's messages, then
+        what of this run is open, once more from its start.
+
+        `recorded` are the chat's runs with their events, `held` the client's messages by id: one
+        that says the same as ours stays as it is, for it may have more than the text.
+        """
+        events = [json.loads(entry.text) for entry in join(entries)]
+        sent = [self._translated(event) for event in events]
+        if entries and entries[-1].is_ending:
+            self._open, rest = {}, sent[-1][-1:]
+        else:
+            rest = [_renamed(each) for each in events if _must_be_said_again(each, self._open)]
+        messages = []
+        for run, its_events in recorded:
+            is_this = run.id == self._run.id
+            messages += messages_of(run, events if is_this else its_events, self._open)
+        messages = [_as_held(message, held) for message in messages]
+        snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": messages}
+        return self.begin() + "".join(map(_frame, [snapshot, *rest]))
+
+    def frame(self, entry: Entry) -> str:
+        """What is sent for one more entry."""
+        return "".join(map(_frame, self._translated(json.loads(entry.text))))
+
+    def _translated(self, event: dict) -> list[dict]:
+        """What is sent for an event; keeps in mind what it begins and ends, asks and answers."""
+        match event:
+            case {"type": "RUN_FINISHED" | "RUN_ERROR"}:
+                return self._ended(event)
+            case {"type": "TOOL_CALL_RESULT", "tool_call_id": call_id}:
+                self._unanswered.pop(call_id, None)
+                message = _result(self._run, call_id, event["result"])
+                return [{"type": "TOOL_CALL_RESULT", "messageId": message.pop("id"), **message}]
+            case {"type": "TOOL_CALL_START", "tool_call_id": call_id}:
+                self._unanswered[call_id] = None
+                self._open[call_id] = [{"type": "TOOL_CALL_END", "toolCallId": call_id}]
+            case {"type": "TEXT_MESSAGE_START" | "REASONING_START" | "REASONING_MESSAGE_START"}:
+                return []  # No message is empty: it begins with its first text.
+            case {"type": "TEXT_MESSAGE_CONTENT", "message_id": its_id} if its_id not in self._open:
+                self._open[its_id] = _about(its_id, "TEXT_MESSAGE_END")
+                return [*_about(its_id, "TEXT_MESSAGE_START"), _renamed(event)]
+            case {"type": "REASONING_MESSAGE_CONTENT", "message_id": its_id} if (
+                its_id not in self._open
+            ):
+                self._open[its_id] = _about(its_id, "REASONING_MESSAGE_END", "REASONING_END")
+                begins = _about(its_id, "REASONING_START", "REASONING_MESSAGE_START")
+                return [*begins, _renamed(event)]
+            case {"type": "REASONING_MESSAGE_END", "message_id": its_id}:
+                self._open[its_id] = _about(its_id, "REASONING_END")
+            case {"type": "TOOL_CALL_END" | "TEXT_MESSAGE_END" | "REASONING_END"}:
+                self._open.pop(_id(event), None)
+        return [_renamed(event)] if event["type"] in FIELDS else []
+
+    def _ended(self, event: dict) -> list[dict]:
+        counts = {COUNTS[name]: count for name, count in event.get("usage", {}).items()}
+        usage = {"usage": [counts]} if counts else {}
+        error = event.get("error")
+        if error is None:
+            return [self._finished(result=event["output"], **self._pending(), **usage)]
+        if error == ErrorCode.STOPPED and self._declares_1_0:
+            # All must be ended before, as the run has done itself unless it was deleted.
+            cancelled = self._finished(outcome={"type": "cancelled"}, **usage)
+            return [*chain.from_iterable(self._open.values()), cancelled]
+        message = runs.told(error, self._language)
+        return [{"type": "RUN_ERROR", "message": message, "code": error, **usage}]
+
+    def _finished(self, **fields: object) -> dict:
+        return {"type": "RUN_FINISHED", **self._ids, **fields}
+
+    def _pending(self) -> dict:
+        """The outcome of a run that left calls to the client's tools."""
+        if not (self._unanswered and self._declares_1_0):
+            return {}
+        return {"outcome": {"type": "success", "pendingToolCallIds": list(self._unanswered)}}
+
+
+def _frame(event: dict) -> str:
+    return f"data: {wire.encode(event)}\n\n"
+
+
+def _renamed(event: dict) -> dict:
+    fields = {new: event[old] for old, new in FIELDS[event["type"]].items()}
+    return _made(event["type"], fields)
+
+
+def _about(message_id: str, *types: str) -> list[dict]:
+    """The beginnings or ends of a message."""
+    return [_made(each, {"messageId": message_id}) for each in types]
+
+
+def _made(kind: str, fields: dict) -> dict:
+    return {"type": kind, **fields, **CONSTANTS.get(kind, {})}
+
+
+def _id(event: dict) -> str | None:
+    """What an event is about: a call, or else a message."""
+    return event.get("tool_call_id") or event.get("message_id")
+
+
+def _must_be_said_again(event: dict, open_ids: Container[str]) -> bool:
+    """Whether an event is not in the messages so far: an open text's start, and all of what else
+    is open.
+    """
+    return _id(event) in open_ids and event["type"] != "TEXT_MESSAGE_CONTENT"
+
+
+def messages_of(run: Run, events: Iterable[dict], open_ids: Container[str] = ()) -> list[dict]:
+    """What a client must hold of a run: what was said, each step's message, each result.
+
+    Of what is open it has the text, and no call.
+    """
+    messages = [_brought(each) for each in run.brought]
+    for step in steps_of(each for each in events if not _must_be_said_again(each, open_ids)):
+        messages += map(_thought, step.thoughts)
+        if not (step.text or step.calls):
+            continue
+        message: dict = {"id": step.message_id, "role": "assistant"}
+        if step.text:
+            message["content"] = step.text
+        if step.calls:
+            message["toolCalls"] = [_call(call) for call in step.calls]
+        answered = [call for call in step.calls if call.result is not None]
+        messages += [message, *(_result(run, call.id, call.result) for call in answered)]
+        messages += map(_thought, step.afterthoughts)
+    return messages
+
+
+def _thought(thought: Thought) -> dict:
+    return {"id": thought.id, "role": "reasoning", "content": thought.text}
+
+
+def _call(call: Call) -> dict:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _brought(each: Brought) -> dict:
+    if each.tool_call_id is None:
+        return {"id": each.id, "role": "user", "content": each.text}
+    return {"id": each.id, "role": "tool", "toolCallId": each.tool_call_id, "content": each.text}
+
+
+def _result(run: Run, call_id: str, result: str) -> dict:
+    """The message that has a call's result; its id can always be made again."""
+    its_id = str(uuid5(run.id, call_id))
+    return {"id": its_id, "role": "tool", "toolCallId": call_id, "content": result}
+
+
+def _as_held(message: dict, held: Mapping[str, dict]) -> dict:
+    """The message as the client holds it, if it says the same there."""
+    own = held.get(message["id"])
+    if own is None or message["role"] == "assistant" or own["role"] != message["role"]:
+        return message
+    is_same = own.get("toolCallId") == message.get("toolCallId")
+    if not is_same or text_of(own) != message["content"]:
+        return message
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def text_of(message: dict) -> str:
+    """What a model can use of a client's message: its text, or else a tool's error."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    text = clean("\n".join(part["text"] for part in parts if is_text(part)))
+    if message["role"] != "tool":
+        return text
+    error = message.get("error")
+    return cut(text or clean(error if isinstance(error, str) else ""))
+
+
+def is_text(part: object) -> bool:
+    """Whether a part of a message's content is text."""
+    return (
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    )

@@ -1,0 +1,205 @@
+"""/agent-chats: conversations with the agent."""
+
+from uuid import UUID
+
+from runtime.api import http, streams
+from runtime.api.blueprint import Blueprint
+from runtime.api.guards import current_user
+from runtime.api.schemas.shapes import (
+    BudgetSchema,
+    ChangeChatSchema,
+    ChatSchema,
+    ChatsSchema,
+    CreateRunHeadersSchema,
+    CreateRunSchema,
+    MessagesSchema,
+    PageSchema,
+    ResumeSchema,
+    RunSchema,
+    RunStateSchema,
+)
+from runtime.api.streams import EventStream
+from runtime.database.pagination import Page
+from runtime.errors import (
+    ChatBusy,
+    ChatNotFound,
+    DayFull,
+    IdempotencyKeyReused,
+    InvalidAccessToken,
+    InvalidParameters,
+    NotAuthenticated,
+    OutOfTokens,
+    RunNotFound,
+    TooManyChats,
+    TooManyRequests,
+)
+from runtime.models import Chat, Run
+from runtime.services.chats import budgets, chats, runs
+from runtime.services.chats.budgets import Today
+from runtime.services.chats.journal import Entry
+from runtime.services.chats.runs import Answer, Followed
+
+blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 Agent 对话。")
+
+
+@blp.route("/agent-chats", methods=["POST"])
+@blp.arguments(CreateRunSchema, max_bytes=http.MAX_CHAT_BYTES)
+@blp.arguments(CreateRunHeadersSchema, location="headers")
+@blp.response(200, RunSchema, may_stream=True)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    ChatNotFound,
+    ChatBusy,
+    InvalidParameters,
+    IdempotencyKeyReused,
+    TooManyRequests,
+    OutOfTokens,
+    DayFull,
+    TooManyChats,
+)
+def create_run(body: dict, headers: dict) -> Answer | EventStream:
+    """运行 Agent 对话(需要认证)。
+
+    事件的名称与顺序遵循 AG-UI；最后一个是 RUN_FINISHED，模型出错或被停止时是 RUN_ERROR，此时
+    `output` 是已有的文字。`session_id` 省略或为新的 UUID 时开始新对话。同一对话同时只运行一条消息，
+    否则为 409。
+
+    `Accept: text/event-stream` 时事件边发生边发送，每个事件的 `id` 是它的编号，响应头
+    `Content-Location` 是断开后续读的地址。无论以哪种方式，连接断开都不会停止运行。带着同一个
+    `Idempotency-Key` 重发同样的请求，得到的是同一次运行，流从 `Last-Event-ID` 之后开始；
+    请求内容不同则为 422。
+    """
+    key = headers["key"]
+    if not streams.is_wanted():
+        return runs.answer(current_user(), **body, key=key, language=http.language())
+    followed = runs.start(current_user(), **body, key=key)
+    return _stream(followed, after=int(headers["after"]) if key else 0)
+
+
+@blp.route("/agent-chats", methods=["GET"])
+@blp.arguments(PageSchema, location="query")
+@blp.response(200, ChatsSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters)
+def list_chats(query: dict) -> Page:
+    """列出自己的对话(需要认证)。
+
+    最近活动的在前。`next_cursor` 作为下一页的 `cursor`；最后一页为 null。
+    """
+    return chats.page_of(current_user(), query["limit"], query["cursor"])
+
+
+@blp.route("/agent-chats/budget", methods=["GET"])
+@blp.response(200, BudgetSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken)
+def get_budget() -> Today:
+    """查询今天还能用多少 token(需要认证)。
+
+    输入与输出合计，每天 UTC 零点重新开始；没有设置上限时为 null。正在进行的运行先按可能用到的最多
+    数量扣除，模型报告用量之后退还多余的部分；中断的调用不退还。用完之后，新的消息为 429，进行中的
+    运行以 RUN_ERROR 结束。
+    """
+    return budgets.today(current_user())
+
+
+@blp.route("/agent-chats/<uuid:session_id>", methods=["GET"])
+@blp.response(200, ChatSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound)
+def get_chat(session_id: UUID) -> Chat:
+    """查询一个对话(需要认证)。"""
+    return chats.get(current_user(), session_id)
+
+
+@blp.route("/agent-chats/<uuid:session_id>", methods=["PATCH"])
+@blp.arguments(ChangeChatSchema)
+@blp.response(200, ChatSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
+def change_chat(body: dict, session_id: UUID) -> Chat:
+    """重命名一个对话(需要认证)。
+
+    对话最初以第一条消息的第一行为标题；null 恢复它。
+    """
+    return chats.rename(current_user(), session_id, body["title"])
+
+
+@blp.route("/agent-chats/<uuid:session_id>", methods=["DELETE"])
+@blp.response(204)
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, ChatBusy, TooManyRequests)
+def delete_chat(session_id: UUID) -> None:
+    """删除一个对话(需要认证)。
+
+    其中的一切都被抹去。正在进行的运行先被停止，无论在哪个进程，正在读取它的人会收到最后一个事件。
+    """
+    runs.delete_chat(current_user(), session_id)
+
+
+@blp.route("/agent-chats/<uuid:session_id>/messages", methods=["GET"])
+@blp.arguments(PageSchema, location="query")
+@blp.response(200, MessagesSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
+def list_messages(query: dict, session_id: UUID) -> Page:
+    """读取一个对话的消息(需要认证)。
+
+    第一页是最近的 `limit` 轮，内容很长时更少，`next_cursor` 指向更早的；每一页内按先后顺序，可以
+    直接接在屏幕上已有的消息之前。一轮是用户的一条消息和随后的回答，不会被分到两页。没有完成的回答也在
+    其中，`status` 说明其运行的状态，`error` 说明为何没有完成。
+    """
+    found = chats.messages(current_user(), session_id, query["limit"], query["cursor"])
+    for message in found.rows:
+        _explained(message.run)
+    return found
+
+
+@blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/events", methods=["GET"])
+@blp.arguments(ResumeSchema, location="headers")
+@blp.response(200, may_stream=True)
+@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters, TooManyRequests)
+def get_run_events(headers: dict, session_id: UUID, run_id: UUID) -> EventStream:
+    """续读一次运行的事件(需要认证)。
+
+    发送 `Last-Event-ID` 之后的所有事件，没有该请求头时从第一个开始；运行中的则继续到结束。
+    同一条消息相邻的 delta 可能合并为一个事件，其编号是最后一个的编号。
+    """
+    user = current_user()
+    followed = runs.follow(user, runs.get(user, session_id, run_id))
+    return _stream(followed, after=int(headers["after"]))
+
+
+@blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>", methods=["GET"])
+@blp.response(200, RunStateSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound)
+def get_run(session_id: UUID, run_id: UUID) -> Run:
+    """查询一次运行的状态与用量(需要认证)。
+
+    `input_tokens` 与 `output_tokens` 是模型报告的用量；没有报告时为 null。
+    `error` 说明回答为何没有完成。
+    """
+    return _explained(runs.get(current_user(), session_id, run_id))
+
+
+@blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/cancel", methods=["POST"])
+@blp.response(200, RunStateSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, TooManyRequests)
+def cancel_run(session_id: UUID, run_id: UUID) -> Run:
+    """停止一次运行(需要认证)。
+
+    与模型的连接关闭之后才返回，无论运行在哪个进程。已写出的文字保留在对话中，最后一个事件是
+    RUN_ERROR，状态为 `stopped`。已经结束的运行保持原样。
+    """
+    return _explained(runs.stop(current_user(), session_id, run_id))
+
+
+def _explained(run: Run) -> Run:
+    """The run, with what ended it before its answer was complete in the reader's language."""
+    run.reason = run.error and runs.told(run.error, http.language())
+    return run
+
+
+def _stream(followed: Followed, after: int) -> EventStream:
+    run, language = followed.run, http.language()
+
+    def frame(entry: Entry) -> str:
+        return streams.frame(entry.number, runs.rendered(entry, language))
+
+    location = f"{blp.url_prefix}/agent-chats/{run.chat_id}/runs/{run.id}/events"
+    return EventStream(followed.log, followed.leave, after, frame, location=location)

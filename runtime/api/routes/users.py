@@ -1,0 +1,203 @@
+"""/users: profiles, and what their owners change about their accounts."""
+
+from runtime.api import http
+from runtime.api.blueprint import Blueprint
+from runtime.api.guards import current_session, current_user, find_user_asked_for
+from runtime.api.schemas.shapes import (
+    ChangeEmailSchema,
+    ChangePasswordSchema,
+    ChangeUserSchema,
+    CodeMailedSchema,
+    CodeSchema,
+    CurrentPasswordSchema,
+    ExportSchema,
+    PageSchema,
+    SecurityEventsSchema,
+    SessionSchema,
+    UsernamePathSchema,
+    UserSchema,
+)
+from runtime.database.pagination import Page, page
+from runtime.errors import (
+    CommonPassword,
+    EmailCodeUsedUp,
+    InvalidAccessToken,
+    InvalidEmailCode,
+    InvalidParameters,
+    NoPassword,
+    NotAuthenticated,
+    Overloaded,
+    OwnNameAsPassword,
+    TooManyRequests,
+    UsernameTaken,
+    UserNotFound,
+    WrongPassword,
+)
+from runtime.models import SecurityEvent, User
+from runtime.services import closures, exports
+from runtime.services.accounts import email_changes, password_changes, users
+from runtime.services.accounts.sessions import TokenPair
+from runtime.services.exports import Export
+
+blp = Blueprint("Users", __name__, url_prefix="/api/v1/users", description="用户资料。")
+
+
+@blp.route("/me", methods=["GET"])
+@blp.response(200, UserSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken)
+def get_me() -> User:
+    """获取当前用户信息(需要认证)。"""
+    return current_user()
+
+
+@blp.route("/me", methods=["PATCH"])
+@blp.arguments(ChangeUserSchema)
+@blp.response(200, UserSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters, UsernameTaken)
+def change_me(body: dict) -> User:
+    """更新当前用户信息(需要认证)。
+
+    只修改出现的字段；null 清除 `avatar_url` 或 `bio`。用户名已被占用时为 422。
+    """
+    return users.change_profile(current_user(), body)
+
+
+@blp.route("/me", methods=["DELETE"])
+@blp.arguments(CurrentPasswordSchema)
+@blp.response(204)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    InvalidParameters,
+    WrongPassword,
+    NoPassword,
+    TooManyRequests,
+    Overloaded,
+)
+def delete_me(body: dict) -> None:
+    """删除自己的账号(需要认证)。
+
+    账号与属于它的一切都被抹去：会话、对话与安全事件；等待该邮箱验证的一切随之作废。无法撤销，可先导出。
+    所有 token 从下一个请求起即被拒绝；正在进行的运行随即停止，正在读取它的人会收到最后一个事件。
+    账号的邮箱会收到一封通知。
+    """
+    closures.erase_own(current_session(), body["current_password"], **http.origin())
+
+
+@blp.route("/me/password", methods=["PUT"])
+@blp.arguments(ChangePasswordSchema)
+@blp.response(200, SessionSchema)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    InvalidParameters,
+    CommonPassword,
+    OwnNameAsPassword,
+    WrongPassword,
+    NoPassword,
+    TooManyRequests,
+    Overloaded,
+)
+def change_password(body: dict) -> TokenPair:
+    """修改密码(需要认证)。
+
+    此前的所有 token 随即失效，发出请求的会话也不例外；响应是一对新的 token，请改用它们。已发出的
+    验证码随即失效，邮箱主人会收到一封通知。当前密码错误时为 422。
+    """
+    return password_changes.change(current_session(), **body, **http.origin())
+
+
+@blp.route("/me/email", methods=["POST"])
+@blp.arguments(ChangeEmailSchema)
+@blp.response(202, CodeMailedSchema)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    InvalidParameters,
+    WrongPassword,
+    NoPassword,
+    TooManyRequests,
+    Overloaded,
+)
+def create_email_change(body: dict) -> dict:
+    """更换邮箱(需要认证)。
+
+    验证码发往新邮箱，10 分钟内有效；新邮箱是否已有账号，响应都相同。原邮箱会收到一封通知，其中的
+    撤销码 7 天内可以恢复原来的邮箱，见 `POST /auth/email-restorations`。`redirect_to` 是给新邮箱的
+    邮件中链接的去处，须在 `REDIRECT_ALLOWLIST` 中，链接的查询参数会加上 `email` 和 `token`。给原邮
+    箱的链接通向 `APP_URL`，加上 `email` 和 `restoration`；没有设置则没有链接。当前密码错误，或账号
+    还没有密码时为 422。
+    """
+    email_changes.begin(current_session(), **body, caller=http.caller())
+    return body
+
+
+@blp.route("/me/email/verify", methods=["POST"])
+@blp.arguments(CodeSchema)
+@blp.response(200, SessionSchema)
+@blp.fails(
+    NotAuthenticated,
+    InvalidAccessToken,
+    InvalidParameters,
+    InvalidEmailCode,
+    EmailCodeUsedUp,
+    TooManyRequests,
+)
+def verify_email_change(body: dict) -> TokenPair:
+    """校验新邮箱的验证码，更换邮箱(需要认证)。
+
+    此前的所有 token 随即失效，发出请求的会话也不例外；响应是一对新的 token，请改用它们。其他验证码
+    随即失效。验证码错误为 `#/token` 上的 422，最多试五次；新邮箱已有账号时与验证码错误相同。
+    """
+    return email_changes.verify(
+        current_session(),
+        email=body["email"],
+        code=body["token"],
+        caller=http.caller(),
+    )
+
+
+@blp.route("/me/events", methods=["GET"])
+@blp.arguments(PageSchema, location="query")
+@blp.response(200, SecurityEventsSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters)
+def list_events(query: dict) -> Page:
+    """列出自己账号的安全事件(需要认证)。
+
+    登录、登出、被拒绝的密码与验证码、被盗用的 refresh token 等，最新的在前，保留 `EVENTS_DAYS` 天。
+    被拒绝的尝试在一两秒后出现，每种每天最多记录 100 次。会话换了设备或网络是 `session_moved`，响应
+    丢失后从别处再次刷新是 `refresh_token_repeated`：每个会话的每处 24 小时内各记一次，最多 20 次。
+    `type` 将来可能有新的取值。
+    """
+    return page(current_user().events, SecurityEvent.created_at, **query)
+
+
+@blp.route("/me/export", methods=["GET"])
+@blp.response(200, ExportSchema, filename="export.json")
+@blp.fails(NotAuthenticated, InvalidAccessToken, TooManyRequests)
+def export_me() -> Export:
+    """导出自己的全部数据(需要认证)。
+
+    服务所保存的关于自己的一切：资料、等待验证的注册、会话、安全事件、用量，以及对话连同每次运行的
+    消息与事件，各部分最新的在前。没有秘密：不含密码、验证码与 token，它们的散列也不含。
+
+    边读取边发送，多大都可以。中途出错，或会话在此期间结束，连接即断开，收到的部分不是完整的 JSON。
+    每天最多 5 次，每次都记入安全事件。
+    """
+    return exports.begin(current_session(), **http.origin(), language=http.language())
+
+
+@blp.route("/<username>", methods=["GET"])
+@blp.arguments(UsernamePathSchema, location="path", is_read=False)
+@blp.response(200, UserSchema)
+@blp.fails(NotAuthenticated, InvalidAccessToken, UserNotFound, InvalidParameters)
+def get_user(username: str) -> User:
+    """按用户名查询用户(需要认证)。
+
+    不区分大小写。
+    """
+    user = find_user_asked_for()
+    if user is None:  # A name that somebody has needs no other look.
+        blp.ARGUMENTS_PARSER.parse(UsernamePathSchema, location="path")
+        raise UserNotFound
+    return user

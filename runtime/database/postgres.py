@@ -1,0 +1,162 @@
+"""Postgres as peewee's pool sees it: connections that are looked at, shared and left alone."""
+
+import math
+import select
+import threading
+import time
+from collections.abc import Sequence
+
+import peewee
+import psycopg
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from psycopg.pq import TransactionStatus
+
+from runtime import metrics
+from runtime.circuit_breaker import Lookout
+from runtime.database.postgres_connection import CONNECT_SECONDS, Connection, connect
+
+# How long a thread waits for one of the pool's connections; and when none of them has moved for
+# so long, the server hangs, and threads that wait for it are missed elsewhere.
+POOL_WAIT_SECONDS = 2
+STUCK_SECONDS = 1
+# A server that has no room for another connection is not asked for one again for so long.
+FULL_SECONDS = 1
+# A connection is made anew from time to time, so that a failover or a new address is noticed.
+STALE_SECONDS = 600
+# One that was used so shortly before is not looked at: all others queue for the pool's lock while
+# a thread asks the kernel.
+FRESH_SECONDS = 0.1
+
+
+class _Adapter(peewee.Psycopg3Adapter):
+    def connect(self, db, **params):
+        """Whoever connects holds the lock that all others need: it must not be in vain twice.
+
+        While connections of ours are in use the server is there, and has no room for another:
+        raises MaxConnectionsExceeded, as a pool that is all in use does.
+        """
+        if db.lookout.is_away:
+            raise psycopg.OperationalError("left alone until it answers")
+        if time.monotonic() < db.full_until and db.is_in_use():
+            raise MaxConnectionsExceeded
+        try:
+            conn = connect(db.database, **params)
+        except psycopg.OperationalError as error:
+            if db.is_in_use():
+                db.full_until = time.monotonic() + FULL_SECONDS
+                raise MaxConnectionsExceeded from error
+            db.lookout.leave(str(error))
+            raise
+        conn.on_silence = db.leave
+        return conn
+
+
+class PostgresDatabase(PooledPostgresqlDatabase):
+    """A pool of at most `connections`, each looked at before it is used."""
+
+    psycopg3_adapter = _Adapter
+
+    def __init__(self, url: str, connections: int):
+        super().__init__(
+            url,
+            max_connections=connections,
+            stale_timeout=STALE_SECONDS,
+            prefer_psycopg3=True,
+            connect_timeout=CONNECT_SECONDS,
+        )
+        self.full_until = -math.inf
+        self._taken_at = -math.inf
+        self.lookout = Lookout("database", lambda: self.open_apart().close())
+
+    def open_apart(self) -> Connection:
+        """A connection outside of the pool, which the caller closes."""
+        return connect(self.database, **self.connect_params)
+
+    @metrics.database_pool_wait.timed
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Take a connection for this thread; False if it has one, with `reuse_if_open`.
+
+        Raises MaxConnectionsExceeded when all are in use and stay so, peewee.OperationalError.
+        """
+        deadline = time.monotonic() + POOL_WAIT_SECONDS
+        while True:
+            try:
+                opened = super().connect(reuse_if_open)
+            except MaxConnectionsExceeded:
+                # None was taken for a while, since none was given back.
+                is_stuck = time.monotonic() - self._taken_at > STUCK_SECONDS
+                if time.monotonic() > deadline or is_stuck:
+                    raise
+            else:
+                self._taken_at = time.monotonic()
+                return opened
+            with self._pool_available:
+                if not self._connections:
+                    self._pool_available.wait(STUCK_SECONDS / 10)
+
+    def _connect(self) -> Connection:
+        """The connection that this thread had last, if it is idle; else whichever the pool gives.
+
+        With the pool's choice alone there are nearly twice as many context switches, and an eighth
+        fewer requests are answered.
+        """
+        thread = threading.get_ident()
+        with self._pool_lock:
+            idle = self._connections
+            for place, (_since, _number, conn) in enumerate(idle):
+                if conn.thread == thread:
+                    # The pool takes the first one; in which order the others stand is no matter.
+                    idle[0], idle[place] = idle[place], idle[0]
+                    break
+            conn = super()._connect()
+        conn.thread = thread
+        return conn
+
+    def fetch_all(self, sql: str, values: Sequence) -> list[tuple]:
+        """Execute a statement, and read its rows to their end.
+
+        With the one cursor that each connection keeps, and the last rows with it: to make one
+        takes a quarter of what a query by primary key does.
+        """
+        return self._execute_cursor(sql, values, is_kept=True).fetchall()
+
+    def cursor(self, named_cursor=None, is_kept: bool = False) -> psycopg.Cursor:
+        if not is_kept:
+            return super().cursor(named_cursor)
+        conn = self.connection()
+        conn.kept_cursor = conn.kept_cursor or conn.cursor()
+        return conn.kept_cursor
+
+    def is_in_use(self) -> bool:
+        """Whether a thread has one of the connections, as far as it is known."""
+        return bool(self._in_use)
+
+    def leave(self) -> None:
+        """The server hangs: each connection that is left would cost a request as much time."""
+        self.lookout.leave("the server does not answer")
+        self.close_idle()
+
+    def _can_reuse(self, conn) -> bool:
+        conn.used_at = time.monotonic()
+        return super()._can_reuse(conn)
+
+    def _is_closed(self, conn) -> bool:
+        if _is_usable(conn):
+            return False
+        conn.close()  # peewee just forgets it
+        return True
+
+
+def _is_usable(conn: Connection) -> bool:
+    """Whether the server has not closed it: then its goodbye would be there to be read.
+
+    That costs no round trip; peewee's own look, a `SELECT 1`, would cost one in each request.
+    """
+    if conn.closed or conn.pgconn.transaction_status != TransactionStatus.IDLE:
+        return False
+    if time.monotonic() - conn.used_at < FRESH_SECONDS:
+        return True
+    # Not select(): a worker that holds a thousand clients has sockets beyond its 1,023.
+    goodbye = select.poll()
+    goodbye.register(conn.pgconn.socket, select.POLLIN)
+    return not goodbye.poll(0)

@@ -1,0 +1,41 @@
+"""Another password for who is signed in and knows the one so far."""
+
+from runtime import clock, logs
+from runtime.database.base import db
+from runtime.mail.letters import letters
+from runtime.mail.queue import NOTICE_LIFE, mail
+from runtime.models import Session
+from runtime.security.passwords import passwords
+from runtime.services.accounts import codes, credentials, languages, sessions
+from runtime.services.accounts.security_log import Kind
+from runtime.services.accounts.sessions import TokenPair
+
+
+def change(
+    session: Session,
+    *,
+    current_password: str,
+    password: str,
+    network: str,
+    device: str | None = None,
+) -> TokenPair:
+    """Set another password, and start the account's only session.
+
+    Every token made before it is dead, those of `session` too: they may have been copied. Makes
+    all codes worthless, and tells the owner by mail. Raises what `credentials.demand_strong` does;
+    WrongPassword; TooManyRequests after too many tries, and when too many passwords are being
+    hashed; InvalidAccessToken when the session is over or the account gone by now.
+    """
+    user = session.user
+    credentials.demand_strong(password, user.email, user.username)
+    credentials.demand_password(session, current_password, network, device)
+    password_hash = passwords.hash(password, network)
+    with db.atomic():
+        credentials.hold_account(session)
+        credentials.replace_password(user, password_hash)
+        codes.void_all(user)
+        pair = sessions.start(user, network, device, Kind.PASSWORD_CHANGED)
+    logs.event("password_changed", user_id=user.id)
+    letter = letters.new_password_letter(languages.of(user), device, network, clock.now())
+    mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
+    return pair

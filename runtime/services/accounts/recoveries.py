@@ -1,0 +1,104 @@
+"""Recovery by mailed code: whoever reads the account's mail may set another password.
+
+Nothing here tells whether an address has an account. A recovery for one that has none waits like
+any other and is limited like any other; only the mail, which is sent later on another thread, is
+not written.
+"""
+
+from datetime import timedelta
+
+from runtime import logs, metrics
+from runtime.caller import Caller
+from runtime.database.base import db, from_now, release
+from runtime.errors import InvalidCode, InvalidParameters, Overloaded
+from runtime.limits.rates import RECOVERIES_PER_NETWORK, limiter
+from runtime.mail.letters import MailedCode, letters
+from runtime.mail.queue import NOTICE_LIFE, mail
+from runtime.models import CODE_LIFE, Recovery, User
+from runtime.security.passwords import passwords
+from runtime.services.accounts import codes, credentials, languages, mailings, sessions
+from runtime.services.accounts.security_log import Kind
+from runtime.services.accounts.sessions import TokenPair
+
+
+def begin(*, email: str, redirect_to: str | None, caller: Caller) -> None:
+    """Let a recovery wait for its code, which is mailed if the address has an account.
+
+    Who asks again from the same network has the same recovery as before, with a new code. Raises
+    InvalidParameters for a `redirect_to` that is not allowed, TooManyRequests.
+    """
+    codes.demand_allowed(redirect_to)
+    limiter.check(RECOVERIES_PER_NETWORK, caller.network)
+    with db.atomic():
+        mailings.hold_address(email)
+        newest = Recovery.opened(email, caller.network).first()
+        waiting = newest if newest and newest.tries_left else None
+        may_try = mailings.count(email, caller.network, is_opening=waiting is None)
+        recovery = waiting or Recovery(created_at=from_now())
+        recovery.email, recovery.network = email, caller.network
+        recovery.redirect_to = redirect_to
+        if not may_try:
+            recovery.tries_left = 0
+        code = codes.renew(recovery)
+        recovery.save(force_insert=waiting is None)
+    limiter.hit(RECOVERIES_PER_NETWORK, caller.network)
+    good_until = caller.at + CODE_LIFE
+    mail.send(email, codes.in_app(_mail_code, recovery, code, caller), good_until)
+    logs.event("recovery_waits", recovery_id=recovery.id, network=caller.network)
+
+
+@metrics.codes_checked.outcomes
+def verify(*, email: str, code: str, password: str, caller: Caller) -> TokenPair:
+    """Set the password of the account that `code` was mailed to, and start its only session.
+
+    Its address is confirmed, too. Every comparison is counted before it is made. Raises
+    InvalidCode; TooManyRequests, and when too many passwords are being hashed; what
+    `credentials.demand_strong` does. After the last two the code is as good as before.
+    """
+    credentials.demand_strong(password, email)
+    recovery = codes.find(Recovery, email, code, caller)
+    user = User.find_by_email(email)
+    if user is None or user.is_disabled:
+        codes.refuse(email, caller)
+    password_hash = _hash(password, user, recovery, caller)
+    with db.atomic():
+        confirmed_at = user.email_confirmed_at or caller.at
+        if not credentials.replace_password(user, password_hash):
+            raise InvalidCode
+        credentials.change_account(user, email_confirmed_at=confirmed_at)
+        codes.use_up(recovery)
+        codes.void_all(user)
+        pair = sessions.start(user, caller.network, caller.device, Kind.PASSWORD_RESET)
+    logs.event("password_reset", user_id=user.id)
+    language = languages.of(user, caller.language)
+    letter = letters.new_password_letter(language, caller.device, caller.network, caller.at)
+    mail.send(user.email, letter, caller.at + NOTICE_LIFE)
+    languages.note(user, caller.stated_language)
+    return pair
+
+
+def _hash(password: str, user: User, recovery: Recovery, caller: Caller) -> str:
+    """The hash of a password that the user may have; if there is none the code stays as good."""
+    try:
+        credentials.demand_strong(password, user.email, user.username)
+        release()
+        return passwords.hash(password, caller.network)
+    except (InvalidParameters, Overloaded):
+        codes.give_back(recovery, user.email, caller)
+        raise
+
+
+def _mail_code(recovery: Recovery, code: str, caller: Caller) -> None:
+    """Mail a code to the account's own address, if there is an account and no newer code.
+
+    Not to the address as it was typed: two that differ in case alone might be two mailboxes. Of two
+    mails of one moment the last to arrive may be the first that was asked for.
+    """
+    user = User.find_by_email(recovery.email)
+    if user is None or user.is_disabled:
+        return
+    metrics.codes_sent.inc()
+    mailed = MailedCode(user.username, code, codes.link(recovery, code), caller)
+    minutes = CODE_LIFE // timedelta(minutes=1)
+    letter = letters.recovery_letter(languages.of(user, caller.language), mailed, minutes)
+    mail.send(user.email, codes.while_current(letter, recovery), caller.at + CODE_LIFE)

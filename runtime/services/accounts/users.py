@@ -1,0 +1,186 @@
+"""Accounts: find one, change its profile; and what operators do: make, promote, shut, erase one."""
+
+from peewee import IntegrityError, ModelSelect, fn
+
+from runtime import clock, logs
+from runtime.database.base import db, from_now
+from runtime.database.pagination import Page, page, search
+from runtime.errors import EmailTaken, Forbidden, InvalidAccessToken, UsernameTaken, UserNotFound
+from runtime.models import Chat, EmailChange, Recovery, Run, SecurityEvent, Session, SignUp, User
+from runtime.security.passwords import passwords
+from runtime.services.accounts import codes, credentials, former_spendings, security_log
+from runtime.services.accounts.security_log import Kind
+
+
+def get_by_email(email: str, asker: User) -> User:
+    """Oneself, or anybody for an administrator.
+
+    Raises Forbidden for any other address, whether or not it has an account; UserNotFound, which
+    only an administrator can see.
+    """
+    if email.lower() == asker.email.lower():
+        return asker
+    if not asker.is_admin:
+        raise Forbidden
+    return _found(User.find_by_email(email))
+
+
+def page_of(text: str, *, cursor: str | None, limit: int) -> Page:
+    """Some accounts, the newest first: those with the text in the address or the username."""
+    if not text:
+        return page(User.select(), User.created_at, cursor=cursor, limit=limit)
+    columns = (User.email, User.username)
+    return search(User.select(), User.created_at, text, columns, cursor=cursor, limit=limit)
+
+
+def change_profile(user: User, changes: dict) -> User:
+    """Set the columns named in `changes` (username, avatar_url, bio) and no other.
+
+    Raises UsernameTaken when another account has the name, in whatever case; InvalidAccessToken
+    when the account was erased or disabled meanwhile.
+    """
+    if not changes:
+        return user
+    try:
+        with db.atomic():
+            if not credentials.change_account(user, **changes):
+                raise InvalidAccessToken
+    except IntegrityError as error:
+        raise UsernameTaken from error
+    return user
+
+
+def create(username: str, email: str, password: str, is_admin: bool = False) -> User:
+    """Make an account, as an operator; that its address is its owner's is not proven.
+
+    Raises UsernameTaken, EmailTaken, Overloaded, what `credentials.demand_strong` does.
+    """
+    credentials.demand_strong(password, email, username)
+    password_hash = passwords.hash(password)
+    details = {"username": username, "email": email, "password_hash": password_hash}
+    try:
+        with db.atomic():
+            user = User.create(**details, is_admin=is_admin, created_at=clock.now())
+            former_spendings.inherit(user)
+    except IntegrityError as error:
+        raise EmailTaken if User.find_by_email(email) else UsernameTaken from error
+    logs.event("user_created", user_id=user.id)
+    return user
+
+
+def promote(user: User) -> User:
+    """Make a user an administrator. Raises UserNotFound."""
+    return _set_admin(user, True, Kind.PROMOTED)
+
+
+def demote(user: User) -> User:
+    """Make an administrator a user like any other. Raises UserNotFound."""
+    return _set_admin(user, False, Kind.DEMOTED)
+
+
+def _set_admin(user: User, is_admin: bool, kind: Kind) -> User:
+    with db.atomic():
+        _set(user, kind, is_admin=is_admin)
+    user.is_admin = is_admin
+    logs.event(f"user_{kind}", user_id=user.id)
+    return user
+
+
+def disable(user: User) -> int:
+    """Shut an account: from now on it is as if its password were wrong, and its tokens nothing.
+
+    Returns how many of its sessions were live; they stay ended when it is enabled again, and codes
+    that were mailed worthless. Raises UserNotFound.
+    """
+    with db.atomic():
+        # The row first: a sign-in that holds it has its session there when this goes on.
+        _set(user, Kind.DISABLED, disabled_at=from_now())
+        ended = Session.forget(user)
+        codes.void_all(user)
+    logs.event("user_disabled", user_id=user.id)
+    return ended
+
+
+def enable(user: User) -> None:
+    """Open a disabled account again. Raises UserNotFound."""
+    with db.atomic():
+        _set(user, Kind.ENABLED, disabled_at=None)
+    logs.event("user_enabled", user_id=user.id)
+
+
+def _set(user: User, kind: Kind, **columns) -> None:
+    """Change an account and record it, in the transaction that the caller is in.
+
+    Raises UserNotFound when it was erased meanwhile, whose journal would take nothing more.
+    """
+    if not User.update(columns).where(User.id == user.id).execute():
+        raise UserNotFound
+    security_log.record(user, kind)
+
+
+def erase(user: User, asked_in: Session | None = None) -> None:
+    """Delete an account and all that is its: afterwards it is in no table.
+
+    That is its sessions, its journal, its changes of address, its chats with their runs and words.
+    What waits for a code at its address, or at one that it had, whoever began it, is void and
+    names nobody; it counts as before, so that no limit tells a stranger that somebody left, and
+    leaving and coming back gives no new tries. Nor does it give a new day's tokens.
+
+    `asked_in` is the session that its owner asked in, with the password that the account had when
+    it was read: raises WrongPassword when it has another by now, InvalidAccessToken when the
+    session is over or the account gone.
+    """
+    # Other accounts' changes apart: two that wait for each other's address would wait for each
+    # other here. Once more afterwards, for what was begun meanwhile.
+    for email in _emails_of(user):
+        EmailChange.hide(email)
+    with db.atomic():
+        if asked_in:
+            credentials.hold_account(asked_in)
+        # The row first, so that no session is started meanwhile; then in the order in which
+        # others take them, so that nobody waits for each other.
+        User.update(disabled_at=from_now()).where(User.id == user.id).execute()
+        Session.delete().where(Session.user == user).execute()
+        emails = _emails_of(user)
+        for email in emails:
+            SignUp.hide(email)
+            Recovery.hide(email)
+        # Before the account is locked, which a new chat refers to: its run has locked the row of
+        # what is spent, which this holds.
+        former_spendings.keep(user, emails)
+        # Nobody records an event, or begins a chat, after this; whoever ended a session has.
+        _lock(User.select(User.id).where(User.id == user.id))
+        _erase_chats(user)
+        SecurityEvent.erase(user)
+        User.delete().where(User.id == user.id).execute()
+    for email in emails:
+        EmailChange.hide(email)
+    logs.event("user_erased", user_id=user.id)
+
+
+def _emails_of(user: User) -> set[str]:
+    """The address that an account has now, and those that it had, unless they are others' now."""
+    emails = {row.email.lower() for row in User.select(User.email).where(User.id == user.id)}
+    emails |= {row.old_email.lower() for row in user.email_changes}
+    others = User.select(User.email).where(fn.LOWER(User.email).in_(emails), User.id != user.id)
+    return emails - {row.email.lower() for row in others}
+
+
+def _erase_chats(user: User) -> None:
+    own_chats = Chat.select(Chat.id).where(Chat.user == user.id)
+    own_runs = Run.select(Run.id).where(Run.chat.in_(own_chats))
+    # No run begins after this; those that go on are locked in the order in which journals do it.
+    chat_ids = [chat_id for (chat_id,) in _lock(own_chats.order_by(Chat.id))]
+    _lock(own_runs.where(Run.finished_at.is_null()).order_by(Run.id))
+    Chat.erase(chat_ids)
+
+
+def _lock(rows: ModelSelect) -> list[tuple]:
+    """Let nobody change these rows, or refer to them, to the end of the transaction."""
+    return list(rows.for_update(db.obj.for_update).tuples())
+
+
+def _found(user: User | None) -> User:
+    if user is None:
+        raise UserNotFound
+    return user
