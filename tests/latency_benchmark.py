@@ -24,15 +24,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app import create_app
-from tests.agent.completions_server import (
-    DONE,
-    HANG,
-    CompletionsServer,
-    Drip,
-    finish,
-    stream,
-    text,
-)
+from tests.agent.completions_server import DONE, HANG, CompletionsServer, Drip, finish, stream, text
 from tests.benchmark import people, scratch_database
 from tests.servers import Client, Service
 from tests.streaming import Listener, until

@@ -10,14 +10,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from runtime.gunicorn.worker import STOP_SECONDS
-from tests.agent.completions_server import (
-    DONE,
-    CompletionsServer,
-    Pause,
-    finish,
-    stream,
-    text,
-)
+from tests.agent.completions_server import DONE, CompletionsServer, Pause, finish, stream, text
 from tests.faults.conftest import SECRET_KEY
 from tests.servers import Answer, Service, wait_until
 from tests.smtp_server import HangingServer, SMTPServer

@@ -20,8 +20,8 @@ from runtime.errors import StoreUnavailable, TooManyRequests
 from runtime.limits.rates import RateLimiter
 from runtime.limits.redis_store import TIMEOUT_SECONDS, RedisStore
 from runtime.limits.store import CONNECTIONS
+from tests.limits.test_rates import Road
 from tests.servers import Answer, Load, Redis, Server, Service, program, wait_until
-from tests.test_ratelimit import Road
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

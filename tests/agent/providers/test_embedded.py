@@ -12,7 +12,7 @@ from runtime.agent.providers.provider import Chunk, StepFinished, TextDelta
 from runtime.agent.stop import Stop
 from runtime.agent.tools.tool import load_tools
 from tests.agent.order import check_order
-from tests.agent.test_builtin import AdaAtNoon
+from tests.agent.tools.test_builtin import AdaAtNoon
 
 
 def ask(question: str, *history: Message, tools: bool = True) -> list[Event]:

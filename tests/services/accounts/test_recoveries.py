@@ -9,7 +9,7 @@ from runtime.models import Recovery
 from runtime.services.accounts import codes, recoveries
 from tests.conftest import Outbox, Person
 from tests.quick import QuickPasswords
-from tests.services.test_verifications import CountingTokens, most_in_a_day
+from tests.services.accounts.test_verifications import CountingTokens, most_in_a_day
 
 OWNER = "198.51.100.10"
 

@@ -35,7 +35,7 @@ from tests.smtp_server import (
 # The test's server takes passwords in the clear where the client must not send them.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LETTER = Letters(words.load(None, "Runtime API")).verification_letter(
     "zh", [MailedCode("ada", "271828", "https://app.example.org/?token=271828")], 10
 )
@@ -930,8 +930,8 @@ def run_python(body, smtp_url, outbox, delay=0.05):
     from datetime import timedelta
     from pathlib import Path
     from runtime import clock
-    from runtime.letters import Letter
-    from runtime.mail import Mail
+    from runtime.mail.layout import Letter
+    from runtime.mail.queue import Mail
     LETTER = Letter("Subject", "text", "html")
     outbox = Path({str(outbox)!r})
     post = Mail({smtp_url!r}, "noreply@example.org", outbox, first_delay_seconds={delay})

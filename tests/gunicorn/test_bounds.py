@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.gunicorn.test_worker import Served, connect_narrowly, get, read, serving
 from tests.servers import Service
-from tests.test_server import Served, connect_narrowly, get, read, serving
 
 MEBIBYTE = 1024 * 1024
 LOGIN = "/api/v1/auth/sessions"

@@ -12,7 +12,7 @@ import pytest
 from runtime.caller import Caller
 from runtime.i18n import LANGUAGES
 from runtime.mail.letters import MailedCode
-from tests.test_letters import AT, every_letter, letters
+from tests.mail.test_letters import AT, every_letter, letters
 
 PHONE = 390
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -20,7 +20,7 @@ import pytest
 
 from runtime.gunicorn.sender import STREAMS_A_TURN, Sender, Sending, Stream
 from runtime.gunicorn.worker import MethodQueue
-from tests.test_server import (
+from tests.gunicorn.test_worker import (
     Served,
     connect_narrowly,
     get,

@@ -28,7 +28,7 @@ from runtime.gunicorn.inbox import HEAD_BYTES, Arrival, Inbox
 from runtime.gunicorn.worker import BODY_BYTES
 from tests.servers import Server, Service
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 APPLICATION = """
     import gc
