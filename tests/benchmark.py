@@ -30,7 +30,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
 from runtime.config.settings import ROOT
-from runtime.models import User
+from runtime.models.users import User
 from runtime.security.passwords import METHOD, passwords
 from runtime.services.accounts import sessions
 from tests.servers import Service

@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from runtime import clock as runtime_clock
-from runtime.models import User
+from runtime.models.users import User
 from runtime.security.passwords import Passwords
 from runtime.services.accounts import sessions
 from tests import openapi_checker

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from app import create_app
 from runtime.clock import now
 from runtime.database.base import db
-from runtime.models import User
+from runtime.models.users import User
 from runtime.security.passwords import Passwords
 from runtime.services.accounts import sessions
 from tests.servers import PREFIX, Service

@@ -20,7 +20,7 @@ import pytest
 
 from app import create_app
 from runtime.database.base import db
-from runtime.models import User
+from runtime.models.users import User
 from runtime.services.accounts import sessions
 from runtime.services.chats.ids import made_of
 from tests import npm

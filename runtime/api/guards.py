@@ -10,7 +10,8 @@ from flask_smorest import Blueprint
 
 from runtime.api.http import Request, current_request
 from runtime.errors import NotAuthenticated
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services.accounts import sessions
 
 SCHEME = {

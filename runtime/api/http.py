@@ -16,7 +16,7 @@ from runtime import i18n, logs, metrics, wire
 from runtime.api import cors, proxies
 from runtime.api.proxies import Proxies
 from runtime.caller import Caller
-from runtime.models import Session
+from runtime.models.sessions import Session
 from runtime.security import user_agents
 
 # What a route takes unless it says that it takes more: anybody may send so much.

@@ -17,7 +17,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from playhouse.migrations import MigrationError
 
-from runtime import agent, clock, i18n, logs, models
+from runtime import agent, clock, i18n, logs
 from runtime.agent import check as agent_check
 from runtime.api import document
 from runtime.api.schemas.shapes import CreateVerificationSchema
@@ -30,7 +30,9 @@ from runtime.errors import EmailTaken, Failure, InvalidParameters, UserNotFound
 from runtime.limits.store import store
 from runtime.mail.addresses import tidy
 from runtime.mail.queue import mail
-from runtime.models import User
+from runtime.models.sessions import Session
+from runtime.models.tables import MODELS
+from runtime.models.users import User
 from runtime.services import closures, exports, health, purge
 from runtime.services.accounts import (
     email_changes,
@@ -162,7 +164,7 @@ def show_user(user: User, as_json: bool) -> None:
 
     USER is an address, a username or an id.
     """
-    counts = {"sessions": models.Session.count_live(user), "chats": user.chats.count()}
+    counts = {"sessions": Session.count_live(user), "chats": user.chats.count()}
     _print(_account(user) | counts, as_json)
 
 
@@ -408,6 +410,6 @@ def init_app(app: Flask) -> None:
             "runs": runs,
             "health": health,
         }
-        rows = {model.__name__: model for model in models.MODELS}
+        rows = {model.__name__: model for model in MODELS}
         parts = {"db": db, "store": store, "mail": mail, "clock": clock, "agent": agent}
         return rows | services | parts | {"client": app.test_client()}

@@ -12,7 +12,7 @@ from peewee import Case
 
 from runtime import clock, metrics
 from runtime.errors import TooManyRequests
-from runtime.models import Allowance
+from runtime.models.allowances import Allowance
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from runtime import clock
 from runtime.caller import Caller
 from runtime.mail.letters import letters
 from runtime.mail.queue import NOTICE_LIFE, mail
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services.accounts import languages, users
 from runtime.services.accounts.credentials import demand_password
 from runtime.services.chats import runs

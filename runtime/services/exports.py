@@ -15,17 +15,11 @@ from runtime.database.base import Model, db, release
 from runtime.database.pagination import Page, page
 from runtime.errors import InvalidAccessToken
 from runtime.limits.rates import EXPORTS_PER_USER, limiter
-from runtime.models import (
-    Chat,
-    Coded,
-    EmailChange,
-    Recovery,
-    Run,
-    SecurityEvent,
-    Session,
-    SignUp,
-    Spending,
-)
+from runtime.models.chats import Chat, Run
+from runtime.models.codes import Coded, EmailChange, Recovery, SignUp
+from runtime.models.security_events import SecurityEvent
+from runtime.models.sessions import Session
+from runtime.models.spendings import Spending
 from runtime.services.accounts import security_log
 from runtime.services.accounts.security_log import Kind
 from runtime.services.chats import chats, runs

@@ -11,7 +11,7 @@ from flask import Flask, current_app
 from runtime import logs
 from runtime.database.base import release
 from runtime.limits.store import store
-from runtime.models import User
+from runtime.models.users import User
 
 TIMEOUT_SECONDS = 1.0
 # An answer is given again for so long.

@@ -33,19 +33,11 @@ from runtime.database.base import Model, among, db, fixed_from_now, from_now
 from runtime.database.pagination import place_of
 from runtime.errors import TooManyRequests
 from runtime.limits.allowances import Rate, is_left, spend
-from runtime.models import (
-    SESSION_IDLE,
-    WAITING_LIFE,
-    WAY_BACK_LIFE,
-    Allowance,
-    EmailChange,
-    FormerSpending,
-    Mailing,
-    Recovery,
-    SecurityEvent,
-    Session,
-    SignUp,
-)
+from runtime.models.allowances import Allowance
+from runtime.models.codes import WAITING_LIFE, WAY_BACK_LIFE, EmailChange, Mailing, Recovery, SignUp
+from runtime.models.security_events import SecurityEvent
+from runtime.models.sessions import SESSION_IDLE, Session
+from runtime.models.spendings import FormerSpending
 from runtime.services.accounts.mailings import OPENINGS_SPAN
 
 # A session is remembered for so long after it ran out: limits and mails know by it which networks

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from runtime.models import User
+from runtime.models.users import User
 from tests import openapi_checker
 from tests.conftest import PASSWORD, Outbox, Person
 

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 from werkzeug.test import TestResponse
 
-from runtime.models import Chat, Run, RunEvent
+from runtime.models.chats import Chat, Run
+from runtime.models.run_events import RunEvent
 from runtime.services.chats import chats
 from tests.agent.completions_server import (
     DONE,

@@ -10,7 +10,8 @@ import pytest
 
 from runtime import clock
 from runtime.database.base import db
-from runtime.models import Chat, Run, RunEvent
+from runtime.models.chats import Chat, Run
+from runtime.models.run_events import RunEvent
 from runtime.services.chats import journal, runs
 from runtime.services.chats.chats import history
 from tests.agent.completions_server import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.models import User
+from runtime.models.users import User
 from tests.conftest import Person, instant
 
 

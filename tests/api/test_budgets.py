@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from runtime.models import Chat, Run, Spending
+from runtime.models.chats import Chat, Run
+from runtime.models.spendings import Spending
 from tests.agent.completions_server import (
     CLOSE,
     DONE,

@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from runtime import clock as runtime_clock
-from runtime.models import Chat, Run, RunEvent
+from runtime.models.chats import Chat, Run
+from runtime.models.run_events import RunEvent
 from tests.agent.completions_server import (
     HANG,
     RESET,

@@ -7,7 +7,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from runtime import clock
-from runtime.models import Chat, Run
+from runtime.models.chats import Chat, Run
 from runtime.services.chats.ids import from_digest, made_of
 from tests.api.test_runs import keyed
 from tests.conftest import Person

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 from flask import Flask
 
-from runtime.models import FormerSpending, Spending, User
+from runtime.models.spendings import FormerSpending, Spending
+from runtime.models.users import User
 from runtime.services import purge
 from runtime.services.accounts import users
 from tests.agent.completions_server import CompletionsServer

@@ -6,7 +6,8 @@ from itertools import product
 import pytest
 from flask import Flask
 
-from runtime.models import SignUp, User
+from runtime.models.codes import SignUp
+from runtime.models.users import User
 from tests.api.test_verifications import (
     EMAIL,
     OWNER,

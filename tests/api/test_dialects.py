@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from runtime.config.settings import ConfigError
-from runtime.models import RunEvent
+from runtime.models.run_events import RunEvent
 from tests.agent.completions_server import (
     CompletionsServer,
     Pause,

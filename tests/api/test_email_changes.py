@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from runtime.models import EmailChange, Recovery, Session, SignUp, User
+from runtime.models.codes import EmailChange, Recovery, SignUp
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services.accounts import users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 

@@ -12,7 +12,9 @@ from flask import Flask
 
 from runtime.api.downloads import BrokenOff
 from runtime.database.base import db
-from runtime.models import Allowance, Chat, Run, User
+from runtime.models.allowances import Allowance
+from runtime.models.chats import Chat, Run
+from runtime.models.users import User
 from runtime.services.accounts import users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 

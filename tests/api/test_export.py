@@ -15,22 +15,15 @@ from peewee import ForeignKeyField
 from runtime import clock
 from runtime.api.downloads import PIECE_CHARS, BrokenOff, Download
 from runtime.database.base import Model, db
-from runtime.models import (
-    MODELS,
-    Allowance,
-    Chat,
-    EmailChange,
-    FormerSpending,
-    Mailing,
-    Recovery,
-    Run,
-    RunEvent,
-    SecurityEvent,
-    Session,
-    SignUp,
-    Spending,
-    User,
-)
+from runtime.models.allowances import Allowance
+from runtime.models.chats import Chat, Run
+from runtime.models.codes import EmailChange, Mailing, Recovery, SignUp
+from runtime.models.run_events import RunEvent
+from runtime.models.security_events import SecurityEvent
+from runtime.models.sessions import Session
+from runtime.models.spendings import FormerSpending, Spending
+from runtime.models.tables import MODELS
+from runtime.models.users import User
 from tests.conftest import PASSWORD, PREFIX, Person
 from tests.servers import Service
 

@@ -3,7 +3,7 @@
 import pytest
 from flask import Flask
 
-from runtime.models import User
+from runtime.models.users import User
 from runtime.services import purge
 from runtime.services.accounts import credentials, users
 from tests.conftest import PASSWORD, Outbox, Person

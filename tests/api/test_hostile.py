@@ -20,7 +20,7 @@ from flask import Flask
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.test import TestResponse
 
-from runtime.models import MODELS
+from runtime.models.tables import MODELS
 from tests.conftest import PREFIX, Log, Person
 from tests.servers import Service
 

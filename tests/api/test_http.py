@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from runtime.api import http
-from runtime.models import RunEvent
+from runtime.models.run_events import RunEvent
 from tests.conftest import Log, Person, events_in
 
 PAGE = "https://app.example.org"

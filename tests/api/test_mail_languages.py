@@ -5,7 +5,8 @@ import re
 import pytest
 from flask import Flask
 
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services import closures
 from tests.conftest import PASSWORD, Outbox, Person
 

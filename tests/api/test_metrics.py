@@ -15,7 +15,7 @@ from runtime import clock
 from runtime.config.settings import ROOT
 from runtime.mail.letters import Letter
 from runtime.mail.queue import Mail
-from runtime.models import SecurityEvent
+from runtime.models.security_events import SecurityEvent
 from runtime.security.passwords import Passwords
 from runtime.services import purge
 from tests.agent.completions_server import CompletionsServer, Reply

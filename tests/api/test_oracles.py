@@ -14,7 +14,8 @@ from flask import Flask
 
 from runtime import clock as runtime_clock
 from runtime.limits.rates import RESENDS_PER_ADDRESS, limiter
-from runtime.models import SignUp, User
+from runtime.models.codes import SignUp
+from runtime.models.users import User
 from runtime.services.accounts import sessions, users
 from tests.conftest import PASSWORD, Person
 from tests.quick import quick_hash

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from tests.conftest import PASSWORD, Outbox, Person, at_once, instant
 
 HOME, AWAY = "198.51.100.1", "203.0.113.66"

@@ -5,7 +5,7 @@ import threading
 import pytest
 from flask import Flask
 
-from runtime.models import User
+from runtime.models.users import User
 from runtime.security.passwords import Passwords
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.servers import wait_until

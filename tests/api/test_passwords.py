@@ -6,7 +6,8 @@ import pytest
 from flask import Flask
 
 from runtime.errors import InvalidAccessToken
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services.accounts import password_changes, sessions, users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 

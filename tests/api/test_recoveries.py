@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from runtime.models import Recovery, Session, User
+from runtime.models.codes import Recovery
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services.accounts import users
 from tests.conftest import PASSWORD, Log, Outbox, Person, at_once
 from tests.quick import BusyPasswords, quick_hash

@@ -9,7 +9,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from runtime.limits.rates import REPEATS_PER_USER, RUNS_PER_USER
-from runtime.models import Chat, Run, Spending
+from runtime.models.chats import Chat, Run
+from runtime.models.spendings import Spending
 from runtime.services.chats.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import HANG, CompletionsServer, answer, stream, text
 from tests.api.test_agent_chats import in_background, wait_until

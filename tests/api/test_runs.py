@@ -8,7 +8,8 @@ import pytest
 from peewee import OperationalError
 
 from runtime.agent.events import ErrorCode, RunError
-from runtime.models import Run, RunEvent
+from runtime.models.chats import Run
+from runtime.models.run_events import RunEvent
 from runtime.services.chats import chats, runs
 from runtime.services.chats.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import (

@@ -3,7 +3,7 @@
 import pytest
 from flask import Flask
 
-from runtime.models import Session
+from runtime.models.sessions import Session
 from runtime.services.accounts.security_log import PLACES_A_DAY
 from tests.conftest import Person, at_once
 

@@ -9,7 +9,8 @@ from werkzeug.security import generate_password_hash
 
 from runtime.errors import Overloaded
 from runtime.limits.rates import SIGN_INS_PER_ADDRESS
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.security.passwords import METHOD, Passwords
 from tests.conftest import PASSWORD, Person, at_once
 from tests.quick import quick_hash

@@ -25,7 +25,7 @@ from runtime.agent.events import (
     ToolCallStart,
 )
 from runtime.api.ag_ui.translation import Translation
-from runtime.models import Brought, Run
+from runtime.models.chats import Brought, Run
 from runtime.services.chats.journal import Entry
 
 RUN = Run.on([Brought("u1", "hello")], uuid4(), uuid4())

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from peewee import sqlite3
 
-from runtime.models import Run
+from runtime.models.chats import Run
 from runtime.services.chats import journal
 from tests.agent.completions_server import DONE, CompletionsServer, Pause, finish, stream, text
 from tests.api.test_agent_chats import in_background, wait_until

@@ -9,7 +9,11 @@ from itertools import product
 import pytest
 from flask import Flask
 
-from runtime.models import MODELS, Allowance, Session, SignUp, User
+from runtime.models.allowances import Allowance
+from runtime.models.codes import SignUp
+from runtime.models.sessions import Session
+from runtime.models.tables import MODELS
+from runtime.models.users import User
 from runtime.security.passwords import Passwords
 from runtime.services import purge
 from runtime.services.accounts import users

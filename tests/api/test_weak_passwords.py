@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from runtime.models import User
+from runtime.models.users import User
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import quick_hash
 

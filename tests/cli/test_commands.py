@@ -19,7 +19,8 @@ from runtime import clock
 from runtime.config.settings import ROOT
 from runtime.database import migrate
 from runtime.database.base import db
-from runtime.models import SecurityEvent, User
+from runtime.models.security_events import SecurityEvent
+from runtime.models.users import User
 from runtime.services.accounts import sessions, users
 from tests.agent.completions_server import CompletionsServer, plain
 from tests.conftest import PASSWORD, Person

@@ -12,7 +12,7 @@ import pytest
 from app import create_app
 from runtime.config.settings import ROOT
 from runtime.database.base import db
-from runtime.models import User
+from runtime.models.users import User
 from tests.servers import Service, wait_until
 
 

@@ -4,7 +4,7 @@ from flask import Flask
 
 from runtime.database import base as runtime_db
 from runtime.database.base import db
-from runtime.models import User
+from runtime.models.users import User
 from tests.conftest import Person
 
 

@@ -13,20 +13,14 @@ from runtime import clock
 from runtime.database import migrate
 from runtime.database.base import connect, db
 from runtime.database.migrate import DIRECTORY
-from runtime.models import (
-    MODELS,
-    Chat,
-    EmailChange,
-    FormerSpending,
-    Recovery,
-    Run,
-    RunEvent,
-    SecurityEvent,
-    Session,
-    SignUp,
-    Spending,
-    User,
-)
+from runtime.models.chats import Chat, Run
+from runtime.models.codes import EmailChange, Recovery, SignUp
+from runtime.models.run_events import RunEvent
+from runtime.models.security_events import SecurityEvent
+from runtime.models.sessions import Session
+from runtime.models.spendings import FormerSpending, Spending
+from runtime.models.tables import MODELS
+from runtime.models.users import User
 from tests.conftest import url_of
 
 

@@ -9,7 +9,8 @@ from flask import Flask
 
 from runtime import clock
 from runtime.database.pagination import CURSOR, page
-from runtime.models import SecurityEvent, User
+from runtime.models.security_events import SecurityEvent
+from runtime.models.users import User
 from tests.conftest import Person
 
 BEGAN = clock.now().replace(microsecond=123456)

@@ -14,7 +14,7 @@ from app import create_app
 from runtime import clock
 from runtime.config.settings import ROOT
 from runtime.database.base import db
-from runtime.models import User
+from runtime.models.users import User
 from runtime.services.accounts import sessions
 from tests.conftest import PASSWORD, password_hash
 from tests.servers import Postgres, Redis

@@ -10,7 +10,9 @@ import pytest
 
 from app import create_app
 from runtime.database.base import db
-from runtime.models import Allowance, Run, RunEvent
+from runtime.models.allowances import Allowance
+from runtime.models.chats import Run
+from runtime.models.run_events import RunEvent
 from tests.agent.completions_server import HANG, CompletionsServer, Pause, stream, text
 from tests.faults.conftest import SECRET_KEY, SignedIn, flask
 from tests.servers import Service, wait_until

@@ -11,7 +11,8 @@ import pytest
 from app import create_app
 from runtime import clock
 from runtime.database.base import db
-from runtime.models import SecurityEvent, User
+from runtime.models.security_events import SecurityEvent
+from runtime.models.users import User
 from runtime.services import purge
 from tests.faults.conftest import SECRET_KEY
 from tests.servers import Postgres

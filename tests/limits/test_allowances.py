@@ -12,7 +12,7 @@ from runtime.database import migrate
 from runtime.database.base import connect, db
 from runtime.errors import TooManyRequests
 from runtime.limits.allowances import Rate, is_left, spend
-from runtime.models import Allowance
+from runtime.models.allowances import Allowance
 from tests.conftest import url_of
 
 RATE = Rate("tries", 3, timedelta(minutes=10))

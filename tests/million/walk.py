@@ -10,7 +10,10 @@ from flask import Flask, request
 
 from runtime import clock
 from runtime.database.base import db
-from runtime.models import Chat, EmailChange, Run, Session, User
+from runtime.models.chats import Chat, Run
+from runtime.models.codes import EmailChange
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.security.tokens import tokens
 from runtime.services.accounts import sessions
 from tests.conftest import PASSWORD, Outbox, Person

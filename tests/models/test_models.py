@@ -6,7 +6,9 @@ import pytest
 from flask import Flask
 from peewee import IntegrityError
 
-from runtime.models import TRIES_A_CODE, Session, SignUp, User
+from runtime.models.codes import TRIES_A_CODE, SignUp
+from runtime.models.sessions import Session
+from runtime.models.users import User
 
 ADA = {"username": "Ada", "email": "Ada@Example.org", "password_hash": "scrypt$secret"}
 

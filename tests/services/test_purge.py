@@ -12,16 +12,11 @@ from peewee import DatabaseError
 from runtime import clock as runtime_clock
 from runtime import server
 from runtime.database.base import db
-from runtime.models import (
-    Allowance,
-    EmailChange,
-    Mailing,
-    Recovery,
-    SecurityEvent,
-    Session,
-    SignUp,
-    User,
-)
+from runtime.models.allowances import Allowance
+from runtime.models.codes import EmailChange, Mailing, Recovery, SignUp
+from runtime.models.security_events import SecurityEvent
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services import purge
 from runtime.services.purge import STEP_ROWS, WAKE_SECONDS, Purger
 from tests.conftest import Person, at_once

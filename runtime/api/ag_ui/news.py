@@ -9,7 +9,7 @@ from itertools import islice
 from runtime.api.ag_ui.translation import is_text, text_of
 from runtime.api.parser import MAX_FAULTS
 from runtime.errors import Fault, InvalidParameters
-from runtime.models import Brought
+from runtime.models.chats import Brought
 from runtime.services.chats.chat_state import ChatState
 
 

@@ -26,7 +26,8 @@ from runtime.errors import (
     TooManyChats,
     TooManyRequests,
 )
-from runtime.models import Run, User
+from runtime.models.chats import Run
+from runtime.models.users import User
 from runtime.services.chats import chat_state, chats, runs
 from runtime.services.chats.chat_state import ChatState
 from runtime.services.chats.ids import made_of

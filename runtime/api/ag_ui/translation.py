@@ -14,7 +14,7 @@ from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Call, Thought, steps_of
 from runtime.agent.text import clean
 from runtime.agent.tools.results import cut
-from runtime.models import Brought, Run
+from runtime.models.chats import Brought, Run
 from runtime.services.chats import runs
 from runtime.services.chats.journal import Entry, join
 

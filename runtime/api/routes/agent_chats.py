@@ -33,7 +33,7 @@ from runtime.errors import (
     TooManyChats,
     TooManyRequests,
 )
-from runtime.models import Chat, Run
+from runtime.models.chats import Chat, Run
 from runtime.services.chats import budgets, chats, runs
 from runtime.services.chats.budgets import Today
 from runtime.services.chats.journal import Entry

@@ -42,7 +42,7 @@ from runtime.errors import (
     UserNotFound,
     WrongCredentials,
 )
-from runtime.models import User
+from runtime.models.users import User
 from runtime.services.accounts import email_changes, recoveries, sessions, users, verifications
 from runtime.services.accounts.sessions import TokenPair
 

@@ -33,7 +33,8 @@ from runtime.errors import (
     UserNotFound,
     WrongPassword,
 )
-from runtime.models import SecurityEvent, User
+from runtime.models.security_events import SecurityEvent
+from runtime.models.users import User
 from runtime.services import closures, exports
 from runtime.services.accounts import email_changes, password_changes, users
 from runtime.services.accounts.sessions import TokenPair

@@ -33,7 +33,8 @@ from runtime.limits import allowances
 from runtime.limits.allowances import Rate, spend
 from runtime.limits.rates import CODES_PER_NETWORK, limiter
 from runtime.mail.letters import Letter
-from runtime.models import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery, User
+from runtime.models.codes import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery
+from runtime.models.users import User
 from runtime.security.tokens import make_code, tokens
 from runtime.services.accounts import security_log
 from runtime.services.accounts.security_log import Kind

@@ -16,7 +16,8 @@ from runtime.errors import (
     WrongPassword,
 )
 from runtime.limits.rates import PASSWORDS_PER_SESSION, SIGN_INS_PER_NETWORK, limiter
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.security import common_passwords
 from runtime.security.passwords import normalized, passwords
 from runtime.services.accounts import security_log

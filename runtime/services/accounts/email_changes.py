@@ -25,7 +25,9 @@ from runtime.errors import (
 from runtime.limits.rates import EMAIL_CHANGES_PER_USER, limiter
 from runtime.mail.letters import Letter, MailedCode, WayBack, letters
 from runtime.mail.queue import NOTICE_LIFE, mail
-from runtime.models import CODE_LIFE, NO_PASSWORD, EmailChange, Session, SignUp, User
+from runtime.models.codes import CODE_LIFE, EmailChange, SignUp
+from runtime.models.sessions import Session
+from runtime.models.users import NO_PASSWORD, User
 from runtime.security.tokens import InvalidToken, tokens
 from runtime.services.accounts import (
     codes,

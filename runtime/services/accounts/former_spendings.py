@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from peewee import EXCLUDED, Case
 
-from runtime.models import FormerSpending, Spending, User
+from runtime.models.spendings import FormerSpending, Spending
+from runtime.models.users import User
 from runtime.security.tokens import tokens
 
 

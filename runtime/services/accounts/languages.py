@@ -5,7 +5,8 @@ the account knew before, teach it. So a notice of what a thief did is in its own
 """
 
 from runtime.i18n import LANGUAGES
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 
 
 def of(user: User, otherwise: str | None = None) -> str:

@@ -28,7 +28,7 @@ from flask import current_app
 from runtime import clock, metrics
 from runtime.errors import TooManyRequests
 from runtime.limits.allowances import hold
-from runtime.models import WAITING_LIFE, Mailing
+from runtime.models.codes import WAITING_LIFE, Mailing
 from runtime.security.tokens import tokens
 from runtime.services.accounts import sessions
 

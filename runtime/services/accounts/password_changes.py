@@ -4,7 +4,7 @@ from runtime import clock, logs
 from runtime.database.base import db
 from runtime.mail.letters import letters
 from runtime.mail.queue import NOTICE_LIFE, mail
-from runtime.models import Session
+from runtime.models.sessions import Session
 from runtime.security.passwords import passwords
 from runtime.services.accounts import codes, credentials, languages, sessions
 from runtime.services.accounts.security_log import Kind

@@ -14,7 +14,8 @@ from runtime.errors import InvalidCode, InvalidParameters, Overloaded
 from runtime.limits.rates import RECOVERIES_PER_NETWORK, limiter
 from runtime.mail.letters import MailedCode, letters
 from runtime.mail.queue import NOTICE_LIFE, mail
-from runtime.models import CODE_LIFE, Recovery, User
+from runtime.models.codes import CODE_LIFE, Recovery
+from runtime.models.users import User
 from runtime.security.passwords import passwords
 from runtime.services.accounts import codes, credentials, languages, mailings, sessions
 from runtime.services.accounts.security_log import Kind

@@ -17,7 +17,9 @@ from werkzeug.local import LocalProxy
 
 from runtime import logs, metrics
 from runtime.database.base import from_now, release
-from runtime.models import SecurityEvent, Session, User
+from runtime.models.security_events import SecurityEvent
+from runtime.models.sessions import Session
+from runtime.models.users import User
 
 # What is refused within it is written together; and by then nobody's answer waits for the thread.
 PAUSE_SECONDS = 1

@@ -36,7 +36,8 @@ from runtime.limits.rates import (
 )
 from runtime.mail.letters import letters
 from runtime.mail.queue import NOTICE_LIFE, mail
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.security.passwords import needs_rehash, passwords
 from runtime.security.tokens import ACCESS_SECONDS, Claims, InvalidToken, tokens
 from runtime.services.accounts import languages, security_log

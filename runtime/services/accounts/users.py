@@ -6,7 +6,11 @@ from runtime import clock, logs
 from runtime.database.base import db, from_now
 from runtime.database.pagination import Page, page, search
 from runtime.errors import EmailTaken, Forbidden, InvalidAccessToken, UsernameTaken, UserNotFound
-from runtime.models import Chat, EmailChange, Recovery, Run, SecurityEvent, Session, SignUp, User
+from runtime.models.chats import Chat, Run
+from runtime.models.codes import EmailChange, Recovery, SignUp
+from runtime.models.security_events import SecurityEvent
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.security.passwords import passwords
 from runtime.services.accounts import codes, credentials, former_spendings, security_log
 from runtime.services.accounts.security_log import Kind

@@ -29,7 +29,8 @@ from runtime.limits.rates import (
 )
 from runtime.mail.letters import Letter, MailedCode, letters
 from runtime.mail.queue import NOTICE_LIFE, mail
-from runtime.models import CODE_LIFE, NO_PASSWORD, SignUp, User
+from runtime.models.codes import CODE_LIFE, SignUp
+from runtime.models.users import NO_PASSWORD, User
 from runtime.security.passwords import normalized, passwords
 from runtime.security.tokens import tokens
 from runtime.services.accounts import (

@@ -27,7 +27,8 @@ from runtime.agent.providers.request import StepRequest
 from runtime.agent.tools.tool import Tool
 from runtime.database.base import discard, is_outage, release
 from runtime.errors import OutOfTokens
-from runtime.models import Spending, User
+from runtime.models.spendings import Spending
+from runtime.models.users import User
 
 # What one call may write where there is a budget and no other bound.
 MAX_OUTPUT_TOKENS = 4096

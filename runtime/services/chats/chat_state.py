@@ -11,7 +11,9 @@ from peewee import SQL, Expression, SqliteDatabase, fn
 
 from runtime.database.base import db
 from runtime.errors import ChatNotFound
-from runtime.models import Chat, Run, RunEvent, User
+from runtime.models.chats import Chat, Run
+from runtime.models.run_events import RunEvent
+from runtime.models.users import User
 
 # Older runs are not looked at: a client that brings again what was said before that is out of date.
 RECENT_RUNS = 100

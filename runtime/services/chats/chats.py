@@ -16,7 +16,9 @@ from runtime.agent.messages import Call, Message, cut_history, from_events, step
 from runtime.database.base import Prepared
 from runtime.database.pagination import Page, cut, page
 from runtime.errors import ChatNotFound
-from runtime.models import Chat, Run, RunEvent, User, answers_in
+from runtime.models.chats import Chat, Run, answers_in
+from runtime.models.run_events import RunEvent
+from runtime.models.users import User
 from runtime.security.tokens import tokens
 from runtime.services.chats.ids import from_digest, made_of
 from runtime.services.chats.journal import Entry, bury

@@ -31,7 +31,8 @@ from runtime.agent.stop import Stop
 from runtime.database.base import Prepared, db, discard, from_now, is_outage, release
 from runtime.errors import TooManyRequests, Unavailable
 from runtime.limits.concurrency import FULL_RETRY_SECONDS
-from runtime.models import Run, RunEvent
+from runtime.models.chats import Run
+from runtime.models.run_events import RunEvent
 
 # A killed process locks its chats for LEASE_SECONDS; a live one renews in time to miss two turns.
 LEASE_SECONDS = 10

@@ -39,7 +39,8 @@ from runtime.errors import (
 )
 from runtime.limits.concurrency import Places, WaitingThread
 from runtime.limits.rates import REPEATS_PER_USER, RUNS_PER_USER, limiter
-from runtime.models import Chat, Run, User
+from runtime.models.chats import Chat, Run
+from runtime.models.users import User
 from runtime.services.chats import chats, storage
 from runtime.services.chats.budgets import Budget, Metered
 from runtime.services.chats.ids import is_made, made_of, new_id

@@ -14,7 +14,9 @@ from peewee import SQL, Case, Expression, Update, fn
 from runtime import clock, metrics
 from runtime.database.base import db
 from runtime.errors import DayFull, Fault, TooManyChats
-from runtime.models import Chat, Run, Spending, User
+from runtime.models.chats import Chat, Run
+from runtime.models.spendings import Spending
+from runtime.models.users import User
 from runtime.services.chats import budgets
 
 # Also a short message takes rows: it counts as if it had so many characters.

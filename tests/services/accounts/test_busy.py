@@ -9,7 +9,8 @@ from flask import Flask
 
 from runtime.caller import Caller
 from runtime.errors import Overloaded, TooManyRequests, WrongCredentials, WrongPassword
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services.accounts import credentials, recoveries, sessions
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import QuickPasswords

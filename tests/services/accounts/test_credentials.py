@@ -4,7 +4,9 @@ import pytest
 from flask import Flask
 
 from runtime.errors import TooManyRequests, WrongPassword
-from runtime.models import SecurityEvent, Session, User
+from runtime.models.security_events import SecurityEvent
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services.accounts import sessions
 from runtime.services.accounts.credentials import demand_password
 from tests.conftest import PASSWORD, Person

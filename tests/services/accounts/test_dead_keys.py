@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from flask import Flask
 
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.services.accounts import sessions, users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 

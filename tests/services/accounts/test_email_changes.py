@@ -8,7 +8,9 @@ from flask import Flask
 from runtime.caller import Caller
 from runtime.database.base import release
 from runtime.errors import InvalidAccessToken, WrongPassword
-from runtime.models import EmailChange, Session, User
+from runtime.models.codes import EmailChange
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.security.tokens import Tokens
 from runtime.services.accounts import credentials, email_changes, sessions, users
 from tests.conftest import PASSWORD, Outbox, Person

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from runtime.caller import Caller
-from runtime.models import SignUp
+from runtime.models.codes import SignUp
 from runtime.services.accounts import email_changes, recoveries, verifications
 from runtime.services.accounts.sessions import authenticate
 from tests.conftest import PASSWORD, Outbox, Person

@@ -5,7 +5,7 @@ from flask import Flask
 
 from runtime.caller import Caller
 from runtime.errors import CodeUsedUp, InvalidCode, TooManyRequests
-from runtime.models import Recovery
+from runtime.models.codes import Recovery
 from runtime.services.accounts import codes, recoveries
 from tests.conftest import Outbox, Person
 from tests.quick import QuickPasswords

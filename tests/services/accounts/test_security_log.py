@@ -13,7 +13,8 @@ from runtime import server
 from runtime.caller import Caller
 from runtime.database.base import db, release
 from runtime.errors import Failure
-from runtime.models import SecurityEvent, User
+from runtime.models.security_events import SecurityEvent
+from runtime.models.users import User
 from runtime.services.accounts import security_log, sessions, users, verifications
 from runtime.services.accounts.security_log import CAPACITY, REFUSALS_A_DAY, Kind, Refusals
 from tests.conftest import PASSWORD, Person, at_once

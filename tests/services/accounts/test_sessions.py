@@ -8,7 +8,8 @@ from werkzeug.security import generate_password_hash
 
 from runtime.database.base import db
 from runtime.errors import InvalidRefreshToken, WrongCredentials
-from runtime.models import Session, User
+from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.security.passwords import Passwords
 from runtime.security.tokens import Claims
 from runtime.services.accounts import credentials, sessions

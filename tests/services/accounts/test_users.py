@@ -20,7 +20,11 @@ from runtime.errors import (
     WrongCredentials,
     WrongPassword,
 )
-from runtime.models import MODELS, Allowance, Chat, Run, Session, User
+from runtime.models.allowances import Allowance
+from runtime.models.chats import Chat, Run
+from runtime.models.sessions import Session
+from runtime.models.tables import MODELS
+from runtime.models.users import User
 from runtime.services import closures, exports
 from runtime.services.accounts import credentials, recoveries, security_log, sessions, users
 from runtime.services.accounts.security_log import Kind

@@ -15,7 +15,8 @@ from flask import Flask
 from runtime import clock as runtime_clock
 from runtime.caller import Caller
 from runtime.errors import CodeUsedUp, InvalidCode, NothingToResend, TooManyRequests
-from runtime.models import SignUp, User
+from runtime.models.codes import SignUp
+from runtime.models.users import User
 from runtime.security.tokens import Tokens
 from runtime.services.accounts import verifications
 from tests.conftest import Outbox, at_once

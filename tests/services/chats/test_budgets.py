@@ -15,7 +15,7 @@ from runtime.agent.messages import Message, Usage
 from runtime.agent.providers.provider import Chunk, ProviderError, StepFinished, TextDelta
 from runtime.agent.stop import Stop
 from runtime.database.base import db, release
-from runtime.models import Spending
+from runtime.models.spendings import Spending
 from runtime.services.chats.budgets import Budget, Metered, most_input
 from tests.conftest import Person, at_once
 

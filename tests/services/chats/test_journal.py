@@ -13,7 +13,9 @@ from runtime import clock
 from runtime.agent.events import RunFinished, RunStarted, ToolCallArgs
 from runtime.database.base import db
 from runtime.database.postgres import PostgresDatabase
-from runtime.models import Chat, Run, RunEvent, User
+from runtime.models.chats import Chat, Run
+from runtime.models.run_events import RunEvent
+from runtime.models.users import User
 from runtime.services.chats.journal import LEASE_SECONDS, WRITE_ON_POSTGRES, Journal
 from tests.servers import wait_until
 

@@ -11,7 +11,11 @@ from flask import Flask
 from runtime.database.base import db, release
 from runtime.errors import InvalidAccessToken
 from runtime.limits.rates import REPEATS_PER_USER, RUNS_PER_USER
-from runtime.models import Chat, Run, SecurityEvent, Session, Spending, User
+from runtime.models.chats import Chat, Run
+from runtime.models.security_events import SecurityEvent
+from runtime.models.sessions import Session
+from runtime.models.spendings import Spending
+from runtime.models.users import User
 from runtime.services.accounts import sessions, users
 from runtime.services.chats import runs
 from runtime.services.chats.storage import LEAST_CHARS
