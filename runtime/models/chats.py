@@ -72,8 +72,8 @@ Chat.add_index(Chat.index(Chat.user, Chat.activity(), Chat.id, name="chats_activ
 
 
 @dataclass(frozen=True)
-class Brought:
-    """A message that a client brought: the user's words, or what a tool of the client's gave.
+class InputMessage:
+    """A message that begins a run: the user's words, or what a tool of the client's gave.
 
     `id` is the client's own; `tool_call_id` names the call that is answered.
     """
@@ -88,7 +88,7 @@ class Run(Model):
 
     `finished_at` is NULL while it runs; a run whose lease has lapsed died with its process.
     `error` is the code of what ended it before its answer was complete. `input` has what was said
-    if a client brought it otherwise than as one `message`, which then has the user's words in it.
+    if a client sent it otherwise than as one `message`, which then has the user's words in it.
     """
 
     chat = ForeignKeyField(Chat, backref="runs", on_delete="CASCADE", index=False)
@@ -111,10 +111,10 @@ class Run(Model):
         return f"<Run {self.chat_id} {self.status}>"
 
     @classmethod
-    def on(cls, brought: Sequence[Brought], run_id: UUID, chat_id: UUID) -> "Run":
-        """A run on what a client brought, not in the table yet."""
-        message = "\n\n".join(each.text for each in brought if each.tool_call_id is None)
-        text = json.dumps([astuple(each) for each in brought], ensure_ascii=False)
+    def on(cls, messages: Sequence[InputMessage], run_id: UUID, chat_id: UUID) -> "Run":
+        """A run on what a client sent, not in the table yet."""
+        message = "\n\n".join(each.text for each in messages if each.tool_call_id is None)
+        text = json.dumps([astuple(each) for each in messages], ensure_ascii=False)
         return cls(id=run_id, chat_id=chat_id, message=message, input=text)
 
     @classmethod
@@ -136,11 +136,11 @@ class Run(Model):
         return cls.select().where(earlier).exists()
 
     @property
-    def brought(self) -> list[Brought]:
-        """What was said in it, in order, the agent's part apart."""
+    def input_messages(self) -> list[InputMessage]:
+        """The messages that began it, in order: what the agent did is in its events."""
         if self.input is None:
-            return [Brought(str(self.id), self.message)]
-        return _brought_in(self.input)
+            return [InputMessage(str(self.id), self.message)]
+        return _messages_in(self.input)
 
     @property
     def answers(self) -> dict[str, str]:
@@ -154,14 +154,14 @@ class Run(Model):
         return {None: "finished", "stopped": "stopped"}.get(self.error, "failed")
 
 
-def _brought_in(text: str) -> list[Brought]:
-    return [Brought(*each) for each in json.loads(text)]
+def _messages_in(text: str) -> list[InputMessage]:
+    return [InputMessage(*each) for each in json.loads(text)]
 
 
 def answers_in(text: str | None) -> dict[str, str]:
     """The results in a run's `input`, by the id of the call that each answers."""
-    brought = _brought_in(text) if text else ()
-    return {each.tool_call_id: each.text for each in brought if each.tool_call_id}
+    messages = _messages_in(text) if text else ()
+    return {each.tool_call_id: each.text for each in messages if each.tool_call_id}
 
 
 # The database itself sees to it that a chat has one run at a time.

@@ -307,7 +307,7 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("ExportedRun", "finished_at"),
         ("ExportedRun", "stop_requested_at"),
         ("ExportedRun", "error"),
-        ("Brought", "tool_call_id"),
+        ("InputMessage", "tool_call_id"),
         ("RunAgentInput", "protocolVersion"),
         ("AgUiMessage", "toolCallId"),
         ("AgUiTool", "description"),

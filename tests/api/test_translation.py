@@ -25,10 +25,10 @@ from runtime.agent.events import (
     ToolCallStart,
 )
 from runtime.api.ag_ui.translation import Translation
-from runtime.models.chats import Brought, Run
+from runtime.models.chats import InputMessage, Run
 from runtime.services.chats.journal import Entry
 
-RUN = Run.on([Brought("u1", "hello")], uuid4(), uuid4())
+RUN = Run.on([InputMessage("u1", "hello")], uuid4(), uuid4())
 ASKED = [{"id": "u1", "role": "user", "content": "hello"}]
 
 # A thought, two calls that come in pieces, the first before the step's text, and a second step.

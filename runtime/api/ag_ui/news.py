@@ -9,7 +9,7 @@ from itertools import islice
 from runtime.api.ag_ui.translation import is_text, text_of
 from runtime.api.parser import MAX_FAULTS
 from runtime.errors import Fault, InvalidParameters
-from runtime.models.chats import Brought
+from runtime.models.chats import InputMessage
 from runtime.services.chats.chat_state import ChatState
 
 
@@ -24,7 +24,7 @@ def ids_at_end(messages: list[dict]) -> set[str]:
     return ids
 
 
-def find(messages: list[dict], state: ChatState) -> list[Brought]:
+def find(messages: list[dict], state: ChatState) -> list[InputMessage]:
     """What of a client's messages the chat does not have, in their order.
 
     A result is new when the chat waits for it. What the user wrote is new from the end of the
@@ -39,7 +39,9 @@ def find(messages: list[dict], state: ChatState) -> list[Brought]:
         raise InvalidParameters(*first)
     brought = [(message, text_of(message)) for _place, message in found]
     return [
-        Brought(message["id"], text, message["toolCallId"] if message["role"] == "tool" else None)
+        InputMessage(
+            message["id"], text, message["toolCallId"] if message["role"] == "tool" else None
+        )
         for message, text in brought
         if text or message["role"] == "tool"
     ]

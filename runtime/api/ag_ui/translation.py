@@ -14,7 +14,7 @@ from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Call, Thought, steps_of
 from runtime.agent.text import clean
 from runtime.agent.tools.results import cut
-from runtime.models.chats import Brought, Run
+from runtime.models.chats import InputMessage, Run
 from runtime.services.chats import runs
 from runtime.services.chats.journal import Entry, join
 
@@ -183,7 +183,7 @@ def messages_of(run: Run, events: Iterable[dict], open_ids: Container[str] = ())
 
     Of what is open it has the text, and no call.
     """
-    messages = [_brought(each) for each in run.brought]
+    messages = [_input_message(each) for each in run.input_messages]
     for step in steps_of(each for each in events if not _must_be_said_again(each, open_ids)):
         messages += map(_thought, step.thoughts)
         if not (step.text or step.calls):
@@ -208,7 +208,7 @@ def _call(call: Call) -> dict:
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _brought(each: Brought) -> dict:
+def _input_message(each: InputMessage) -> dict:
     if each.tool_call_id is None:
         return {"id": each.id, "role": "user", "content": each.text}
     return {"id": each.id, "role": "tool", "toolCallId": each.tool_call_id, "content": each.text}

@@ -860,13 +860,13 @@ class ExportedSessionSchema(AnswerSchema):
     last_device, last_network = _last_place()
 
 
-class BroughtSchema(AnswerSchema):
+class InputMessageSchema(AnswerSchema):
     id = String(required=True, example=_MESSAGE_ID)
     text = String(required=True, example="现在几点？")
     tool_call_id = String(required=True, allow_none=True, example="call_1")
 
 
-class SaidSchema(AnswerSchema):
+class ShownMessageSchema(AnswerSchema):
     id = String(required=True, example=_MESSAGE_ID)
     role = Word("user", "assistant", required=True)
     content = String(required=True, example="现在是 19:15。")
@@ -898,12 +898,12 @@ class ExportedRunSchema(AnswerSchema):
         required=True, allow_none=True, attribute="run.output_tokens", metadata=_TOKENS
     )
     brought = ma.fields.List(
-        ma.fields.Nested(BroughtSchema),
+        ma.fields.Nested(InputMessageSchema),
         required=True,
-        attribute="run.brought",
+        attribute="run.input_messages",
         metadata={"description": "这次运行收到的消息与工具结果。"},
     )
-    messages = ma.fields.List(ma.fields.Nested(SaidSchema), required=True)
+    messages = ma.fields.List(ma.fields.Nested(ShownMessageSchema), required=True)
     events = ma.fields.List(ma.fields.Nested(ExportedEventSchema), required=True)
 
 

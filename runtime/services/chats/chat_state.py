@@ -61,7 +61,7 @@ def _brought(run_ids: list[UUID], ids: Collection[str]) -> frozenset[str]:
     known = {str(run_id) for run_id in run_ids}.intersection(ids)
     if left := set(ids) - known:
         having = Run.select(Run.id, Run.input).where(Run.id.in_(run_ids), _has_one_of(left))
-        known |= {each.id for run in having for each in run.brought if each.id in left}
+        known |= {each.id for run in having for each in run.input_messages if each.id in left}
     return frozenset(known)
 
 
