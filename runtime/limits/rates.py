@@ -1,91 +1,67 @@
 """The limits, each named by its purpose; the `limits` library counts, in Redis or memory.
 
-A key names whom a limit holds for: a network, an address, or both together. None of this keeps a
-code from being guessed: that bound is in the database (`services/accounts/codes.py`), and so are
-those on mails (`services/accounts/mailings.py`). Limits on guesses are counted before the guess;
-the others after the work that they pay for.
+A key names whom a limit holds for: a network, an address, or both together. `check` counts nothing
+and `spend` counts one; both raise TooManyRequests when nothing is left. So do the functions of
+`runtime.limits.allowances` and `runtime.services.accounts.mailings`, whose bounds are in the
+database: those on guesses of codes, and those on mails.
+
+Spend a limit on guesses before the guess; the others after the work that they pay for.
 """
 
 import math
-import threading
 import time
 from collections.abc import Callable
 
-from flask import current_app
-from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerHour, RateLimitItemPerMinute
-from limits.storage import MemoryStorage, RedisStorage
+from flask import Flask, current_app
+from limits import RateLimitItem, parse
+from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from werkzeug.local import LocalProxy
 
 from runtime import metrics
 from runtime.errors import StoreUnavailable, TooManyRequests
+from runtime.limits.memory import Memory
+
+
+def _limit(name: str, rate: str) -> RateLimitItem:
+    """A limit by its name in Redis and in metrics, and so many in any such span."""
+    limit = parse(rate)
+    limit.namespace = name
+    return limit
+
 
 # A school or an office behind one address may sign up a hundred people in an hour.
-SIGN_UPS_PER_NETWORK = RateLimitItemPerHour(100, namespace="sign-ups-network")
+SIGN_UPS_PER_NETWORK = _limit("sign-ups-network", "100 per hour")
 # Names that were taken: generous, and apart from the sign-ups, so that they use up none.
-TAKEN_NAMES_PER_NETWORK = RateLimitItemPerHour(300, namespace="taken-names-network")
-RESENDS_PER_NETWORK = RateLimitItemPerHour(100, namespace="resends-network")
-RESENDS_PER_ADDRESS = RateLimitItemPerMinute(1, namespace="resends")
-# A resend makes the codes mailed before worthless: who opened no sign-up gets few in a day.
-RESENDS_BY_OTHERS = RateLimitItemPerDay(4, namespace="resends-others")
-RECOVERIES_PER_NETWORK = RateLimitItemPerHour(100, namespace="recoveries-network")
+TAKEN_NAMES_PER_NETWORK = _limit("taken-names-network", "300 per hour")
+
+RESENDS_PER_NETWORK = _limit("resends-network", "100 per hour")
+RESENDS_PER_ADDRESS = _limit("resends", "1 per minute")
+# A resend makes the codes mailed before worthless: few for a network that opened no sign-up.
+RESENDS_BY_OTHERS = _limit("resends-others", "4 per day")
+
+RECOVERIES_PER_NETWORK = _limit("recoveries-network", "100 per hour")
 # Each is a notice to the account's own address too.
-EMAIL_CHANGES_PER_USER = RateLimitItemPerDay(6, namespace="email-changes-user")
-# Wrong ones.
-CODES_PER_NETWORK = RateLimitItemPerMinute(100, 10, namespace="codes-network")
-# Cleared by the right password.
-SIGN_INS_PER_ADDRESS_AND_NETWORK = RateLimitItemPerMinute(10, 15, namespace="sign-ins-pair")
-SIGN_INS_PER_NETWORK = RateLimitItemPerMinute(300, 15, namespace="sign-ins-network")
-# Holds only networks that the account has not signed in from: a flood leaves its owner a way in.
-SIGN_INS_PER_ADDRESS = RateLimitItemPerHour(100, namespace="sign-ins-address")
-# For devices that have signed in before, whatever the three above say: for each, and for all that
-# an account has, right passwords too. Beyond these the others hold.
-SIGN_INS_PER_DEVICE = RateLimitItemPerMinute(10, 15, namespace="sign-ins-device")
-SIGN_INS_BY_DEVICES = RateLimitItemPerMinute(30, 15, namespace="sign-ins-devices")
-# For who is signed in and gives the password once more; cleared by the right one.
-PASSWORDS_PER_SESSION = RateLimitItemPerMinute(10, 15, namespace="passwords-session")
-EXPORTS_PER_USER = RateLimitItemPerDay(5, namespace="exports")
-RUNS_PER_USER = RateLimitItemPerMinute(60, namespace="runs")
-# A message that is sent again, into a chat that is busy or beyond what may be stored, and a stream
-# that is read again: what a client does without end when it mistakes an answer for a lost
-# connection.
-REPEATS_PER_USER = RateLimitItemPerMinute(300, namespace="repeats")
+EMAIL_CHANGES_PER_USER = _limit("email-changes-user", "6 per day")
+WRONG_CODES_PER_NETWORK = _limit("codes-network", "100 per 10 minutes")
 
-# How often a process that counts for itself forgets what is over.
-FORGET_SECONDS = 60
+# The right password clears it.
+SIGN_INS_PER_ADDRESS_AND_NETWORK = _limit("sign-ins-pair", "10 per 15 minutes")
+SIGN_INS_PER_NETWORK = _limit("sign-ins-network", "300 per 15 minutes")
+# Only networks that the account has not signed in from: a flood leaves its owner a way in.
+SIGN_INS_PER_ADDRESS = _limit("sign-ins-address", "100 per hour")
+# A device that has signed in before has its own tries, and all devices of an account together.
+# Right passwords count too. When these are used up, the three above hold for it.
+SIGN_INS_PER_DEVICE = _limit("sign-ins-device", "10 per 15 minutes")
+SIGN_INS_BY_DEVICES = _limit("sign-ins-devices", "30 per 15 minutes")
+# A user who is signed in and gives the password once more. The right one clears it.
+PASSWORDS_PER_SESSION = _limit("passwords-session", "10 per 15 minutes")
 
-
-class _Memory(MemoryStorage):
-    """The library's, for one thread at a time, which forgets a key once its window is over.
-
-    The library's `clear` takes a key from under a `hit`: KeyError. Its own clean-up keeps every key
-    that there ever was, and looks at all of them, on a new thread, after every hit.
-    """
-
-    def __init__(self):
-        self._one_at_a_time = threading.Lock()
-        self._forgot_at = time.monotonic()
-        super().__init__()
-        # It starts one when this one is not alive any more.
-        self.timer = threading.main_thread()
-
-    def acquire_entry(self, *arguments, **options) -> bool:
-        with self._one_at_a_time:
-            if time.monotonic() >= self._forgot_at + FORGET_SECONDS:
-                self._forget()
-            return super().acquire_entry(*arguments, **options)
-
-    def _forget(self) -> None:
-        self._forgot_at, now = time.monotonic(), time.time()
-        # The newest hit is first.
-        over = [key for key, hits in self.events.items() if not hits or hits[0].expiry <= now]
-        for key in over:
-            del self.events[key]
-            self.locks.pop(key, None)
-
-    def clear(self, key: str) -> None:
-        with self._one_at_a_time:
-            self.events[key] = []
+EXPORTS_PER_USER = _limit("exports", "5 per day")
+RUNS_PER_USER = _limit("runs", "60 per minute")
+# A message sent again, sent into a chat that is busy or beyond what may be stored; a stream read
+# again. A client that mistakes an answer for a lost connection does these without end.
+REPEATS_PER_USER = _limit("repeats", "300 per minute")
 
 
 class RateLimiter:
@@ -98,7 +74,7 @@ class RateLimiter:
         self._store = store
         self._enabled = enabled
         self._hide = hide
-        self._own = MovingWindowRateLimiter(_Memory())
+        self._own = MovingWindowRateLimiter(Memory())
         self._shared = self._own
         if store.pool is not None:
             self._shared = MovingWindowRateLimiter(
@@ -110,32 +86,29 @@ class RateLimiter:
                 )
             )
 
-    def hit(self, limit: RateLimitItem, *key: str) -> None:
-        """Count one. Raises TooManyRequests when the limit is reached; that one is not counted."""
-        if self._enabled and not self._call("hit", limit, *key):
-            self._refuse(limit, *key)
-
     def check(self, limit: RateLimitItem, *key: str) -> None:
-        """Count nothing. Raises TooManyRequests when the limit is reached."""
+        """Count nothing. Raises TooManyRequests when nothing is left."""
         if self._enabled and not self._call("test", limit, *key):
             self._refuse(limit, *key)
 
-    def hit_all(self, *limits: tuple) -> None:
-        """Count one for each of these limits with its key, unless one of them is reached.
-
-        Raises TooManyRequests then, and none is counted.
-        """
-        self.check_all(*limits)
-        for limit in limits:
-            self.hit(*limit)
+    def spend(self, limit: RateLimitItem, *key: str) -> None:
+        """Count one. Raises TooManyRequests when nothing is left, and then counts nothing."""
+        if self._enabled and not self._call("hit", limit, *key):
+            self._refuse(limit, *key)
 
     def check_all(self, *limits: tuple) -> None:
-        """Count nothing. Raises TooManyRequests when one of these limits is reached."""
+        """`check` each of these limits, given as a tuple of the limit and its key."""
         for limit in limits:
             self.check(*limit)
 
+    def spend_all(self, *limits: tuple) -> None:
+        """`spend` each of these limits, but none when one of them has nothing left."""
+        self.check_all(*limits)
+        for limit in limits:
+            self.spend(*limit)
+
     def clear(self, limit: RateLimitItem, *key: str) -> None:
-        """Forget what was counted."""
+        """Forget what was spent."""
         if self._enabled:
             self._call("clear", limit, *key)
 
@@ -153,7 +126,7 @@ class RateLimiter:
             return getattr(self._own, method)(limit, *hidden)
 
 
-def init_app(app) -> None:
+def init_app(app: Flask) -> None:
     hide = app.extensions["tokens"].hash_address
     app.extensions["ratelimit"] = RateLimiter(
         app.extensions["store"], app.config["RATE_LIMITS"], hide

@@ -142,7 +142,7 @@ def begin(session: Session, *, network: str, device: str | None, language: str) 
     for key in keys:
         limiter.check(EXPORTS_PER_USER, key)
     for key in keys:
-        limiter.hit(EXPORTS_PER_USER, key)
+        limiter.spend(EXPORTS_PER_USER, key)
     where = {"network": network, "device": device, "session_id": session.id}
     try:
         with db.atomic():

@@ -32,7 +32,7 @@ from runtime import clock, logs, metrics
 from runtime.database.base import Model, among, db, fixed_from_now, from_now
 from runtime.database.pagination import place_of
 from runtime.errors import TooManyRequests
-from runtime.limits.allowances import Rate, is_left, spend
+from runtime.limits.allowances import Bucket, is_left, spend
 from runtime.models.allowances import Allowance
 from runtime.models.codes import WAITING_LIFE, WAY_BACK_LIFE, EmailChange, Mailing, Recovery, SignUp
 from runtime.models.security_events import SecurityEvent
@@ -45,7 +45,7 @@ from runtime.services.accounts.mailings import OPENINGS_SPAN
 SESSION_REMEMBERED = timedelta(days=90)
 
 # All processes together, whoever of them wakes first.
-PURGES = Rate("purge", 1, timedelta(hours=1))
+PURGES = Bucket("purge", 1, timedelta(hours=1))
 WAKE_SECONDS = 600
 STEP_ROWS = 1000
 # Of a statement: each marks some millions of rows that were deleted.

@@ -161,7 +161,7 @@ def test_of_messages_at_once_no_more_run_than_a_minute_has(
     model: CompletionsServer, app: Flask, alice: Person, ask: Callable
 ):
     for _ in range(RUNS_PER_USER.amount - 2):
-        app.extensions["ratelimit"].hit(RUNS_PER_USER, alice.id)
+        app.extensions["ratelimit"].spend(RUNS_PER_USER, alice.id)
 
     answers = at_once(*[lambda: ask(alice)] * 6)
 
@@ -190,7 +190,7 @@ def test_a_history_that_cannot_be_paid_for_is_refused(
 def repeat(app: Flask, person: Person, ask: Callable[[], TestResponse]) -> list[int]:
     """What is answered to the last two that a minute has, and to one more."""
     for _ in range(REPEATS_PER_USER.amount - 2):
-        app.extensions["ratelimit"].hit(REPEATS_PER_USER, person.id)
+        app.extensions["ratelimit"].spend(REPEATS_PER_USER, person.id)
     return [ask().status_code for _ in range(3)]
 
 

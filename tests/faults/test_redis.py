@@ -368,10 +368,10 @@ def test_limits_are_counted_over_tls_as_a_user_with_few_rights(tmp_path: Path):
         limiter, another = RateLimiter(store, True), RateLimiter(store, True)
         store.ping()
         for each in (limiter, another, limiter):
-            each.hit(three, "ada")
+            each.spend(three, "ada")
         for each in (limiter, another):
             with pytest.raises(TooManyRequests):
-                each.hit(three, "ada")
+                each.spend(three, "ada")
         another.clear(three, "ada")
-        limiter.hit(three, "ada")
+        limiter.spend(three, "ada")
         store.call(store.ping)  # it was not away meanwhile

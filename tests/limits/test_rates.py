@@ -13,7 +13,7 @@ from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerSecond
 
 from runtime.circuit_breaker import SECONDS as LOOKOUT_SECONDS
 from runtime.errors import TooManyRequests
-from runtime.limits import rates
+from runtime.limits import memory
 from runtime.limits.rates import RateLimiter
 from runtime.limits.redis_store import RedisStore
 from runtime.limits.store import EmbeddedStore
@@ -42,59 +42,59 @@ def three_in(seconds: int) -> RateLimitItem:
 
 def seconds_to_wait(limiter: RateLimiter, limit: RateLimitItem, key: str) -> float:
     with pytest.raises(TooManyRequests) as refusal:
-        limiter.hit(limit, key)
+        limiter.spend(limit, key)
     return refusal.value.retry_after
 
 
 def test_so_many_are_let_through_and_no_more(limiter, key):
     for _ in range(3):
-        limiter.hit(three_in(3600), key)
+        limiter.spend(three_in(3600), key)
 
     assert 3590 <= seconds_to_wait(limiter, three_in(3600), key) <= 3600
 
 
 def test_the_window_moves(limiter, key):
     """Three in any window, not three at the end of one and three at the start of the next."""
-    limiter.hit(three_in(2), key)
+    limiter.spend(three_in(2), key)
     time.sleep(1.4)
     for _ in range(2):
-        limiter.hit(three_in(2), key)
+        limiter.spend(three_in(2), key)
     time.sleep(0.7)
 
-    limiter.hit(three_in(2), key)
+    limiter.spend(three_in(2), key)
 
     with pytest.raises(TooManyRequests):
-        limiter.hit(three_in(2), key)
+        limiter.spend(three_in(2), key)
 
 
 def test_the_time_to_wait_is_true(limiter, key):
     for _ in range(3):
-        limiter.hit(three_in(2), key)
+        limiter.spend(three_in(2), key)
         time.sleep(0.1)
     wait = seconds_to_wait(limiter, three_in(2), key)
     assert wait in (1, 2)
     time.sleep(wait + 0.01)
 
-    limiter.hit(three_in(2), key)
+    limiter.spend(three_in(2), key)
 
 
 def test_what_is_refused_is_not_counted(limiter, key):
     for _ in range(3):
-        limiter.hit(three_in(1), key)
+        limiter.spend(three_in(1), key)
     ends_at = time.monotonic() + 0.9
     while time.monotonic() < ends_at:
         with suppress(TooManyRequests):
-            limiter.hit(three_in(1), key)
+            limiter.spend(three_in(1), key)
     time.sleep(0.3)
 
-    limiter.hit(three_in(1), key)
+    limiter.spend(three_in(1), key)
 
 
 def test_a_check_counts_nothing(limiter, key):
     for _ in range(20):
         limiter.check(three_in(60), key)
     for _ in range(3):
-        limiter.hit(three_in(60), key)
+        limiter.spend(three_in(60), key)
 
     with pytest.raises(TooManyRequests):
         limiter.check(three_in(60), key)
@@ -103,18 +103,18 @@ def test_a_check_counts_nothing(limiter, key):
 def test_a_cleared_limit_begins_anew(limiter, key):
     for _ in range(2):
         for _ in range(3):
-            limiter.hit(three_in(60), key)
+            limiter.spend(three_in(60), key)
         limiter.clear(three_in(60), key)
-    limiter.hit(three_in(60), key)
+    limiter.spend(three_in(60), key)
 
 
 def test_keys_are_counted_apart(limiter, key):
     for part in ("a", "b"):
         for _ in range(3):
-            limiter.hit(three_in(60), key, part)
+            limiter.spend(three_in(60), key, part)
 
     with pytest.raises(TooManyRequests):
-        limiter.hit(three_in(60), key, "a")
+        limiter.spend(three_in(60), key, "a")
 
 
 def test_threads_at_once_never_overspend(limiter, key):
@@ -124,7 +124,7 @@ def test_threads_at_once_never_overspend(limiter, key):
     def run() -> None:
         for _ in range(10):
             with suppress(TooManyRequests):
-                limiter.hit(limit, key)
+                limiter.spend(limit, key)
                 passed.append(1)
 
     _together([run] * 16)
@@ -148,7 +148,7 @@ def test_clearing_while_others_count_breaks_nothing(limiter, key):
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        calls = [limiter.hit] * 4 + [limiter.clear] * 2 + [limiter.check] * 2
+        calls = [limiter.spend] * 4 + [limiter.clear] * 2 + [limiter.check] * 2
         _together([lambda call=call: run(call) for call in calls])
     finally:
         sys.setswitchinterval(interval)
@@ -167,7 +167,7 @@ def _together(calls) -> None:
 def test_limits_can_be_lifted(key):
     limiter = RateLimiter(EmbeddedStore(), False)
     for _ in range(10):
-        limiter.hit(three_in(60), key)
+        limiter.spend(three_in(60), key)
         limiter.check(three_in(60), key)
     limiter.clear(three_in(60), key)
 
@@ -176,21 +176,21 @@ def test_with_no_redis_in_sight_this_process_counts_alone(key):
     with nobody_listening() as port:
         limiter = RateLimiter(RedisStore(f"redis://127.0.0.1:{port}/0", 4), True)
         for _ in range(3):
-            limiter.hit(three_in(3600), key)
+            limiter.spend(three_in(3600), key)
 
         assert 3590 <= seconds_to_wait(limiter, three_in(3600), key) <= 3600
 
 
 def test_two_processes_share_what_they_count_in_redis(key):
     one, other = (RateLimiter(RedisStore(url_of("TEST_REDIS_URL"), 4), True) for _ in range(2))
-    one.hit(three_in(60), key)
-    other.hit(three_in(60), key)
-    one.hit(three_in(60), key)
+    one.spend(three_in(60), key)
+    other.spend(three_in(60), key)
+    one.spend(three_in(60), key)
 
     for limiter in (one, other):
         assert 58 <= seconds_to_wait(limiter, three_in(60), key) <= 60
     other.clear(three_in(60), key)
-    one.hit(three_in(60), key)
+    one.spend(three_in(60), key)
 
 
 class Road:
@@ -248,23 +248,23 @@ def test_redis_may_go_away_and_come_back(key):
     limiter = RateLimiter(RedisStore(road.url, 4), True)
     bystander = RateLimiter(RedisStore(redis_url, 4), True)
     try:
-        limiter.hit(three_in(60), key)
+        limiter.spend(three_in(60), key)
         road.block()
         for _ in range(3):
             began = time.monotonic()
-            limiter.hit(three_in(60), key)
+            limiter.spend(three_in(60), key)
             assert time.monotonic() - began < 5
         with pytest.raises(TooManyRequests):
-            limiter.hit(three_in(60), key)
+            limiter.spend(three_in(60), key)
 
         road.open()
         time.sleep(3 * LOOKOUT_SECONDS)
-        limiter.hit(three_in(60), key)
-        bystander.hit(three_in(60), key)
+        limiter.spend(three_in(60), key)
+        bystander.spend(three_in(60), key)
 
         for each in (limiter, bystander):
             with pytest.raises(TooManyRequests):
-                each.hit(three_in(60), key)
+                each.spend(three_in(60), key)
     finally:
         road.block()
 
@@ -274,17 +274,17 @@ def test_a_process_that_counts_for_itself_keeps_nothing_that_is_over(monkeypatch
     limiter = RateLimiter(EmbeddedStore(), True)
     kept = limiter._own.storage
     for number in range(1000):
-        limiter.hit(three_in(1), f"{number}")
-    limiter.hit(three_in(3600), "held")
+        limiter.spend(three_in(1), f"{number}")
+    limiter.spend(three_in(3600), "held")
     time.sleep(1.1)
-    monkeypatch.setattr(rates, "FORGET_SECONDS", 0)
+    monkeypatch.setattr(memory, "FORGET_SECONDS", 0)
     limiter.clear(three_in(3600), "cleared")
 
-    limiter.hit(three_in(1), "last")
+    limiter.spend(three_in(1), "last")
 
     assert {key.split("/")[1] for key in kept.events} == {"held", "last"}
     assert len(kept.locks) <= len(kept.events)
     assert not set(threading.enumerate()) - threads
     for _ in range(2):
-        limiter.hit(three_in(3600), "held")
+        limiter.spend(three_in(3600), "held")
     assert seconds_to_wait(limiter, three_in(3600), "held") > 3590

@@ -30,8 +30,8 @@ from runtime.config import redirects
 from runtime.database.base import db, from_now
 from runtime.errors import CodeUsedUp, Fault, InvalidCode, InvalidParameters
 from runtime.limits import allowances
-from runtime.limits.allowances import Rate, spend
-from runtime.limits.rates import CODES_PER_NETWORK, limiter
+from runtime.limits.allowances import Bucket
+from runtime.limits.rates import WRONG_CODES_PER_NETWORK, limiter
 from runtime.mail.letters import Letter
 from runtime.models.codes import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery
 from runtime.models.users import User
@@ -39,8 +39,8 @@ from runtime.security.tokens import make_code, tokens
 from runtime.services.accounts import security_log
 from runtime.services.accounts.security_log import Kind
 
-OTHERS_TRIES = Rate("others-tries", 5, timedelta(hours=12))
-OTHERS_TRIES_A_NETWORK = Rate("others-tries-network", 3, timedelta(hours=24))
+OTHERS_TRIES = Bucket("others-tries", 5, timedelta(hours=12))
+OTHERS_TRIES_A_NETWORK = Bucket("others-tries-network", 3, timedelta(hours=24))
 # A try from elsewhere is compared with so many codes: the newest of each of the last openers.
 CODES_A_TRY_FROM_ELSEWHERE = 2
 
@@ -73,13 +73,13 @@ def find(kind: type[Coded], email: str, code: str, caller: Caller) -> Coded:
     it is the same when nothing waits. Raises InvalidCode; CodeUsedUp to the network that opened
     what it tries, when no try is left; TooManyRequests.
     """
-    limiter.check(CODES_PER_NETWORK, caller.network)
+    limiter.check(WRONG_CODES_PER_NETWORK, caller.network)
     opened = list(kind.opened(email, caller.network))
     if opened:
         return find_opened(opened, code, caller, email)
     with db.atomic():
         for pool in _pools(kind, email, caller):
-            spend(*pool)
+            allowances.spend(*pool)
     return _find_among_newest(kind, email, code) or refuse(email, caller)
 
 
@@ -90,7 +90,7 @@ def find_opened(opened: Sequence[Coded], code: str, caller: Caller, email: str) 
     `email` is the address whose owner reads of a refusal. Raises InvalidCode; CodeUsedUp when no
     row has a try left; TooManyRequests.
     """
-    limiter.check(CODES_PER_NETWORK, caller.network)
+    limiter.check(WRONG_CODES_PER_NETWORK, caller.network)
     tried = (row for row in opened if row.has_fresh_code and _count_try(row))
     found = next((row for row in tried if tokens.matches_code(row.id, code, row.code_hash)), None)
     return found or refuse(email, caller, opened)
@@ -100,7 +100,7 @@ def refuse(email: str, caller: Caller, opened: Sequence[Coded] = ()) -> NoReturn
     """Raises InvalidCode, and the owner of the address reads of it; CodeUsedUp if it is opened by
     the caller and no try at it is left; TooManyRequests.
     """
-    limiter.hit(CODES_PER_NETWORK, caller.network)
+    limiter.spend(WRONG_CODES_PER_NETWORK, caller.network)
     logs.event("code_refused", network=caller.network)
     security_log.refuse(Kind.CODE_REFUSED, email, **caller.origin)
     raise CodeUsedUp if are_used_up(opened) else InvalidCode

@@ -54,7 +54,7 @@ def demand_password(
     limits = (SIGN_INS_PER_NETWORK, network), (PASSWORDS_PER_SESSION, str(session.id))
     limiter.check_all(*limits)
     release()
-    count = partial(limiter.hit_all, *limits)
+    count = partial(limiter.spend_all, *limits)
     if not passwords.verify(password, user.password_hash, network, count=count):
         logs.event("password_refused", user_id=user.id, session_id=session.id)
         security_log.refuse(Kind.PASSWORD_REFUSED, user.email, network=network, device=device)

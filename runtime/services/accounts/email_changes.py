@@ -72,7 +72,7 @@ def begin(
         change, code = _open(user, email, redirect_to, caller)
         origin = {**caller.origin, "session_id": session.id}
         security_log.record(user, Kind.EMAIL_CHANGE_REQUESTED, **origin)
-    limiter.hit_all(*limits)
+    limiter.spend_all(*limits)
     logs.event("email_change_waits", user_id=user.id, email_change_id=change.id)
     letter = codes.in_app(_letter_to_new, change, code, user.username, caller)
     mail.send(email, letter, caller.at + CODE_LIFE)
@@ -88,7 +88,7 @@ def _open(
     waiting = newest if newest and newest.may_be_asked_again(user, caller.network) else None
     is_opening = waiting is None
     # If an account has this address, its owner is somebody else.
-    may_try = mailings.count(email, caller.network, is_opening=is_opening, may_own=False)
+    may_try = mailings.spend(email, caller.network, is_opening=is_opening, may_own=False)
     change = waiting or EmailChange(user=user, old_email=user.email, created_at=from_now())
     change.email, change.network, change.redirect_to = email, caller.network, redirect_to
     if not may_try:

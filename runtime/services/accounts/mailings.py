@@ -27,7 +27,7 @@ from flask import current_app
 
 from runtime import clock, metrics
 from runtime.errors import TooManyRequests
-from runtime.limits.allowances import hold
+from runtime.models.allowances import Allowance
 from runtime.models.codes import WAITING_LIFE, Mailing
 from runtime.security.tokens import tokens
 from runtime.services.accounts import sessions
@@ -61,16 +61,16 @@ class Asked:
 
 
 def check(email: str, network: str, *, is_opening: bool) -> None:
-    """Raises TooManyRequests when no such mail may be asked for now; counts nothing."""
+    """Count nothing. Raises TooManyRequests when no such mail may be asked for now."""
     _find_share(_earlier(email), _asked(email, network, is_opening, True), clock.now())
 
 
-def count(email: str, network: str, *, is_opening: bool, may_own: bool = True) -> bool:
-    """Count a mail asked for at an address, in the caller's transaction, which holds the address.
+def spend(email: str, network: str, *, is_opening: bool, may_own: bool = True) -> bool:
+    """Count one, in the caller's transaction, which holds the address.
 
-    Unless the asker `may_own` the address they are known to be somebody else. Returns whether the
-    code of what is opened may be tried: always, unless RATE_LIMITS is off. Raises TooManyRequests,
-    with nothing counted.
+    Without `may_own` the asker is taken for a stranger. Returns whether the code of what is opened
+    may be tried: always, unless RATE_LIMITS is off. Raises TooManyRequests, and then counts
+    nothing.
     """
     now = clock.now()
     asked = _asked(email, network, is_opening, may_own)
@@ -89,7 +89,7 @@ def count(email: str, network: str, *, is_opening: bool, may_own: bool = True) -
 
 def hold_address(email: str) -> None:
     """Let nobody else open or count anything for an address until the transaction's end."""
-    hold(f"mailings:{tokens.hash_address(email)}")
+    Allowance.hold(f"mailings:{tokens.hash_address(email)}")
 
 
 def _asked(email: str, network: str, is_opening: bool, may_own: bool) -> Asked:

@@ -34,7 +34,7 @@ def begin(*, email: str, redirect_to: str | None, caller: Caller) -> None:
         mailings.hold_address(email)
         newest = Recovery.opened(email, caller.network).first()
         waiting = newest if newest and newest.tries_left else None
-        may_try = mailings.count(email, caller.network, is_opening=waiting is None)
+        may_try = mailings.spend(email, caller.network, is_opening=waiting is None)
         recovery = waiting or Recovery(created_at=from_now())
         recovery.email, recovery.network = email, caller.network
         recovery.redirect_to = redirect_to
@@ -42,7 +42,7 @@ def begin(*, email: str, redirect_to: str | None, caller: Caller) -> None:
             recovery.tries_left = 0
         code = codes.renew(recovery)
         recovery.save(force_insert=waiting is None)
-    limiter.hit(RECOVERIES_PER_NETWORK, caller.network)
+    limiter.spend(RECOVERIES_PER_NETWORK, caller.network)
     good_until = caller.at + CODE_LIFE
     mail.send(email, codes.in_app(_mail_code, recovery, code, caller), good_until)
     logs.event("recovery_waits", recovery_id=recovery.id, network=caller.network)

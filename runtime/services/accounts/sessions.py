@@ -79,7 +79,7 @@ def sign_in(
     limits = _limits_of_device(user, refresh_token), _limits_of_all(email.lower(), network)
     _within(limiter.check_all, *limits)
     release()
-    count = partial(_within, limiter.hit_all, *limits)
+    count = partial(_within, limiter.spend_all, *limits)
     is_right = passwords.verify(password, user and user.password_hash, network, count=count)
     if not is_right or user is None or user.is_disabled:
         logs.event("sign_in_refused", network=network)

@@ -75,7 +75,7 @@ def begin(
         # Also for one that waits already, so that it takes the same time.
         details["password_hash"] = passwords.hash(password, caller.network)
         sign_up, code = _open(details, caller)
-        limiter.hit(SIGN_UPS_PER_NETWORK, caller.network)
+        limiter.spend(SIGN_UPS_PER_NETWORK, caller.network)
     except TooManyRequests:
         SignUp(**details).contest()
         raise
@@ -100,10 +100,10 @@ def resend(*, email: str, caller: Caller) -> None:
     limits = [(RESENDS_PER_NETWORK, network), (RESENDS_PER_ADDRESS, email.lower())]
     limits += [] if opened else [(RESENDS_BY_OTHERS, email.lower())]
     mailings.check(email, network, is_opening=False)
-    limiter.hit_all(*limits)
+    limiter.spend_all(*limits)
     with db.atomic():
         mailings.hold_address(email)
-        mailings.count(email, network, is_opening=False)
+        mailings.spend(email, network, is_opening=False)
     letter = codes.in_app(_renew_codes, email, bool(opened), caller)
     mail.send(email, letter, caller.at + CODE_LIFE)
 
@@ -125,7 +125,7 @@ def _demand_room(details: dict) -> None:
     email, network = details["email"], details["network"]
     limiter.check(SIGN_UPS_PER_NETWORK, network)
     if User.find_by_username(details["username"]):
-        limiter.hit(TAKEN_NAMES_PER_NETWORK, network)
+        limiter.spend(TAKEN_NAMES_PER_NETWORK, network)
         raise UsernameTaken
     is_new = SignUp.find_asked(email, details["asked_hash"]) is None
     mailings.check(email, network, is_opening=is_new)
@@ -138,7 +138,7 @@ def _open(details: dict, caller: Caller) -> tuple[SignUp, str]:
     with db.atomic():
         mailings.hold_address(email)
         waiting = SignUp.find_asked(email, asked_hash)
-        may_try = mailings.count(email, caller.network, is_opening=waiting is None)
+        may_try = mailings.spend(email, caller.network, is_opening=waiting is None)
         sign_up = waiting or SignUp(created_at=from_now())
         for name, value in details.items():
             setattr(sign_up, name, value)

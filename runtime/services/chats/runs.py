@@ -144,7 +144,7 @@ def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> Followed:
 
 def follow(user: User, run: Run) -> Followed:
     """A run that has begun, for one more reader. Raises TooManyRequests."""
-    limiter.hit(REPEATS_PER_USER, str(user.id))
+    limiter.spend(REPEATS_PER_USER, str(user.id))
     with _stream_of(user) as begin:
         return begin(run, None)
 
@@ -207,7 +207,7 @@ def _prepare(
     run_id = made_of(user.id, f"key {key}") if key else uuid4()
     for _ in range(KEYED_ATTEMPTS):
         if key and (known := _known(user, run_id, session_id, message)):
-            limiter.hit(REPEATS_PER_USER, str(user.id))
+            limiter.spend(REPEATS_PER_USER, str(user.id))
             return known, None
         run = Run(id=run_id, chat_id=session_id or new_id(), message=message)
         # A chat whose id was made just now has no history.
@@ -245,7 +245,7 @@ def _begin(
         said = chats.history(run.chat_id, most, run.answers) if has_history else []
         _demand_tokens(user, run, said, tools)
         # Counted only now: a message that is refused is none of the minute's.
-        limiter.hit(RUNS_PER_USER, str(user.id))
+        limiter.spend(RUNS_PER_USER, str(user.id))
         execution = _Execution(run, said, user, tools, thread)
         undoing.pop_all()
         keep()
@@ -395,7 +395,7 @@ def _claim(user: User, run: Run) -> bool:
         if Run.get_or_none(id=run.id):
             return False
         _demand_open(user)
-        limiter.hit(REPEATS_PER_USER, str(user.id))
+        limiter.spend(REPEATS_PER_USER, str(user.id))
         raise ChatBusy from error
 
 
@@ -434,7 +434,7 @@ def _make_room(user: User, run: Run, bounds: Storage) -> None:
     try:
         storage.make_room(user, run, bounds)
     except (DayFull, TooManyChats):
-        limiter.hit(REPEATS_PER_USER, str(user.id))
+        limiter.spend(REPEATS_PER_USER, str(user.id))
         raise
 
 

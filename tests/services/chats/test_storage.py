@@ -182,7 +182,7 @@ def test_a_message_whose_history_cannot_be_paid_for_costs_nothing(alice: Person)
 def test_what_is_refused_is_none_of_the_minutes_messages(app: Flask, alice: Person):
     chat = fill_with_chats(alice, 10)[0]
     for _ in range(RUNS_PER_USER.amount - 1):
-        app.extensions["ratelimit"].hit(RUNS_PER_USER, alice.id)
+        app.extensions["ratelimit"].spend(RUNS_PER_USER, alice.id)
 
     assert [alice.chat("a").status_code for _ in range(3)] == [422] * 3
     assert alice.chat("a", str(chat.id)).status_code == 200
@@ -195,7 +195,7 @@ def test_nobody_is_refused_without_end(app: Flask, alice: Person, chats: int, st
     own = Spending.user == UUID(alice.id)
     Spending.insert(user=UUID(alice.id), day=Spending.today(), tokens=0, chars=10**9).execute()
     for _ in range(REPEATS_PER_USER.amount - 2):
-        app.extensions["ratelimit"].hit(REPEATS_PER_USER, alice.id)
+        app.extensions["ratelimit"].spend(REPEATS_PER_USER, alice.id)
 
     answers = [alice.chat("a") for _ in range(3)]
 
