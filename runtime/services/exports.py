@@ -23,7 +23,7 @@ from runtime.models.spendings import Spending
 from runtime.services.accounts import security_log
 from runtime.services.accounts.security_log import Kind
 from runtime.services.chats import chats, runs
-from runtime.services.chats.chats import Said
+from runtime.services.chats.chats import ShownMessage
 from runtime.services.chats.journal import Entry
 
 ROWS_A_PAGE = 100
@@ -34,7 +34,7 @@ RUNS_A_PAGE = 10
 @dataclass(frozen=True)
 class ExportedRun:
     run: Run
-    messages: list[Said]
+    messages: list[ShownMessage]
     events: list[dict]
 
 

@@ -21,7 +21,7 @@ from runtime.models.run_events import RunEvent
 from runtime.models.users import User
 from runtime.security.tokens import tokens
 from runtime.services.chats.ids import from_digest, made_of
-from runtime.services.chats.journal import Entry, bury
+from runtime.services.chats.journal import Entry, fail_dead
 
 # More runs than any model's window holds; what of them is sent is bounded in characters.
 RECENT_RUNS = 100
@@ -48,7 +48,7 @@ def called(user: User, name: str) -> UUID:
 
 
 @dataclass(frozen=True)
-class Said:
+class ShownMessage:
     """A message as it is shown. A run's first is the user's, the others are steps of the model."""
 
     id: str
@@ -65,7 +65,7 @@ class Record:
 
     run: Run
     entries: list[Entry]
-    messages: list[Said]
+    messages: list[ShownMessage]
 
 
 def page_of(user: User, limit: int, cursor: str | None) -> Page:
@@ -106,7 +106,7 @@ def records(chat_id: UUID, limit: int, cursor: str | None) -> Page:
     At most `limit`, and as many as fit in PAGE_BYTES.
     """
     found = _page_of_runs(chat_id, limit, cursor)
-    if bury([run.id for run in found.rows if run.finished_at is None]):
+    if fail_dead([run.id for run in found.rows if run.finished_at is None]):
         found = _page_of_runs(chat_id, limit, cursor)
     entries = _fitting_entries(found.rows)
     found = cut(found, len(entries))
@@ -228,11 +228,11 @@ def _after(run: Run) -> dict[str, str]:
     return following.answers if following else {}
 
 
-def _said(run: Run, events: list[dict], answers: Mapping[str, str]) -> Iterator[Said]:
+def _said(run: Run, events: list[dict], answers: Mapping[str, str]) -> Iterator[ShownMessage]:
     if run.message:
-        yield Said(str(run.id), run, "user", run.message)
+        yield ShownMessage(str(run.id), run, "user", run.message)
     for step in steps_of(events, answers):
-        yield Said(step.message_id, run, "assistant", step.text, step.calls, step.reasoning)
+        yield ShownMessage(step.message_id, run, "assistant", step.text, step.calls, step.reasoning)
 
 
 def _named(chat: Chat) -> Chat:

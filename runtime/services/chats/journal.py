@@ -41,7 +41,7 @@ RENEWAL_SECONDS = 3
 LOOKS_A_SECOND = 20
 PAUSE = 1 / LOOKS_A_SECOND
 # How often it looks for runs whose process has died.
-BURIAL_SECONDS = 1
+DEAD_CHECK_SECONDS = 1
 # A commit for each token is what one run may have; a thousand must share theirs.
 RUNS_A_COMMIT_A_SECOND = 10_000
 # How long an outage of the database is waited out before the next try.
@@ -370,7 +370,7 @@ class Journal:
 
     def _keep_on(self) -> None:
         """Look after the runs of this process, and after those it follows, while there are any."""
-        renewed_at = buried_at = time.monotonic()
+        renewed_at = dead_checked_at = time.monotonic()
         while True:
             with self._lock:
                 if not (self._own or self._others):
@@ -394,9 +394,9 @@ class Journal:
                     renewed_at = now
                     self._renew(own)
                 self._read_others(others)
-                if now - buried_at >= BURIAL_SECONDS:
-                    buried_at = now
-                    self._bury(others)
+                if now - dead_checked_at >= DEAD_CHECK_SECONDS:
+                    dead_checked_at = now
+                    self._fail_dead(others)
                 self._looking_since = None
             except Exception as error:  # The database is away; the next turn tries again.
                 logs.event("runs_not_kept", level=logging.WARNING, reason=type(error).__name__)
@@ -430,10 +430,10 @@ class Journal:
                 log.add(entries)
                 self._forget(log)
 
-    def _bury(self, others: list[Log]) -> None:
+    def _fail_dead(self, others: list[Log]) -> None:
         """End those of them whose process died, and those that are gone with their chat."""
         logs_of = {log.run_id: log for log in others if not log.is_over}
-        bury(list(logs_of))
+        fail_dead(list(logs_of))
         ids = list(logs_of)
         there = {run_id for (run_id,) in Run.select(Run.id).where(Run.id.in_(ids)).tuples()}
         for run_id in logs_of.keys() - there:
@@ -473,7 +473,7 @@ class _Group:
         return joined if len(entries) - len(joined) >= MIN_ROWS_SAVED else None
 
 
-def bury(run_ids: list[UUID]) -> int:
+def fail_dead(run_ids: list[UUID]) -> int:
     """End those of the runs whose lease has lapsed: their process died, and cannot.
 
     Returns how many there were. Ends none for BACK_SECONDS after the database was away: no lease
@@ -484,10 +484,10 @@ def bury(run_ids: list[UUID]) -> int:
         return 0
     lapsed = Run.id.in_(run_ids) & Run.finished_at.is_null() & (Run.lease_until < from_now())
     dead = [run_id for (run_id,) in Run.select(Run.id).where(lapsed).tuples()] if run_ids else []
-    return sum(_bury(run_id) for run_id in dead)
+    return sum(_fail_dead(run_id) for run_id in dead)
 
 
-def _bury(run_id: UUID) -> bool:
+def _fail_dead(run_id: UUID) -> bool:
     with db.atomic():
         # Again, with what it says locked: its process may have come back.
         ended = {Run.finished_at: from_now(), Run.error: ErrorCode.INTERRUPTED.value}
@@ -565,7 +565,7 @@ WRITE_ON_POSTGRES = """
 def _write_on_postgres(runs: str, events: str, endings: str) -> list[tuple]:
     """Write events and endings of those runs that have not ended; the ids of these.
 
-    Their rows are locked, so that nobody buries one meanwhile, in the order of their ids, so that
+    Their rows are locked, so that none is taken for dead meanwhile, in the order of their ids, so that
     nobody who locks several waits for us while we wait for them. What is there already a server
     wrote that did not answer, and was asked again.
     """

@@ -44,7 +44,15 @@ from runtime.models.users import User
 from runtime.services.chats import chats, storage
 from runtime.services.chats.budgets import Budget, Metered
 from runtime.services.chats.ids import is_made, made_of, new_id
-from runtime.services.chats.journal import DELTAS, LEASE_SECONDS, Entry, Journal, Log, bury, join
+from runtime.services.chats.journal import (
+    DELTAS,
+    LEASE_SECONDS,
+    Entry,
+    Journal,
+    Log,
+    fail_dead,
+    join,
+)
 from runtime.services.chats.storage import Storage
 
 RUNS_AT_ONCE_PER_USER = 8
@@ -292,7 +300,7 @@ def told(error: str, language: str) -> str:
 def get(user: User, chat_id: UUID, run_id: UUID) -> Run:
     """A run of this user's, as it is now. Raises RunNotFound."""
     run = Run.find(user, chat_id, run_id)
-    if run and run.finished_at is None and bury([run_id]):
+    if run and run.finished_at is None and fail_dead([run_id]):
         run = Run.find(user, chat_id, run_id)
     if run is None:
         raise RunNotFound
@@ -328,7 +336,7 @@ def stop_all(user: User) -> int:
         alive = (Run.id == run_id) & Run.finished_at.is_null() & Run.stop_requested_at.is_null()
         Run.update(stop_requested_at=from_now()).where(alive).execute()
         shared.journal.stop(run_id)
-    bury(run_ids)
+    fail_dead(run_ids)
     release()
     return len(run_ids)
 
@@ -388,7 +396,7 @@ def _claim(user: User, run: Run) -> bool:
         return _insert(user, run)
     except IntegrityError:
         running = (Run.chat == run.chat_id) & Run.finished_at.is_null()
-        bury([run_id for (run_id,) in Run.select(Run.id).where(running).tuples()])
+        fail_dead([run_id for (run_id,) in Run.select(Run.id).where(running).tuples()])
     try:
         return _insert(user, run)
     except IntegrityError as error:
