@@ -1,9 +1,10 @@
-"""Thoughts in a text: what stands in `<think>` tags at its beginning, as local servers send it."""
+"""Thoughts in a text: what stands in tags at its beginning, as local servers send it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-BEGIN, END = "<think>", "</think>"
+# Each model has its own.
+TAGS = ("<think>", "<thinking>", "<thought>", "<reasoning>")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class ThinkTags:
     def __init__(self) -> None:
         self._held = ""
         self._state = "beginning"
+        self._end = ""
 
     def split(self, text: str) -> Iterator[Piece]:
         """The pieces that are certain by now; what may be a part of a tag waits for more."""
@@ -42,17 +44,18 @@ class ThinkTags:
 
     def _begin(self) -> None:
         begun = self._held.lstrip()
-        if begun.startswith(BEGIN):
-            self._held, self._state = begun.removeprefix(BEGIN), "thinking"
-        elif not BEGIN.startswith(begun):
+        if begun.startswith(TAGS):
+            tag, _, self._held = begun.partition(">")
+            self._end, self._state = f"</{tag[1:]}>", "thinking"
+        elif not any(tag.startswith(begun) for tag in TAGS):
             self._state = "saying"
 
     def _think(self) -> Iterator[Piece]:
-        thought, tag, rest = self._held.partition(END)
+        thought, tag, rest = self._held.partition(self._end)
         if tag:
             self._held, self._state = rest, "behind"
         else:
-            thought = self._taken(len(self._held) - _overlap(self._held, END))
+            thought = self._taken(len(self._held) - _overlap(self._held, self._end))
         if thought:
             yield Piece(thought, is_thought=True)
 
