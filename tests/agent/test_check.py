@@ -1,5 +1,6 @@
 """What `flask agent check` finds out about a model."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from runtime.agent.providers.embedded import EmbeddedProvider
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.tools.tool import load_tools
 from tests.agent.completions_server import CompletionsServer, answer, plain, tool_answer
+from tests.ports import nobody_listening
 
 
 @pytest.fixture
@@ -50,6 +52,22 @@ def test_a_model_that_does_not_answer_says_why(server: CompletionsServer) -> Non
     assert not is_good
     assert sentence.startswith("without tools: m-1 on 127.0.0.1")
     assert "is OPENAI_API_KEY this server's?" in sentence
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "reason"),
+    [
+        ("http://127.0.0.1:{port}/v1", "127.0.0.1", "Connection refused"),
+        ("http://model.invalid/v1", "model.invalid", "not known|resolution|associated"),
+    ],
+)
+def test_a_server_that_is_off_is_told_in_plain_words(url: str, host: str, reason: str) -> None:
+    with nobody_listening() as port:
+        provider = OpenAIProvider(url.format(port=port), None, "m-1", attempts=1)
+        [finding] = check(provider, load_tools())
+    assert not finding.is_good
+    assert re.search(f"cannot connect to {host}: .*({reason})", finding.sentence)
+    assert not re.search(r"0x|\(<|object at|urllib3|Error\b|Pool", finding.sentence)
 
 
 def test_a_model_whose_tools_fail_is_not_good(server: CompletionsServer) -> None:

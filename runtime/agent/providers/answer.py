@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import urllib3
 
 from runtime.agent.events import ErrorCode
-from runtime.agent.providers.endings import failure_in
 from runtime.agent.providers.patience import Patience
 from runtime.agent.providers.provider import (
     Chunk,
@@ -25,12 +24,6 @@ from runtime.agent.providers.transport import DONE, drain, payloads
 
 # What may still follow an ending is the usage and [DONE], and some servers never send them.
 SECONDS_AFTER_FINISH = 2.0
-
-# What of a text that is no JSON says what it is.
-MAX_TEXT_CHARS = 200
-
-# What `json.loads` does with a text, without looking what else it might have been given.
-_decode = json.JSONDecoder().raw_decode
 
 
 class Reader(Protocol):
@@ -99,7 +92,7 @@ class _Batch:
         self.is_done = False
         self._reader = reader
 
-    def chunks(self, arrived: list[str]) -> Iterator[Chunk]:
+    def chunks(self, arrived: Iterator[dict[str, Any] | str]) -> Iterator[Chunk]:
         """The chunks up to the end, or up to what nobody can read, which is kept as `failure`."""
         read: list[Chunk] = []
         try:
@@ -107,27 +100,10 @@ class _Batch:
                 if payload == DONE:
                     self.is_done = True
                     break
-                read += self._reader.read(_parsed(payload, self._reader.has_begun))
+                read += self._reader.read(payload)
         except ProviderError as error:
             self.failure = error
         return (_joined(list(group)) for _, group in groupby(read, _owner))
-
-
-def _parsed(text: str, has_begun: bool) -> dict[str, Any]:
-    """A JSON object. Raises ProviderError for anything else."""
-    text = text.strip()
-    try:
-        value, end = _decode(text)
-    except (ValueError, RecursionError) as error:
-        raise protocol_error(f"not JSON, {error}: {text[:MAX_TEXT_CHARS]}") from error
-    if end < len(text):
-        raise protocol_error("JSON, and more behind it")
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        # One server has its errors in a list.
-        raise failure_in(value[0], has_begun) or protocol_error("JSON, but no object")
-    if not isinstance(value, dict):
-        raise protocol_error("JSON, but no object")
-    return value
 
 
 def _owner(chunk: Chunk) -> object:

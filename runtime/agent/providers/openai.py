@@ -42,7 +42,7 @@ from runtime.agent.providers.room import (
     share_that_fits,
     speaks_of_room,
 )
-from runtime.agent.providers.transport import Transport
+from runtime.agent.providers.transport import Transport, in_words
 from runtime.agent.stop import Stop
 from runtime.agent.tools.tool import Tool
 
@@ -194,7 +194,7 @@ class _Step:
             is_whole = isinstance(error, HTTPError) and reader.finish_reason
             if not is_whole:
                 yield from self._vendor(reader)
-                failure = _failure(error, patience, reader, is_accepted)
+                failure = _failure(error, patience, reader, transport.address.host, is_accepted)
                 failure.message = self._provider.explained(failure, self._dialect)
                 raise failure from error
         yield from reader.last()
@@ -273,11 +273,15 @@ class _Step:
 
 
 def _failure(
-    error: HTTPError | ProviderError, patience: Patience, reader: Reader, is_accepted: bool
+    error: HTTPError | ProviderError,
+    patience: Patience,
+    reader: Reader,
+    host: str,
+    is_accepted: bool,
 ) -> ProviderError:
     if isinstance(error, ProviderError):
         return error
-    message = f"{type(error).__name__}: {error}"
+    message = in_words(error, host)
     if patience.seconds_left <= 0:
         return ProviderError(ErrorCode.OUT_OF_TIME, message)
     if isinstance(error, ReadTimeoutError):

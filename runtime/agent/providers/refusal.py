@@ -98,14 +98,18 @@ def are_near(text: str, pattern: str, other: str) -> bool:
     return False
 
 
+def json_or_text(text: str) -> Any:
+    """The value that a text is the JSON of, or else the text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def _decoded(value: Any) -> Any:
     """JSON that a text has, or the text."""
-    if isinstance(value, str) and value.lstrip().startswith(("{", "[", '"')):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+    is_json = isinstance(value, str) and value.lstrip().startswith(("{", "[", '"'))
+    return json_or_text(value) if is_json else value
 
 
 def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:

@@ -11,14 +11,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from runtime.agent.events import ErrorCode
 from runtime.agent.providers.address import Address
 from runtime.agent.providers.endings import refused
 from runtime.agent.providers.patience import Patience, patient_pool
 from runtime.agent.providers.provider import ProviderError, protocol_error
-from runtime.agent.providers.refusal import Refusal
+from runtime.agent.providers.refusal import Refusal, json_or_text
 
 MAX_LINE_BYTES = 1 << 20
 # A stream repeats some 300 bytes of frame around every token.
@@ -89,6 +95,20 @@ class Transport:
         return " ".join(words)[:MAX_ERROR_CHARS]
 
 
+def in_words(error: HTTPError, host: str) -> str:
+    """What went wrong on the way to a host and why, without a library's names for it."""
+    what = f"the connection to {host} broke off"
+    if isinstance(error, ReadTimeoutError):
+        what = f"{host} has been silent for too long"
+    elif isinstance(error, ConnectTimeoutError | ProxyError | SSLError):
+        what = f"cannot connect to {host}"
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    reasons = [str(each.strerror or each) for each in causes if isinstance(each, OSError)]
+    return ": ".join([what, *filter(None, reasons[-1:])])
+
+
 def _refusal(response: urllib3.BaseHTTPResponse) -> ProviderError:
     status = response.status
     try:
@@ -122,26 +142,47 @@ def _retry_after(value: str) -> float | None:
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def payloads(response: urllib3.BaseHTTPResponse, patience: Patience) -> Iterator[list[str]]:
-    """The data of a stream's events, or a whole JSON body and DONE; together what came together.
+def payloads(
+    response: urllib3.BaseHTTPResponse, patience: Patience
+) -> Iterator[Iterator[dict[str, Any] | str]]:
+    """The objects that a body has, and DONE where it says so; together what came together.
 
-    What a body is, its beginning says: gateways send streams and objects under any type. The data
-    of an event that is called an error comes as an object that says so.
+    What a body is, its beginning says: gateways send streams and objects under any type. It is a
+    stream of events (WHATWG HTML §9.2), or of an object a line, or one JSON value, which a DONE
+    ends. What of it is no JSON raises ProviderError.
     """
     pieces = _pieces(response)
     first = _beginning(pieces)
-    if first.startswith((b"{", b"[")):
-        yield [_rest(first, pieces, MAX_LINE_BYTES), DONE]
-    elif first.startswith(b"<"):
+    if first.startswith(b"<"):
         page = _rest(first, pieces, MAX_PAGE_CHARS)
-        raise protocol_error(f"a page instead of an answer: {page[:MAX_PAGE_CHARS]}")
-    else:
-        events = _Events()
-        for lines in _lines(first, pieces, patience):
-            yield events.data(lines)
-        if first and not events.are_there:
-            text = first[:MAX_PAGE_CHARS].decode("utf-8", "replace")
-            raise protocol_error(f"a text instead of an answer: {text}")
+        raise protocol_error(f"a page instead of an answer: {page}")
+    if first.startswith((b"{", b"[")) and not _is_of_lines(first):
+        yield iter([_as_object(json_or_text(_rest(first, pieces, MAX_LINE_BYTES))), DONE])
+        return
+    events = _Events()
+    for lines in _lines(first, pieces, patience):
+        yield events.read(lines)
+    if first.startswith(b"{") and events.count == 1:
+        yield iter([DONE])
+    if first and not (events.are_there or events.count):
+        text = first[:MAX_PAGE_CHARS].decode("utf-8", "replace")
+        raise protocol_error(f"a text instead of an answer: {text}")
+
+
+def _as_object(value: Any) -> dict[str, Any]:
+    """The value that JSON, or a text that is none, had. Raises ProviderError for no object."""
+    if isinstance(value, list) and len(value) == 1:
+        # One server has its errors in a list.
+        value = value[0]
+    if not isinstance(value, dict):
+        raise protocol_error(f"no JSON object: {str(value)[:MAX_PAGE_CHARS]}")
+    return value
+
+
+def _is_of_lines(first: bytes) -> bool:
+    """Whether the first line is an object of its own, and not the beginning of a longer one."""
+    line, newline, _ = first.partition(b"\n")
+    return bool(newline) and isinstance(json_or_text(line.decode("utf-8", "replace")), dict)
 
 
 def drain(response: urllib3.BaseHTTPResponse, patience: Patience) -> None:
@@ -162,11 +203,14 @@ def _pieces(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 
 
 def _beginning(pieces: Iterator[bytes]) -> bytes:
-    """The body's first piece, from the first character that is no blank."""
+    """The body's beginning without blanks: a piece of it, or where it is JSON its first line."""
+    begun = bytearray()
     for piece in pieces:
-        if begun := piece.removeprefix(b"\xef\xbb\xbf").lstrip():
-            return begun
-    return b""
+        begun += piece if begun else piece.removeprefix(b"\xef\xbb\xbf").lstrip()
+        is_json = begun.startswith((b"{", b"["))
+        if begun and not (is_json and b"\n" not in piece and len(begun) < MAX_LINE_BYTES):
+            break
+    return bytes(begun)
 
 
 def _rest(first: bytes, pieces: Iterator[bytes], limit: int) -> str:
@@ -202,31 +246,50 @@ def _lines(first: bytes, pieces: Iterator[bytes], patience: Patience) -> Iterato
 
 
 class _Events:
-    """The events of one stream, as its lines come. `are_there`: it is a stream of events at all."""
+    """The events of one stream, as its lines come. `are_there`: it is a stream of events at all.
+
+    An event is one object, whose JSON may be on several lines of data; `count` is how many came.
+    That of an event that is called an error is made an object that says so.
+    """
 
     def __init__(self) -> None:
         self.are_there = False
+        self.count = 0
+        self._held = ""
         self._is_error = False
 
-    def data(self, lines: list[str]) -> list[str]:
-        """The data of the events in some more lines."""
+    def read(self, lines: list[str]) -> Iterator[dict[str, Any] | str]:
+        """The objects that are whole with some more lines. Raises ProviderError for no JSON."""
         self.are_there = self.are_there or any(FIELD.match(line) for line in lines)
-        found = []
         for line in lines:
             if line.startswith("data:"):
-                data = line[len("data:") :].strip()
-                if data:
-                    found.append(_as_error(data) if self._is_error else data)
+                yield from self._data(line[len("data:") :].strip())
+            elif line.startswith("{") or line.strip() == DONE:
+                yield from self._data(line.strip())
             elif line.startswith("event:"):
                 self._is_error = line[len("event:") :].strip() in ("error", "exception", "fatal")
             elif not line.strip():
-                self._is_error = False
-        return found
+                yield from self._end()
 
+    def _data(self, data: str) -> Iterator[dict[str, Any] | str]:
+        if data == DONE:
+            yield DONE
+            return
+        self._held = f"{self._held}\n{data}".strip()
+        value = json_or_text(self._held)
+        is_begun = isinstance(value, str) and self._held.startswith(("{", "["))
+        # Not at the end of the event: some servers send no blank lines.
+        if self._held and not (is_begun and len(self._held) < MAX_LINE_BYTES):
+            yield self._object(value)
 
-def _as_error(data: str) -> str:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        value = data
-    return json.dumps(value if isinstance(value, dict) and "error" in value else {"error": value})
+    def _end(self) -> Iterator[dict[str, Any]]:
+        if self._held:
+            yield self._object(self._held)
+        self._is_error = False
+
+    def _object(self, value: Any) -> dict[str, Any]:
+        self._held = ""
+        self.count += 1
+        if not self._is_error:
+            return _as_object(value)
+        return value if isinstance(value, dict) and "error" in value else {"error": value}
