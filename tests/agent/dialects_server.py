@@ -89,6 +89,12 @@ def calls_in(request: Request) -> Iterator[dict[str, Any]]:
         yield from message.get("tool_calls") or []
 
 
+def parameters(request: Request) -> Iterator[dict[str, Any]]:
+    """The schemas of all parameters of the tools that are offered."""
+    for tool in request.body.get("tools", []):
+        yield from tool["function"]["parameters"]["properties"].values()
+
+
 def error(message: str, http: int = 400, **members: Any) -> Reply:
     """A refusal in OpenAI's shape."""
     return plain({"error": {"message": message, **members}}, http)
@@ -130,6 +136,25 @@ always("whole_as_stream", json.dumps(whole))
 always("stream_as_text", event, ended, content_type="text/plain; charset=utf-8")
 always("stream_as_json", event, ended, content_type="application/json")
 always("marked", "\ufeff" + event, ended)
+lines = [json.dumps(part) + "\n" for part in (text("hello "), text("there"), finish())]
+always("json_lines", *lines, content_type="application/x-ndjson")
+always("json_lines_then_done", *lines, "[DONE]\n", content_type="application/json")
+always("one_json_line", json.dumps({"choices": [{"message": {"content": "hello there"}}]}) + "\n")
+spread = json.dumps(text("hello there"), indent=1).replace("\n", "\ndata: ")
+always("spread_over_data_lines", f"data: {spread}\n\n", finish(), DONE)
+always("ends_a_data_line_like_an_object", 'data: {"id": {}\ndata: , ' + event[6:], ended)
+always("no_blank_lines", *(f"data: {line}" for line in lines), "data: [DONE]\n")
+always(
+    "legacy_text",
+    {"object": "text_completion", "choices": [{"text": "hello ", "finish_reason": None}]},
+    {"object": "text_completion", "choices": [{"text": "there", "finish_reason": "stop"}]},
+    DONE,
+)
+always(
+    "legacy_text_whole",
+    json.dumps({"choices": [{"text": "hello there", "finish_reason": "stop"}]}),
+    content_type="application/json",
+)
 always(
     "two_choices",
     {"choices": [{"index": 0, "delta": {"content": "hello there"}}]},
@@ -171,6 +196,13 @@ refusing(
     error("tool_choice must be none for this model"),
     flat_error("`tool calling` is not supported with this model", 422),
     plain({"detail": [{"loc": ["body", "tools"], "msg": "Extra inputs are not permitted"}]}, 422),
+)
+refusing(
+    "enums_of_texts",
+    lambda r: any(type(c) is not str for schema in parameters(r) for c in schema.get("enum", [])),
+    error("tools[5].function: properties[level].enum: only allowed for STRING type", code=400),
+    error("Invalid schema for function 'set_level': enum must have texts alone", param="tools[5]"),
+    error("Invalid value at 'tools[0].parameters.properties[0].value.enum[0]' (TYPE_STRING), 1"),
 )
 refusing(
     "effort",
@@ -490,6 +522,22 @@ calling(
     fragment("add", json.dumps(SUM)[:9]),
     fragment(None, json.dumps(SUM)[9:]),
 )
+
+
+@dialect
+def whole_with_calls(request: Request) -> Reply:
+    """One JSON object each time, though a stream was asked for; the first one calls tools."""
+    calls = [fragment("now", "{}", "a", None), fragment("add", SUM, "b", None)]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    called = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    return plain(whole if has_result(request) else called)
+
+
+calling(
+    "one_tool_twice_interleaved",
+    chunk({"tool_calls": [fragment("add", "", "a"), fragment("add", "", "b", 1)]}),
+    *(fragment(None, piece, None, i) for piece in PIECES for i in (0, 1)),
+)
 calling("function_call", chunk({"function_call": {"name": "add", "arguments": SUM}}))
 calling("arguments_empty", fragment("now", ""))
 calling("arguments_null", fragment("now", "null"))
@@ -532,6 +580,16 @@ always(
     finish(),
     DONE,
 )
+for tag in ("think", "thinking", "thought", "reasoning"):
+    pieces = (
+        "<",
+        f"{tag}>",
+        "my secret",
+        f" thoughts</{tag[:3]}",
+        f"{tag[3:]}>",
+        "\n\nhello there",
+    )
+    DIALECTS[f"tags_{tag}"] = lambda pieces=pieces: answer(*pieces)
 always(
     "thinking_parts",
     chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),

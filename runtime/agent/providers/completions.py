@@ -43,7 +43,7 @@ def body(request: StepRequest) -> dict[str, Any]:
     if made["stream"] and "stream_options" not in request.otherwise:
         made["stream_options"] = {"include_usage": True}
     if request.tools and "tools" not in request.otherwise:
-        made["tools"] = [_tool(tool) for tool in request.tools]
+        made["tools"] = [_tool(request, tool) for tool in request.tools]
         if "reasoning_effort" in request.otherwise:
             made["reasoning_effort"] = "none"
     if request.bound is not None and (name := request.name_of_bound(BOUNDS)):
@@ -51,11 +51,11 @@ def body(request: StepRequest) -> dict[str, Any]:
     return request.merged(made)
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(request: StepRequest, tool: Tool) -> dict[str, Any]:
     function = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": tool.parameters,
+        "parameters": request.schema(tool),
     }
     return {"type": "function", "function": function}
 
@@ -140,9 +140,10 @@ class StepReader:
             raise failure
         # Some servers say all of an answer once more at its end.
         whole = None if self.has_begun else choice.get("message")
-        delta = expect(choice.get("delta") or whole or {}, dict, "delta")
+        # Completions that are not of a chat have a text alone.
+        delta = choice.get("delta") or whole or {"content": choice.get("text")}
         has_words = False
-        for chunk in self._words(delta):
+        for chunk in self._words(expect(delta, dict, "delta")):
             # A finish_reason that words follow, or that comes with them, has ended nothing.
             if self.finish_reason and not has_words:
                 self._says_finish_early = True

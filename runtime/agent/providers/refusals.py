@@ -20,6 +20,8 @@ from typing import Any
 from runtime.agent.messages import Message
 from runtime.agent.providers.refusal import UNKNOWN, Refusal, are_near
 from runtime.agent.providers.request import BOUNDS, StepRequest
+from runtime.agent.tools.foreign import with_choices_in_words
+from runtime.agent.tools.parameters import JsonSchema
 from runtime.agent.tools.tool import Tool
 
 # Long enough that a busy service rarely asks in vain, short enough that an upgrade is noticed.
@@ -33,6 +35,8 @@ NOT_ABOUT_THE_REQUEST = (401, 402, 403, 407, 408, 429, 529)
 TOOLS = "tools"
 # Tools are offered, and the model does not think.
 EFFORT = "reasoning_effort"
+# A choice of numbers is told in words: some servers know choices of texts alone.
+ENUM = "enum"
 # The instructions stand before what the user said first.
 SYSTEM = "system"
 # The answer comes whole.
@@ -113,6 +117,8 @@ def _causes(
         yield STREAM
     if _has_calls(request) and _is_about_ids(refusal):
         yield IDS + str(_id_length(refusal))
+    if any(_has_numbers(tool.parameters) for tool in request.tools) and refusal.says(r"\benums?\b"):
+        yield ENUM
     if request.tools and _is_about_effort(refusal):
         yield EFFORT
     if (request.tools or _has_calls(request)) and _is_about_tools(refusal):
@@ -136,6 +142,10 @@ def _is_about_effort(refusal: Refusal) -> bool:
     return refusal.says(r"reasoning[_. ]?effort") or (
         refusal.says(_TOOL_WORDS) and refusal.says_beside(r"\breasoning\b", r"\bnone\b|\boff\b")
     )
+
+
+def _has_numbers(schema: JsonSchema) -> bool:
+    return with_choices_in_words(schema) != schema
 
 
 def _has_calls(request: StepRequest) -> bool:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.agent.messages import Message
+from runtime.agent.tools.foreign import with_choices_in_words
+from runtime.agent.tools.parameters import JsonSchema
 from runtime.agent.tools.tool import Tool
 
 # The names that a bound on the answer goes by; each dialect writes the one it has.
@@ -43,6 +45,11 @@ class StepRequest:
         chosen = [name for name in taken if name in self.options]
         known = [name for name in [*chosen, *taken] if name not in self.otherwise]
         return next(iter([*known, *taken]), None)
+
+    def schema(self, tool: Tool) -> JsonSchema:
+        """The schema of a tool's parameters, as the server takes it."""
+        is_refused = "enum" in self.otherwise
+        return with_choices_in_words(tool.parameters) if is_refused else tool.parameters
 
     def merged(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body with the operator's options, but for the bound, which has its place already."""

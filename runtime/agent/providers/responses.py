@@ -56,7 +56,7 @@ def body(request: StepRequest) -> dict[str, Any]:
                 "type": "function",
                 "name": tool.name,
                 "description": tool.description,
-                "parameters": tool.parameters,
+                "parameters": request.schema(tool),
                 "strict": False,
             }
             for tool in request.tools

@@ -135,25 +135,6 @@ def tool(
     return _make(function, name, description)
 
 
-def foreign(name: str, description: str, parameters: JsonSchema) -> Tool:
-    """A tool that the caller of the agent answers, as its author wrote it.
-
-    Only texts that are longer than models' servers take are cut.
-    """
-    return Tool(name, description[:MAX_DESCRIPTION_CHARS], _with_short_texts(parameters))
-
-
-def _with_short_texts(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_with_short_texts(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {name: _with_short_texts(value) for name, value in schema.items()}
-    if isinstance(text := made.get("description"), str):
-        made["description"] = text[:MAX_DESCRIPTION_CHARS]
-    return made
-
-
 def _make(function: Callable[..., Any], name: str | None, description: str | None) -> Tool:
     name = name or function.__name__
     if not NAME.fullmatch(name):

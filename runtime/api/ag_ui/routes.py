@@ -5,7 +5,8 @@ from uuid import UUID
 
 import marshmallow as ma
 
-from runtime.agent.tools.tool import Tool, foreign
+from runtime.agent.tools.foreign import foreign
+from runtime.agent.tools.tool import Tool
 from runtime.api import http
 from runtime.api.ag_ui import news, translation
 from runtime.api.ag_ui.translation import Translation

@@ -15,6 +15,7 @@ from runtime.agent.loop import Bounds, run
 from runtime.agent.messages import Message, Usage, from_events
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.stop import Stop
+from runtime.agent.tools.foreign import foreign
 from tests.agent.completions_server import (
     HANG,
     CompletionsServer,
@@ -94,7 +95,9 @@ def results(events: list[Event]) -> list[tuple[str, str]]:
         *("plain", "comments", "gzipped", "whole", "whole_as_text", "whole_as_stream"),
         *("stream_as_text", "stream_as_json", "marked", "two_choices", "declining", "late_usage"),
         *("finish_in_every_chunk", "finish_is_the_text_null", "finish_before_the_end"),
-        *("reasoning_member", "thinking_parts", "said_once_more", "one_part"),
+        *("reasoning_member", "thinking_parts", "said_once_more", "one_part", *rows("tags_")),
+        *("json_lines", "json_lines_then_done", "one_json_line", "spread_over_data_lines"),
+        *("ends_a_data_line_like_an_object", "no_blank_lines", "legacy_text", "legacy_text_whole"),
     ],
 )
 def test_an_answer_is_understood_as_it_is(name: str) -> None:
@@ -255,6 +258,43 @@ def test_one_tool_may_be_called_twice_at_once() -> None:
         assert results(chat.say("Hi")) == [("now", "noon"), ("add", "5"), ("add", "5")]
 
 
+def test_two_calls_of_one_tool_may_come_in_turns() -> None:
+    with chat_with("one_tool_twice_interleaved") as chat:
+        assert results(chat.say("Hi")) == [("add", "5"), ("add", "5")]
+
+
+LEVEL = {"type": "integer", "enum": [1, 2, 3], "description": "How much."}
+
+
+@pytest.mark.parametrize("name", rows("enums_of_texts"))
+@pytest.mark.parametrize("of", ["type", "enum alone"])
+def test_a_server_that_takes_choices_of_texts_alone_is_told_of_numbers(name: str, of: str) -> None:
+    level = LEVEL if of == "type" else {"enum": [1, 2, 3], "description": "How much."}
+    schema = {"type": "object", "properties": {"level": level}}
+    set_level = foreign("set_level", "Set the level.", schema)
+    with chat_with(name) as chat:
+        events = list(run([Message("user", "Hi")], chat.provider, [*TOOLS, set_level]))
+        assert isinstance(events[-1], RunFinished)
+        first, second = (request.body["tools"] for request in chat.server.requests)
+        told = {"type": "integer", "description": "How much. One of 1, 2, 3."}
+        assert first[-1]["function"]["parameters"] == schema
+        assert second[-1]["function"]["parameters"]["properties"] == {"level": told}
+        assert first[:-1] == second[:-1]
+        # What one front end has brought changes nothing for others.
+        list(run([Message("user", "Hi")], chat.provider, [*TOOLS, set_level]))
+        assert chat.server.requests[2].body["tools"] == first
+
+
+@pytest.mark.parametrize("name", rows("tags_"))
+def test_what_was_thought_in_tags_does_not_come_back(name: str) -> None:
+    with chat_with(name) as chat:
+        events = chat.say("Hi")
+        assert chat.answered() == "hello there"
+        thoughts = [event.delta for event in events if event.type == "REASONING_MESSAGE_CONTENT"]
+        assert "".join(thoughts) == "my secret thoughts"
+        assert "secret" not in json.dumps(last_messages(chat.server))
+
+
 @pytest.mark.parametrize("name", rows("small_context"))
 def test_a_conversation_that_outgrows_the_model_goes_on(name: str) -> None:
     with chat_with(name) as chat:
@@ -367,7 +407,7 @@ def test_a_page_is_told_by_its_beginning(name: str, caplog: pytest.LogCaptureFix
     "name",
     [
         *("no_index", "all_index_0", "all_index_0_with_ids", "no_arguments_first", "interleaved"),
-        *("text_between", "one_object"),
+        *("text_between", "one_object", "whole_with_calls"),
     ],
 )
 def test_calls_at_once_are_told_apart(name: str) -> None:

@@ -249,9 +249,10 @@ def test_lines_may_end_in_crlf_and_have_no_space(server: CompletionsServer) -> N
 
 
 def test_bytes_may_be_split_anywhere(server: CompletionsServer) -> None:
-    event = f"data: {json.dumps(text('你好 😀'), ensure_ascii=False)}\n\n".encode()
+    words = "你好 😀\u2028x\u0085"
+    event = f"data: {json.dumps(text(words), ensure_ascii=False)}\n\n".encode()
     server.script(stream(*(event[i : i + 1] for i in range(len(event))), finish(), DONE))
-    assert joined(ask(server)) == "你好 😀"
+    assert joined(ask(server)) == words
 
 
 def test_an_answer_may_end_without_done_after_a_finish_reason(server: CompletionsServer) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 
+from runtime.agent.tools.foreign import foreign
 from runtime.agent.tools.results import MAX_RESULT_CHARS
-from runtime.agent.tools.tool import InvalidArguments, Tool, foreign, load_tools, tool
+from runtime.agent.tools.tool import InvalidArguments, Tool, load_tools, tool
 
 
 @tool
