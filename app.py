@@ -5,7 +5,7 @@ from os import environ
 
 from flask import Flask
 
-from runtime import logs, metrics
+from runtime import logs
 from runtime.api import register
 from runtime.api.http import Application
 from runtime.cli import commands
@@ -39,7 +39,7 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
         app.config["SECRET_KEY"], *older = keep_secret_keys(folder)
         app.config["SECRET_KEY_FALLBACKS"] = [*older, *app.config["SECRET_KEY_FALLBACKS"]]
         app.config["SECRET_KEY_FOLDER"] = folder
-    for part in (logs, metrics, base, store, tokens, passwords, letters, queue, rates):
+    for part in (logs, base, store, tokens, passwords, letters, queue, rates):
         part.init_app(app)
     for part in (security_log, runs, purge, register, commands):
         part.init_app(app)

@@ -2,14 +2,31 @@
 
 import gc
 import itertools
+import logging
 import os
 import resource
 import sys
 
-from runtime import metrics
 from runtime.config.misspelt import misspelt
 from runtime.config.settings import ConfigError, load
-from runtime.gunicorn import refusals, start, worker
+from runtime.gunicorn import metrics_folder
+
+# Until the service is loaded: next to nothing of that is garbage, and the collector would look
+# through all of it again and again, a tenth of the time that a start takes.
+gc.disable()
+
+try:
+    settings = load(os.environ)
+except ConfigError as error:
+    sys.exit(str(error))
+
+metrics_refusal = None
+if settings["METRICS_TOKEN"]:
+    metrics_refusal = metrics_folder.make(settings["INSTANCE_PATH"], settings["WEB_CONCURRENCY"])
+
+# Only now, since prometheus-client looks for the folder when it is imported.
+from runtime import logs, metrics  # noqa: E402
+from runtime.gunicorn import refusals, start, worker  # noqa: E402
 
 
 def connections_for(threads: int) -> int:
@@ -54,6 +71,8 @@ def when_ready(server):
         server.log.warning("SMTP_URL is not set: mail goes to a folder, and to nobody")
     if workers > 1 and not settings["REDIS_URL"]:
         server.log.warning("REDIS_URL is not set: limits hold for each worker, not for all")
+    if metrics_refusal:
+        logs.event("metrics_not_shared", level=logging.WARNING, error=metrics_refusal)
 
 
 def pre_fork(server, starting):
@@ -63,8 +82,13 @@ def pre_fork(server, starting):
     """
     taken = {each.place for each in server.WORKERS.values()}
     starting.place = next(place for place in itertools.count() if place not in taken)
-    metrics.take_place(starting.place)
+    metrics_folder.reserve(starting.place)
     starting.shares.put(starting.place, 0)
+
+
+def post_fork(server, starting):
+    """Count at the worker's place. gunicorn calls it in the worker, before all else."""
+    metrics.count_at(starting.place)
 
 
 def post_worker_init(begun):
@@ -76,8 +100,13 @@ def post_worker_init(begun):
 
 def child_exit(server, gone):
     """Forget what a worker held. gunicorn calls it in the master, however the worker ended."""
-    metrics.leave_place(gone.place)
+    metrics_folder.forget_gauges(gone.place)
     gone.shares.leave(gone.place)
+
+
+def on_exit(server):
+    """Leave no files. gunicorn calls it in the master, when its workers are gone."""
+    metrics_folder.delete()
 
 
 def worker_exit(server, stopping):
@@ -98,18 +127,6 @@ def extensions_of(running) -> dict:
     """The parts of the application that a worker has loaded."""
     return getattr(getattr(running, "application", None), "extensions", {})
 
-
-# Until the service is loaded: next to nothing of that is garbage, and the collector would look
-# through all of it again and again, a tenth of the time that a start takes.
-gc.disable()
-
-try:
-    settings = load(os.environ)
-except ConfigError as error:
-    sys.exit(str(error))
-if settings["METRICS_TOKEN"]:
-    # Before the application is made, which looks whether there is a folder.
-    metrics.share(settings["WEB_CONCURRENCY"])
 
 refusals.readers[:] = settings["CORS_ORIGINS"]
 worker_class = worker.Worker

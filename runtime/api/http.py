@@ -166,7 +166,7 @@ def _finish(response: Response) -> Response:
 def _log(asked: Request, response: Response) -> None:
     seconds = time.monotonic() - asked.began_at
     route = asked.url_rule.rule if asked.url_rule else None
-    metrics.observe_request(asked.method, route, response.status_code, seconds)
+    metrics.count_request(asked.method, route, response.status_code, seconds)
     logs.event(
         "request",
         method=asked.method,

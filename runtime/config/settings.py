@@ -456,7 +456,7 @@ SETTINGS = (
         "METRICS_TOKEN",
         _bearer_token,
         None,
-        "What Prometheus shows at `/metrics`. Unset: no such path, and nothing is counted.",
+        "What Prometheus shows at `/metrics`. Unset: no such path.",
     ),
     Setting(
         "EVENTS_DAYS",

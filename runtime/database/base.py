@@ -106,7 +106,7 @@ def make_row(model: type[Model], values: Sequence, fields: Sequence | None = Non
 class SqliteDatabase(PooledSqliteDatabase):
     """Connections that any thread may use, one thread at a time."""
 
-    connect = metrics.database_pool_wait.timed(PooledSqliteDatabase.connect)
+    connect = metrics.database_pool_wait.time()(PooledSqliteDatabase.connect)
 
     def fetch_all(self, sql: str, values: Sequence) -> list[tuple]:
         """Execute a statement, and read its rows to their end."""

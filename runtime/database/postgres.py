@@ -72,7 +72,7 @@ class PostgresDatabase(PooledPostgresqlDatabase):
         """A connection outside of the pool, which the caller closes."""
         return connect(self.database, **self.connect_params)
 
-    @metrics.database_pool_wait.timed
+    @metrics.database_pool_wait.time()
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Take a connection for this thread; False if it has one, with `reuse_if_open`.
 

@@ -56,7 +56,7 @@ def refuse(
     Never waits: what the client does not take at once it does not get. An exception as the cause
     is a fault of ours, told with its traceback; any other would quote the request.
     """
-    metrics.requests_refused.inc(status)
+    metrics.requests_refused.labels(status).inc()
     language = i18n.choose(i18n.accepted_in(_field(head, b"accept-language")))
     request_id = wire.request_id(_field(head, b"x-request-id"))
     body = _problem(status, language, path)

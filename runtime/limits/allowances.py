@@ -48,7 +48,7 @@ def spend(bucket: Bucket, *key: str) -> bool:
         .execute()
     )
     if not spent:
-        metrics.limits_reached.inc(bucket.name)
+        metrics.limits_reached.labels(bucket.name).inc()
         spent_until = Allowance.get_by_id(_key(bucket, *key)).spent_until
         raise TooManyRequests(max(1, _seconds_to_wait(bucket, spent_until)))
     return spent[0].spent_until == now + period

@@ -26,7 +26,7 @@ class Places:
         """A place for them, to be left again. Raises TooManyRequests when there is none."""
         with self._lock:
             if self._taken[who] >= self._each or self._taken.total() >= self._total:
-                metrics.limits_reached.inc(self._name)
+                metrics.limits_reached.labels(self._name).inc()
                 raise TooManyRequests(FULL_RETRY_SECONDS)
             self._taken[who] += 1
 
@@ -63,7 +63,7 @@ class WaitingThread:
         try:
             thread.start()
         except RuntimeError as error:
-            metrics.limits_reached.inc("threads")
+            metrics.limits_reached.labels("threads").inc()
             raise TooManyRequests(FULL_RETRY_SECONDS) from error
 
     def run(self, work: Callable[[], None]) -> None:

@@ -114,7 +114,7 @@ class RateLimiter:
 
     def _refuse(self, limit: RateLimitItem, *key: str) -> None:
         reset_at, _remaining = self._call("get_window_stats", limit, *key)
-        metrics.limits_reached.inc(limit.namespace)
+        metrics.limits_reached.labels(limit.namespace).inc()
         raise TooManyRequests(max(1, math.ceil(reset_at - time.time())))
 
     def _call(self, method: str, limit: RateLimitItem, *key: str):

@@ -160,7 +160,7 @@ class Mail:
                 self._start_thread()
                 self._changed.notify_all()
         if not has_room:
-            metrics.mails.inc("dropped")
+            metrics.mails.labels("dropped").inc()
             log.error("mail to %s dropped: the queue is full", masked(to))
 
     def drain(self, timeout_seconds: float) -> int:
@@ -244,7 +244,7 @@ class Mail:
         """Send one mail now; whether that is the end of it: sent, refused for good, or run out."""
         to = masked(waiting.to)
         if clock.now() >= waiting.good_until:
-            metrics.mails.inc("expired")
+            metrics.mails.labels("expired").inc()
             log.warning("mail to %s dropped: it is no longer good", to)
             return True
         try:
@@ -254,12 +254,12 @@ class Mail:
             if waiting.letter is None:
                 return True
             if waiting.letter.is_wanted and not waiting.letter.is_wanted():
-                metrics.mails.inc("outdated")
+                metrics.mails.labels("outdated").inc()
                 log.info("mail to %s dropped: what it says holds no longer", to)
                 return True
             self._transport.deliver(self._message(waiting), waiting.name)
         except _RefusedForGood as refusal:
-            metrics.mails.inc("refused")
+            metrics.mails.labels("refused").inc()
             log.warning("mail to %s dropped: refused with %d", to, refusal.code)
             return True
         except _SenderRefused as refusal:
@@ -271,7 +271,7 @@ class Mail:
             # Whatever it was, the mail is still good and this thread has others to send.
             self._count_failure(waiting, error)
             return False
-        metrics.mails.inc("sent")
+        metrics.mails.labels("sent").inc()
         log.info("mail to %s sent", to)
         return True
 

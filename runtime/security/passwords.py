@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -80,11 +81,16 @@ class Passwords:
         return self._run(network, _matches_any, kept, _forms(password), self._nobody, counting)
 
     def _run(self, network: str, function, *arguments):
-        begun = metrics.password_hash_wait.waited(function)
+        queued_at = time.perf_counter()
+
+        def begin():
+            metrics.password_hash_wait.observe(time.perf_counter() - queued_at)
+            return function(*arguments)
+
         try:
-            return self._turns.run(network, partial(begun, *arguments))
+            return self._turns.run(network, begin)
         except NoPlace as error:
-            metrics.limits_reached.inc("passwords")
+            metrics.limits_reached.labels("passwords").inc()
             raise Overloaded(RETRY_AFTER_SECONDS) from error
 
 

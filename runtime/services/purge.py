@@ -100,7 +100,7 @@ def purge() -> dict[str, int]:
         try:
             for step in _delete_in_steps(model, rule):
                 deleted[table] += step
-                metrics.purged_rows.inc(table, by=step)
+                metrics.purged_rows.labels(table).inc(step)
         except DatabaseError as error:
             failure = error
     logs.event("purged", **deleted)

@@ -22,4 +22,4 @@ def _get_metrics() -> Response:
     wanted = current_app.config["METRICS_TOKEN"]
     if not hmac.compare_digest(authorization.token.encode(), wanted.encode()):
         raise InvalidAccessToken
-    return Response(metrics.text(current_app), content_type=metrics.CONTENT_TYPE)
+    return Response(metrics.text(), content_type=metrics.CONTENT_TYPE)

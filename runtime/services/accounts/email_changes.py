@@ -98,7 +98,7 @@ def _open(
     return change, code
 
 
-@metrics.codes_checked.outcomes
+@metrics.count_outcomes(metrics.codes_checked)
 def verify(session: Session, *, email: str, code: str, caller: Caller) -> TokenPair:
     """Give the account of who is signed in the address that `code` was mailed to.
 

@@ -113,7 +113,7 @@ def _find_share(mails: Sequence[Mailing], asked: Asked, now: datetime) -> bool |
             return is_own
     if not current_app.config["RATE_LIMITS"]:
         return None
-    metrics.limits_reached.inc("mailings")
+    metrics.limits_reached.labels("mailings").inc()
     raise TooManyRequests(_seconds_until_room(mails, asked, now))
 
 

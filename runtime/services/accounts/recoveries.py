@@ -48,7 +48,7 @@ def begin(*, email: str, redirect_to: str | None, caller: Caller) -> None:
     logs.event("recovery_waits", recovery_id=recovery.id, network=caller.network)
 
 
-@metrics.codes_checked.outcomes
+@metrics.count_outcomes(metrics.codes_checked)
 def verify(*, email: str, code: str, password: str, caller: Caller) -> TokenPair:
     """Set the password of the account that `code` was mailed to, and start its only session.
 

@@ -80,7 +80,7 @@ def record(
         session_id=session_id,
         created_at=from_now(seconds=-seconds_ago),
     ).execute()
-    metrics.security_events.inc(kind)
+    metrics.security_events.labels(kind).inc()
 
 
 def record_place(session: Session, kind: Kind, network: str, device: str | None) -> None:

@@ -58,7 +58,7 @@ class TokenPair:
     token_type: str = "bearer"
 
 
-@metrics.sign_ins.outcomes
+@metrics.count_outcomes(metrics.sign_ins)
 def sign_in(
     email: str,
     password: str,
@@ -150,7 +150,7 @@ def authenticate(access_token: str, ask_for: str | None = None) -> Session:
     return session
 
 
-@metrics.refreshes.outcomes
+@metrics.count_outcomes(metrics.refreshes)
 def refresh(
     refresh_token: str, network: str, device: str | None = None, language: str | None = None
 ) -> TokenPair:

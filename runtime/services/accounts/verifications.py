@@ -108,7 +108,7 @@ def resend(*, email: str, caller: Caller) -> None:
     mail.send(email, letter, caller.at + CODE_LIFE)
 
 
-@metrics.codes_checked.outcomes
+@metrics.count_outcomes(metrics.codes_checked)
 def verify(*, email: str, code: str, caller: Caller) -> TokenPair:
     """Complete the sign-up that `code` was mailed for, discard the rest, start a session.
 
@@ -230,7 +230,7 @@ def _save_code(sign_up: SignUp) -> bool:
 
 
 def _letter(mailed: Sequence[tuple[SignUp, str, Caller]], caller: Caller) -> Letter:
-    metrics.codes_sent.inc(by=len(mailed))
+    metrics.codes_sent.inc(len(mailed))
     told = [MailedCode(s.username, code, codes.link(s, code), asker) for s, code, asker in mailed]
     return letters.verification_letter(caller.language, told, CODE_LIFE // timedelta(minutes=1))
 

@@ -76,7 +76,7 @@ class Budget:
     def demand(self, user: User, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
         """Raises OutOfTokens unless these messages and one token of an answer can be paid for."""
         if self.daily and self.left(user.id) <= most_input(messages, tools):
-            metrics.limits_reached.inc("tokens-per-day")
+            metrics.limits_reached.labels("tokens-per-day").inc()
             raise OutOfTokens((tomorrow() - clock.now()).total_seconds())
 
     def left(self, user_id: UUID) -> int:

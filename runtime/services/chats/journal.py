@@ -671,8 +671,8 @@ def _code(ending: RunFinished | RunError) -> str | None:
 
 def _tell_end(run_id: UUID, ending: RunFinished | RunError, request_id: str | None = None) -> None:
     code = _code(ending)
-    metrics.runs.inc(code or "finished")
-    metrics.run_tokens.inc("input", by=ending.usage.input_tokens or 0)
-    metrics.run_tokens.inc("output", by=ending.usage.output_tokens or 0)
+    metrics.runs.labels(code or "finished").inc()
+    metrics.run_tokens.labels("input").inc(ending.usage.input_tokens or 0)
+    metrics.run_tokens.labels("output").inc(ending.usage.output_tokens or 0)
     asked_by = {"request_id": request_id} if request_id else {}
     logs.event("run_ended", run_id=run_id, error=code, **asked_by)

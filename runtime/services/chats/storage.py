@@ -101,11 +101,11 @@ def make_room(user: User, run: Run, bounds: Storage) -> None:
         is_new = not Chat.select().where(Chat.id == run.chat_id).exists()
         [today] = Spending.select(Spending.today()).tuples().get()
     if chats + is_new > bounds.max_chats:
-        metrics.limits_reached.inc("chats")
+        metrics.limits_reached.labels("chats").inc()
         raise TooManyChats(Fault("#", f"at_most_chats {bounds.max_chats}"))
     is_today = str(spending.day) >= str(today)
     if (spending.chars or 0) * is_today + chars_of(run) > bounds.daily_chars:
-        metrics.limits_reached.inc("chars-per-day")
+        metrics.limits_reached.labels("chars-per-day").inc()
         raise DayFull((budgets.tomorrow() - clock.now()).total_seconds())
 
 
