@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from runtime.circuit_breaker import Lookout
+from runtime.circuit_breaker import CircuitBreaker
 from tests.servers import wait_until
 
 
@@ -15,20 +15,20 @@ def test_a_server_that_failed_is_away_until_it_answers():
         if (failure := next(answers)) is not None:
             raise failure
 
-    lookout = Lookout("server", ask)
-    lookout.leave("it failed")
+    breaker = CircuitBreaker("server", ask)
+    breaker.trip("it failed")
 
-    assert lookout.is_away
-    wait_until(lambda: not lookout.is_away, 10, "it is back")
+    assert breaker.is_open
+    wait_until(lambda: not breaker.is_open, 10, "it is back")
     assert list(answers) == []
 
 
-def test_with_no_thread_to_look_out_the_next_request_tries_again(monkeypatch: pytest.MonkeyPatch):
+def test_with_no_thread_to_ask_it_the_next_request_tries_again(monkeypatch: pytest.MonkeyPatch):
     def none_left(_thread):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", none_left)
-    lookout = Lookout("server", lambda: None)
-    lookout.leave("it failed")
+    breaker = CircuitBreaker("server", lambda: None)
+    breaker.trip("it failed")
 
-    assert not lookout.is_away
+    assert not breaker.is_open

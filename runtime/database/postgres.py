@@ -12,7 +12,7 @@ from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from psycopg.pq import TransactionStatus
 
 from runtime import metrics
-from runtime.circuit_breaker import Lookout
+from runtime.circuit_breaker import CircuitBreaker
 from runtime.database.postgres_connection import CONNECT_SECONDS, Connection, connect
 
 # How long a thread waits for one of the pool's connections; and when none of them has moved for
@@ -35,7 +35,7 @@ class _Adapter(peewee.Psycopg3Adapter):
         While connections of ours are in use the server is there, and has no room for another:
         raises MaxConnectionsExceeded, as a pool that is all in use does.
         """
-        if db.lookout.is_away:
+        if db.breaker.is_open:
             raise psycopg.OperationalError("left alone until it answers")
         if time.monotonic() < db.full_until and db.is_in_use():
             raise MaxConnectionsExceeded
@@ -45,7 +45,7 @@ class _Adapter(peewee.Psycopg3Adapter):
             if db.is_in_use():
                 db.full_until = time.monotonic() + FULL_SECONDS
                 raise MaxConnectionsExceeded from error
-            db.lookout.leave(str(error))
+            db.breaker.trip(str(error))
             raise
         conn.on_silence = db.leave
         return conn
@@ -66,7 +66,7 @@ class PostgresDatabase(PooledPostgresqlDatabase):
         )
         self.full_until = -math.inf
         self._taken_at = -math.inf
-        self.lookout = Lookout("database", lambda: self.open_apart().close())
+        self.breaker = CircuitBreaker("database", lambda: self.open_apart().close())
 
     def open_apart(self) -> Connection:
         """A connection outside of the pool, which the caller closes."""
@@ -133,7 +133,7 @@ class PostgresDatabase(PooledPostgresqlDatabase):
 
     def leave(self) -> None:
         """The server hangs: each connection that is left would cost a request as much time."""
-        self.lookout.leave("the server does not answer")
+        self.breaker.trip("the server does not answer")
         self.close_idle()
 
     def _can_reuse(self, conn) -> bool:

@@ -8,7 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from runtime.circuit_breaker import Lookout
+from runtime.circuit_breaker import CircuitBreaker
 from runtime.errors import StoreUnavailable
 
 # How long one call waits, for its turn or for an answer.
@@ -43,7 +43,7 @@ class RedisStore:
         )
         self._client = redis.Redis(connection_pool=self.pool, retry=self.retry)
         self._turns = threading.BoundedSemaphore(connections)
-        self._lookout = Lookout("redis", self.ping)
+        self._breaker = CircuitBreaker("redis", self.ping)
 
     def call(self, function, *arguments):
         """Call what talks to Redis. Raises StoreUnavailable instead of what redis-py raises."""
@@ -55,7 +55,7 @@ class RedisStore:
             self._demand_presence()
             return self._ask(function, *arguments)
         except StoreUnavailable as error:
-            self._lookout.leave(str(error))
+            self._breaker.trip(str(error))
             raise
         finally:
             self._turns.release()
@@ -65,7 +65,7 @@ class RedisStore:
         self._ask(self._client.eval, PROBE, 1, f"{KEY_PREFIX}:probe")
 
     def _demand_presence(self) -> None:
-        if self._lookout.is_away:
+        if self._breaker.is_open:
             raise StoreUnavailable("left alone until it answers")
 
     def _ask(self, function, *arguments):

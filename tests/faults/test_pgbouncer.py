@@ -118,7 +118,7 @@ def test_a_pooler_that_is_silent_is_an_outage_and_is_used_again(pgbouncer: PgBou
         pgbouncer.resume()
         pool.close()
         deadline = time.monotonic() + 30
-        while pool.lookout.is_away:
+        while pool.breaker.is_open:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 

@@ -411,7 +411,7 @@ def test_a_server_without_room_for_another_connection_is_not_away(postgres: Post
     ):
         for _ in range(2):
             assert list(threads.map(ask, [pool] * 8)) == [1] * 8
-        assert not pool.lookout.is_away
+        assert not pool.breaker.is_open
 
 
 def test_a_statement_may_take_as_long_as_the_url_says(postgres: Postgres):

@@ -15,7 +15,7 @@ import pytest
 import redis as redis_py
 from limits import RateLimitItemPerHour
 
-from runtime.circuit_breaker import SECONDS as LOOKOUT_SECONDS
+from runtime.circuit_breaker import ASK_SECONDS
 from runtime.errors import StoreUnavailable, TooManyRequests
 from runtime.limits.rates import RateLimiter
 from runtime.limits.redis_store import TIMEOUT_SECONDS, RedisStore
@@ -158,7 +158,7 @@ def test_a_silent_redis_costs_the_requests_under_way_its_timeout_and_no_later_on
         time.sleep(seconds)
         resumed_at = time.monotonic()
         redis.resume()
-        time.sleep(2 * LOOKOUT_SECONDS)
+        time.sleep(2 * ASK_SECONDS)
 
     def slow(asked, began: float, ended: float) -> int:
         return sum(each.answer.seconds >= TIMEOUT_SECONDS for each in asked.between(began, ended))
@@ -221,7 +221,7 @@ def test_the_return_of_redis_brings_no_storm_of_connections(service: Service, re
     with Load(lambda number: resend(service, number), threads=48) as load:
         time.sleep(0.5)
         redis.stop()
-        time.sleep(2 * LOOKOUT_SECONDS)
+        time.sleep(2 * ASK_SECONDS)
         redis.start()
         with redis_py.Redis.from_url(redis.url) as client:
             before = client.info("stats")["total_connections_received"]

@@ -479,8 +479,8 @@ def fail_dead(run_ids: list[UUID]) -> int:
     Returns how many there were. Ends none for BACK_SECONDS after the database was away: no lease
     could be renewed meanwhile, and what was said is still to be written.
     """
-    lookout = getattr(db.obj, "lookout", None)
-    if lookout and time.monotonic() - lookout.back_at < BACK_SECONDS:
+    breaker = getattr(db.obj, "breaker", None)
+    if breaker and time.monotonic() - breaker.closed_at < BACK_SECONDS:
         return 0
     lapsed = Run.id.in_(run_ids) & Run.finished_at.is_null() & (Run.lease_until < from_now())
     dead = [run_id for (run_id,) in Run.select(Run.id).where(lapsed).tuples()] if run_ids else []
