@@ -10,7 +10,7 @@ from runtime.api import register
 from runtime.api.http import Application
 from runtime.cli import commands
 from runtime.config.settings import ROOT, keep_secret_keys, keeps_files, load, make_instance_folder
-from runtime.database import base
+from runtime.database import connections
 from runtime.gunicorn import start
 from runtime.limits import rates, store
 from runtime.mail import letters, queue
@@ -39,7 +39,7 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
         app.config["SECRET_KEY"], *older = keep_secret_keys(folder)
         app.config["SECRET_KEY_FALLBACKS"] = [*older, *app.config["SECRET_KEY_FALLBACKS"]]
         app.config["SECRET_KEY_FOLDER"] = folder
-    for part in (logs, base, store, tokens, passwords, letters, queue, rates):
+    for part in (logs, connections, store, tokens, passwords, letters, queue, rates):
         part.init_app(app)
     for part in (security_log, runs, purge, register, commands):
         part.init_app(app)

@@ -28,7 +28,8 @@ from werkzeug.test import run_wsgi_app
 
 from app import create_app
 from runtime.database import migrate
-from runtime.database.base import connect, db
+from runtime.database.base import db
+from runtime.database.connections import connect
 from runtime.models.tables import MODELS
 from tests.quick import QuickPasswords
 from tests.servers import PgBouncer, Redis, Service, wait_until

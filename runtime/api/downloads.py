@@ -8,7 +8,7 @@ from flask import Flask, Response, current_app
 
 from runtime import logs
 from runtime.api import http
-from runtime.database.base import is_outage
+from runtime.database.outages import is_outage
 from runtime.errors import Failure
 from runtime.gunicorn.sender import Stream
 

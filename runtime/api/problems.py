@@ -9,7 +9,8 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from runtime import errors, i18n, logs, wire
 from runtime.api import http
-from runtime.database.base import discard, is_outage, outage_reason, unavailable
+from runtime.database.base import discard
+from runtime.database.outages import is_outage, outage_reason, unavailable
 from runtime.errors import Failure, Fault, InvalidParameters
 
 MEDIA_TYPE = "application/problem+json"

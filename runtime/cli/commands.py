@@ -24,7 +24,8 @@ from runtime.api.schemas.shapes import CreateVerificationSchema
 from runtime.cli import output
 from runtime.config.settings import make_secret_key, write_secret_keys
 from runtime.database import migrate
-from runtime.database.base import db, is_outage, outage_reason
+from runtime.database.base import db
+from runtime.database.outages import is_outage, outage_reason
 from runtime.database.pagination import CURSOR
 from runtime.errors import EmailTaken, Failure, InvalidParameters, UserNotFound
 from runtime.limits.store import store

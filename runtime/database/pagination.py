@@ -12,9 +12,11 @@ from functools import reduce
 from operator import or_
 from uuid import UUID
 
-from peewee import Field, ModelSelect, Node, Select, Tuple, Value, fn
+from peewee import Field, ModelSelect, Node, Select, Tuple, fn
 
-from runtime.database.base import InstantField, Model, among, db
+from runtime.database.base import Model, db
+from runtime.database.conditions import among, place_of
+from runtime.database.instants import InstantField
 
 # 14 digits of the microseconds since 1970, up to the year 4253, then the id: whatever matches is
 # a place.
@@ -91,15 +93,6 @@ def _having(
     order = (some.c.listed_at.desc(), some.c.id.desc())
     found = Select([some], [some.c.id]).where(reduce(or_, has_text)).order_by(*order)
     return [id.python_value(each) for (each,) in found.limit(limit).bind(db.obj).tuples()]
-
-
-def place_of(values: Sequence, fields: Sequence[Field]) -> Node:
-    """The values of a row, to compare all of its columns with at once: `Tuple(a, b) > place`.
-
-    An index is entered by that wherever it is; by `a >= …` alone only where rows differ in it.
-    """
-    pairs = zip(values, fields, strict=True)
-    return Tuple(*(Value(value, converter=field.db_value) for value, field in pairs))
 
 
 def _cursor(row: Model) -> str:

@@ -54,6 +54,11 @@ class _Adapter(peewee.Psycopg3Adapter):
 class PostgresDatabase(PooledPostgresqlDatabase):
     """A pool of at most `connections`, each looked at before it is used."""
 
+    IS_SERVER = True
+    FROM_NOW = "(timezone('utc', now()) + make_interval(secs => {}))"
+    # One value, a JSON array, whose items become of the column's type.
+    AMONG = "(SELECT value::{} FROM json_array_elements_text(%s))"
+
     psycopg3_adapter = _Adapter
 
     def __init__(self, url: str, connections: int):

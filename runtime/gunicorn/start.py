@@ -13,7 +13,8 @@ import psycopg
 
 from runtime.config.settings import ConfigError
 from runtime.database import migrate
-from runtime.database.base import connect, outage_reason
+from runtime.database.connections import connect
+from runtime.database.outages import outage_reason
 from runtime.database.postgres import PostgresDatabase
 
 # A service that is being stopped may still have the port for a moment.

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from peewee import CharField, ForeignKeyField, Function, IntegerField, TextField, chunked, fn
 
-from runtime.database.base import InstantField, Model
+from runtime.database.base import Model
+from runtime.database.instants import InstantField
 from runtime.models.users import User
 
 # What one statement erases: runs with their journals, chats that have no more.

@@ -5,7 +5,8 @@ from datetime import timedelta
 from peewee import BooleanField, CharField, ForeignKeyField, IntegerField, fn
 
 from runtime import clock
-from runtime.database.base import InstantField, Model, fixed_from_now, from_now
+from runtime.database.base import Model, from_now
+from runtime.database.instants import InstantField
 from runtime.models.users import User
 from runtime.security.tokens import tokens
 
@@ -40,7 +41,7 @@ class Coded(Model):
     def is_waiting(cls, email: str):
         """The condition that a row waits for a code sent to this address."""
         return fn.LOWER(cls.email).in_((email.lower(), tokens.hash_address(email))) & (
-            cls.created_at > fixed_from_now(seconds=-WAITING_LIFE.total_seconds())
+            cls.created_at > from_now(seconds=-WAITING_LIFE.total_seconds())
         )
 
     @classmethod
@@ -76,7 +77,7 @@ class Coded(Model):
 
     @classmethod
     def _waiting(cls, email: str, *columns):
-        is_fresh = (cls.code_expires_at > fixed_from_now()).alias("has_fresh_code")
+        is_fresh = (cls.code_expires_at > from_now()).alias("has_fresh_code")
         waiting = cls.select(*columns, is_fresh).where(cls.is_waiting(email))
         return waiting.order_by(cls.created_at.desc())
 

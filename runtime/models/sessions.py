@@ -7,7 +7,10 @@ from uuid import UUID
 from peewee import JOIN, SQL, BooleanField, CharField, ForeignKeyField, IntegerField, fn
 
 from runtime import clock
-from runtime.database.base import InstantField, Model, Prepared, among, db, from_now, make_row
+from runtime.database.base import Model, db, from_now
+from runtime.database.conditions import among
+from runtime.database.instants import InstantField
+from runtime.database.prepared import Prepared, make_row
 from runtime.models.users import User
 
 # A session ends after so long without a refresh, and after so long in any case.

@@ -4,7 +4,9 @@ from uuid import UUID
 
 from peewee import BooleanField, CharField, fn
 
-from runtime.database.base import InstantField, Model, Prepared, make_row
+from runtime.database.base import Model
+from runtime.database.instants import InstantField
+from runtime.database.prepared import Prepared, make_row
 
 # What is kept of the password of an account that has none: a hash of no password.
 NO_PASSWORD = ""

@@ -29,8 +29,8 @@ from peewee import (
 from psycopg.errors import QueryCanceled
 
 from runtime import clock, logs, metrics
-from runtime.database.base import Model, among, db, fixed_from_now, from_now
-from runtime.database.pagination import place_of
+from runtime.database.base import Model, db, from_now
+from runtime.database.conditions import among, place_of
 from runtime.errors import TooManyRequests
 from runtime.limits.allowances import Bucket, is_left, spend
 from runtime.models.allowances import Allowance
@@ -69,16 +69,15 @@ class Rule:
 
 
 def _rules() -> dict[type[Model], Rule]:
-    waited = fixed_from_now(seconds=-WAITING_LIFE.total_seconds())
-    mailed = fixed_from_now(seconds=-OPENINGS_SPAN.total_seconds())
-    way_back = fixed_from_now(seconds=-WAY_BACK_LIFE.total_seconds())
-    remembered = fixed_from_now(days=-(SESSION_IDLE + SESSION_REMEMBERED).days)
-    events_end = fixed_from_now(days=-current_app.config["EVENTS_DAYS"])
+    waited = from_now(seconds=-WAITING_LIFE.total_seconds())
+    way_back = from_now(seconds=-WAY_BACK_LIFE.total_seconds())
+    remembered = from_now(days=-(SESSION_IDLE + SESSION_REMEMBERED).days)
+    events_end = from_now(days=-current_app.config["EVENTS_DAYS"])
     return {
         SignUp: Rule(SignUp.created_at, waited),
         Recovery: Rule(Recovery.created_at, waited),
         EmailChange: Rule(EmailChange.created_at, way_back),
-        Mailing: Rule(Mailing.created_at, mailed),
+        Mailing: Rule(Mailing.created_at, clock.now() - OPENINGS_SPAN),
         Allowance: Rule(Allowance.spent_until, clock.now().timestamp()),
         # An index on the last refresh would be written at each one, and keep Postgres from
         # updating the row in place. So those that began so long ago are read, live ones too.

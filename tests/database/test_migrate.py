@@ -11,7 +11,8 @@ from playhouse.schema_diff import diff_models
 
 from runtime import clock
 from runtime.database import migrate
-from runtime.database.base import connect, db
+from runtime.database.base import db
+from runtime.database.connections import connect
 from runtime.database.migrate import DIRECTORY
 from runtime.models.chats import Chat, Run
 from runtime.models.codes import EmailChange, Recovery, SignUp

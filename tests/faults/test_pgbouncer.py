@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from runtime.database import migrate
-from runtime.database.base import db, is_outage
+from runtime.database.base import db
+from runtime.database.outages import is_outage
 from tests.faults.conftest import flask
 from tests.faults.test_postgres import database
 from tests.servers import PgBouncer, Postgres, wait_until

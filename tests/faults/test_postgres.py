@@ -18,9 +18,12 @@ import pytest
 
 from app import create_app
 from runtime.database import migrate
-from runtime.database.base import POSTGRES_CONNECTIONS, Prepared, connect, db, is_outage
+from runtime.database.base import db
+from runtime.database.connections import POSTGRES_CONNECTIONS, connect
+from runtime.database.outages import is_outage
 from runtime.database.postgres import FRESH_SECONDS, STUCK_SECONDS, PostgresDatabase
 from runtime.database.postgres_connection import READ_SECONDS
+from runtime.database.prepared import Prepared
 from tests.agent.completions_server import CompletionsServer, Pause, finish, stream, text
 from tests.faults.conftest import SignedIn, flask
 from tests.faults.writers import Writer

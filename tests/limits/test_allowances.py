@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from runtime.database import migrate
-from runtime.database.base import connect, db
+from runtime.database.base import db
+from runtime.database.connections import connect
 from runtime.errors import TooManyRequests
 from runtime.limits.allowances import Bucket, is_left, spend
 from runtime.models.allowances import Allowance

@@ -25,7 +25,8 @@ from runtime.agent.providers.endings import kind_of
 from runtime.agent.providers.provider import Chunk, Provider, ProviderError, StepFinished
 from runtime.agent.providers.request import StepRequest
 from runtime.agent.tools.tool import Tool
-from runtime.database.base import discard, is_outage, release
+from runtime.database.base import discard, release
+from runtime.database.outages import is_outage
 from runtime.errors import OutOfTokens
 from runtime.models.spendings import Spending
 from runtime.models.users import User

@@ -13,8 +13,8 @@ from uuid import UUID
 from peewee import ModelSelect, chunked
 
 from runtime.agent.messages import Call, Message, cut_history, from_events, steps_of
-from runtime.database.base import Prepared
 from runtime.database.pagination import Page, cut, page
+from runtime.database.prepared import Prepared
 from runtime.errors import ChatNotFound
 from runtime.models.chats import Chat, Run, answers_in
 from runtime.models.run_events import RunEvent

@@ -28,7 +28,9 @@ from runtime import logs, metrics, wire
 from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunStarted, compact
 from runtime.agent.messages import Usage
 from runtime.agent.stop import Stop
-from runtime.database.base import Prepared, db, discard, from_now, is_outage, release
+from runtime.database.base import db, discard, from_now, release
+from runtime.database.outages import is_outage
+from runtime.database.prepared import Prepared
 from runtime.errors import TooManyRequests, Unavailable
 from runtime.limits.concurrency import FULL_RETRY_SECONDS
 from runtime.models.chats import Run

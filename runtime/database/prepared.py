@@ -1,0 +1,53 @@
+"""Statements of every request, whose SQL is built once, and rows made of their answers."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import peewee
+
+from runtime.database.base import Model, db
+
+Row = TypeVar("Row", bound=Model)
+
+
+class Prepared:
+    """A statement whose SQL is built once for each kind of database.
+
+    `build` makes the query from a placeholder for each of its `values`, which are given at every
+    call as the driver takes them. Building takes peewee five times as long as the database needs
+    to answer. Rows that `may_be_long` are forgotten as soon as they are read.
+    """
+
+    def __init__(
+        self, build: Callable[..., peewee.Query], values: int = 1, *, may_be_long: bool = False
+    ):
+        self._build = build
+        self._values = values
+        self._may_be_long = may_be_long
+        self._sql: dict[str, str] = {}
+
+    def rows(self, *values: object) -> list[tuple]:
+        """All rows, as the driver's tuples (UUIDs are hex on SQLite).
+
+        A RETURNING that is not read to its end would keep SQLite's write lock.
+        """
+        param = db.param
+        if param not in self._sql:
+            query = self._build(*[peewee.SQL(param)] * self._values).bind(db.obj)
+            sql, constants = query.sql()
+            if constants:
+                raise ValueError(f"constants would have no value at the call: {constants}")
+            self._sql[param] = sql
+        if self._may_be_long:
+            return db.execute_sql(self._sql[param], values).fetchall()
+        return db.fetch_all(self._sql[param], values)
+
+
+def make_row(
+    model: type[Row], values: Sequence, fields: Sequence[peewee.Field] | None = None
+) -> Row:
+    """A row of `model` from the values of its columns in order, or of these `fields` alone."""
+    row = model(__no_default__=True)
+    for field, value in zip(fields or model._meta.sorted_fields, values, strict=True):
+        row.__data__[field.name] = field.python_value(value)
+    return row
