@@ -8,63 +8,64 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cache
-from itertools import count, groupby
-from typing import Any, ClassVar
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, ClassVar, TypeVar
 
 from runtime.agent.messages import Usage
 
 
 class ErrorCode(StrEnum):
-    """Every way a run can fail. A code is for programs; `SENTENCES` has the words."""
+    """Every way a run can fail: a code for programs, and its English `sentence`."""
 
-    PROVIDER_UNAVAILABLE = "provider_unavailable"
-    PROVIDER_BUSY = "provider_busy"
-    PROVIDER_TIMEOUT = "provider_timeout"
-    PROVIDER_INTERRUPTED = "provider_interrupted"
-    PROVIDER_PROTOCOL = "provider_protocol"
-    PROVIDER_REJECTED = "provider_rejected"
-    PROVIDER_MISCONFIGURED = "provider_misconfigured"
-    REQUEST_FILTERED = "request_filtered"
-    NO_ANSWER = "no_answer"
-    ANSWER_FILTERED = "answer_filtered"
-    ANSWER_UNFINISHED = "answer_unfinished"
-    CONVERSATION_TOO_LONG = "conversation_too_long"
-    ANSWER_TOO_LONG = "answer_too_long"
-    THOUGHT_TOO_LONG = "thought_too_long"
-    TOO_MANY_STEPS = "too_many_steps"
-    OUT_OF_TIME = "out_of_time"
-    INTERRUPTED = "interrupted"
-    STOPPED = "stopped"
-    OUT_OF_TOKENS = "out_of_tokens"
-    INTERNAL = "internal"
+    sentence: str
+
+    def __new__(cls, code: str, sentence: str) -> "ErrorCode":
+        made = str.__new__(cls, code)
+        made._value_, made.sentence = code, sentence
+        return made
+
+    PROVIDER_UNAVAILABLE = "provider_unavailable", "The model cannot be reached at the moment."
+    PROVIDER_BUSY = "provider_busy", "The model has too many requests at the moment."
+    PROVIDER_TIMEOUT = "provider_timeout", "The model has been silent for too long."
+    PROVIDER_INTERRUPTED = "provider_interrupted", "The model's answer broke off."
+    PROVIDER_PROTOCOL = "provider_protocol", "The model sent an answer that makes no sense."
+    PROVIDER_REJECTED = "provider_rejected", "The model refused the request."
+    PROVIDER_MISCONFIGURED = (
+        "provider_misconfigured",
+        "The model's server does not take what is configured.",
+    )
+    REQUEST_FILTERED = "request_filtered", "The model's server refuses what was said."
+    NO_ANSWER = "no_answer", "The model gave no answer."
+    ANSWER_FILTERED = "answer_filtered", "The model's filter withheld the rest of the answer."
+    ANSWER_UNFINISHED = "answer_unfinished", "The model ended before its answer was whole."
+    CONVERSATION_TOO_LONG = (
+        "conversation_too_long",
+        "The conversation has become too long for the model.",
+    )
+    ANSWER_TOO_LONG = "answer_too_long", "The answer became too long."
+    THOUGHT_TOO_LONG = "thought_too_long", "The model spent on thinking all that it may write."
+    TOO_MANY_STEPS = "too_many_steps", "The run took too many steps."
+    OUT_OF_TIME = "out_of_time", "The run took too long."
+    INTERRUPTED = "interrupted", "The run was interrupted."
+    STOPPED = "stopped", "Stopped, as was asked for."
+    OUT_OF_TOKENS = "out_of_tokens", "Today's allowance is used up."
+    INTERNAL = "internal", "Something went wrong on our side."
 
 
-SENTENCES: dict[ErrorCode, str] = {
-    ErrorCode.PROVIDER_UNAVAILABLE: "The model cannot be reached at the moment.",
-    ErrorCode.PROVIDER_BUSY: "The model has too many requests at the moment.",
-    ErrorCode.PROVIDER_TIMEOUT: "The model has been silent for too long.",
-    ErrorCode.PROVIDER_INTERRUPTED: "The model's answer broke off.",
-    ErrorCode.PROVIDER_PROTOCOL: "The model sent an answer that makes no sense.",
-    ErrorCode.PROVIDER_REJECTED: "The model refused the request.",
-    ErrorCode.PROVIDER_MISCONFIGURED: "The model's server does not take what is configured.",
-    ErrorCode.REQUEST_FILTERED: "The model's server refuses what was said.",
-    ErrorCode.NO_ANSWER: "The model gave no answer.",
-    ErrorCode.ANSWER_FILTERED: "The model's filter withheld the rest of the answer.",
-    ErrorCode.ANSWER_UNFINISHED: "The model ended before its answer was whole.",
-    ErrorCode.CONVERSATION_TOO_LONG: "The conversation has become too long for the model.",
-    ErrorCode.THOUGHT_TOO_LONG: "The model spent on thinking all that it may write.",
-    ErrorCode.ANSWER_TOO_LONG: "The answer became too long.",
-    ErrorCode.TOO_MANY_STEPS: "The run took too many steps.",
-    ErrorCode.OUT_OF_TIME: "The run took too long.",
-    ErrorCode.INTERRUPTED: "The run was interrupted.",
-    ErrorCode.STOPPED: "Stopped, as was asked for.",
-    ErrorCode.OUT_OF_TOKENS: "Today's allowance is used up.",
-    ErrorCode.INTERNAL: "Something went wrong on our side.",
-}
+class Delta:
+    """What may be a piece of something: those with one `owner` are, by the member that `grows`."""
+
+    grows: ClassVar[str] = ""
+
+    @property
+    def owner(self) -> Hashable | None:
+        """What it is a piece of; None stands alone."""
+        return None
 
 
 @dataclass(frozen=True)
-class Event:
+class Event(Delta):
     """What all events have."""
 
     type: ClassVar[str]
@@ -98,8 +99,13 @@ class TextMessageStart(Event):
 @dataclass(frozen=True)
 class TextMessageContent(Event):
     type = "TEXT_MESSAGE_CONTENT"
+    grows = "delta"
     message_id: str
     delta: str
+
+    @property
+    def owner(self) -> Hashable:
+        return self.type, self.message_id
 
 
 @dataclass(frozen=True)
@@ -132,8 +138,13 @@ class ReasoningMessageStart(Event):
 @dataclass(frozen=True)
 class ReasoningMessageContent(Event):
     type = "REASONING_MESSAGE_CONTENT"
+    grows = "delta"
     message_id: str
     delta: str
+
+    @property
+    def owner(self) -> Hashable:
+        return self.type, self.message_id
 
 
 @dataclass(frozen=True)
@@ -161,8 +172,13 @@ class ToolCallStart(Event):
 @dataclass(frozen=True)
 class ToolCallArgs(Event):
     type = "TOOL_CALL_ARGS"
+    grows = "delta"
     tool_call_id: str
     delta: str
+
+    @property
+    def owner(self) -> Hashable:
+        return self.type, self.tool_call_id
 
 
 @dataclass(frozen=True)
@@ -206,26 +222,23 @@ class RunError(Event):
     @property
     def error(self) -> str:
         """The English sentence for the code; who knows languages translates by `code`."""
-        return SENTENCES[self.code]
+        return self.code.sentence
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "error": self.error}
 
 
-def compact(events: Iterable[Event]) -> list[Event]:
-    """The events with consecutive deltas of one message or one tool call joined into one."""
-    alone = count()
-
-    def owner(event: Event) -> Hashable:
-        if isinstance(event, TextMessageContent | ReasoningMessageContent):
-            return event.type, event.message_id
-        if isinstance(event, ToolCallArgs):
-            return event.type, event.tool_call_id
-        return next(alone)
-
-    groups = (list(group) for _, group in groupby(events, owner))
-    return [_joined(group) if len(group) > 1 else group[0] for group in groups]
+D = TypeVar("D", bound="Delta")
 
 
-def _joined(deltas: list[Event]) -> Event:
-    return replace(deltas[0], delta="".join(event.delta for event in deltas))
+def compact(deltas: Iterable[D]) -> list[D]:
+    """The events, or the chunks, with what follows each other of one owner joined into one."""
+    made: list[D] = []
+    for owner, group in groupby(deltas, attrgetter("owner")):
+        first, *rest = group
+        if owner is None or not rest:
+            made += [first, *rest]
+        else:
+            texts = (getattr(each, first.grows) for each in (first, *rest))
+            made.append(replace(first, **{first.grows: "".join(texts)}))
+    return made

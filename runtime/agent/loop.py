@@ -16,13 +16,13 @@ from uuid import uuid4
 
 from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunStarted, ToolCallResult
 from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history
-from runtime.agent.providers.endings import CODES, kind_of
+from runtime.agent.providers.finish_reasons import CODES, meaning_of
 from runtime.agent.providers.provider import Provider, ProviderError, StepFinished, VendorMembers
 from runtime.agent.step import Failed, Step, id_of, thought_events
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import clean
-from runtime.agent.tools.calls import Outcome, TookTooLong, side_by_side
-from runtime.agent.tools.results import cut
+from runtime.agent.tools.parallel_calls import Outcome, TookTooLong, side_by_side
+from runtime.agent.tools.result_text import cut
 from runtime.agent.tools.tool import Context, Tool, ToolError
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class _Run:
                     reason = chunk.finish_reason
                 else:
                     yield from self.step.add(chunk)
-        if (kind := kind_of(reason)) != "stop":
+        if (kind := meaning_of(reason)) != "stop":
             yield from self.step.flush()
             if kind == "length" and self.step.is_empty:
                 raise Failed(ErrorCode.THOUGHT_TOO_LONG)

@@ -30,7 +30,7 @@ from runtime.agent.providers.provider import (
     VendorMembers,
 )
 from runtime.agent.text import TextCleaner
-from runtime.agent.thoughts import Piece, ThinkTags
+from runtime.agent.think_tags import Piece, ThinkTags
 
 # More calls in one step than anybody means; they would cost time and room without a bound.
 MAX_CALLS_OF_A_STEP = 32

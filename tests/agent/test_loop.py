@@ -22,12 +22,13 @@ from runtime.agent.events import (
     compact,
 )
 from runtime.agent.loop import MAX_ID_CHARS, Bounds, run
-from runtime.agent.messages import Message, ToolCall, Usage, from_events, unanswered
+from runtime.agent.messages import Message, ToolCall, Usage
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.providers.provider import Chunk, StepFinished, TextDelta, ToolCallDelta
 from runtime.agent.step import MAX_CALLS_OF_A_STEP
 from runtime.agent.stop import Stop
 from runtime.agent.tools.tool import Tool, ToolError, tool
+from runtime.agent.transcript import from_events, unanswered
 from tests.agent.completions_server import (
     CLOSE,
     DONE,

@@ -15,15 +15,8 @@ from runtime.agent.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from runtime.agent.messages import (
-    INTERRUPTED_RESULT,
-    Message,
-    ToolCall,
-    Usage,
-    cut_history,
-    from_events,
-    unanswered,
-)
+from runtime.agent.messages import Message, ToolCall, Usage, cut_history
+from runtime.agent.transcript import INTERRUPTED_RESULT, from_events, unanswered
 
 SYSTEM = Message("system", "s" * 10)
 FIRST = [Message("user", "a" * 10), Message("assistant", "b" * 10)]

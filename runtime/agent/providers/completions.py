@@ -3,23 +3,23 @@
 Of one shape with `responses`; nothing in either touches the network.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from runtime.agent.messages import Message, ToolCall, Usage
-from runtime.agent.providers.calls import CallReader
-from runtime.agent.providers.endings import failure_in
-from runtime.agent.providers.provider import (
-    Chunk,
-    ReasoningDelta,
-    StepFinished,
-    TextDelta,
-    VendorMembers,
+from runtime.agent.messages import Message, ToolCall
+from runtime.agent.providers.failures import failure_in
+from runtime.agent.providers.parsing import (
+    VendorPieces,
+    arguments_of,
+    expect,
+    expect_list,
+    parts_of,
+    usage_of,
 )
-from runtime.agent.providers.reading import Members, count, expect, expect_list, parts_of
+from runtime.agent.providers.provider import Chunk, ReasoningDelta, TextDelta, VendorMembers
 from runtime.agent.providers.request import StepRequest
-from runtime.agent.tools.tool import Tool
+from runtime.agent.providers.streaming import Reader
+from runtime.agent.providers.tool_calls import CallReader
 
 PATH = "/chat/completions"
 # What a server may not know: without it the answer is the same, or told less about.
@@ -35,29 +35,13 @@ COMMON_IN_CALL = frozenset(("index", "id", "type", "function"))
 
 def body(request: StepRequest) -> dict[str, Any]:
     """The body of a request for a step."""
-    made: dict[str, Any] = {
-        "model": request.model,
-        "messages": [_message(message) for message in request.messages],
-        "stream": "stream" not in request.otherwise,
-    }
-    if made["stream"] and "stream_options" not in request.otherwise:
-        made["stream_options"] = {"include_usage": True}
-    if request.tools and "tools" not in request.otherwise:
-        made["tools"] = [_tool(request, tool) for tool in request.tools]
-        if "reasoning_effort" in request.otherwise:
-            made["reasoning_effort"] = "none"
-    if request.bound is not None and (name := request.name_of_bound(BOUNDS)):
-        made[name] = request.bound
-    return request.merged(made)
-
-
-def _tool(request: StepRequest, tool: Tool) -> dict[str, Any]:
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": request.schema(tool),
-    }
-    return {"type": "function", "function": function}
+    return request.body(
+        {"messages": [_message(message) for message in request.messages]},
+        optional={"stream_options": {"include_usage": True}} if request.is_streamed else {},
+        tools=[{"type": "function", "function": request.function(t)} for t in request.offered],
+        without_reasoning={"reasoning_effort": "none"},
+        bounds=BOUNDS,
+    )
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -76,64 +60,34 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
     return {**(call.vendor.members if call.vendor else {}), **own}
 
 
-def arguments_of(call: ToolCall) -> str:
-    """The arguments if they are an object: servers that parse them answer 400 or 500 to others."""
-    try:
-        is_object = isinstance(json.loads(call.arguments), dict)
-    except (ValueError, RecursionError):
-        is_object = False
-    return call.arguments if is_object else "{}"
-
-
-class StepReader:
-    """Makes chunks of the objects one step consists of: a stream's, or one whole completion.
-
-    `has_choice` says that they are a completion at all, `has_begun` that a chunk was given.
-    """
+class StepReader(Reader):
+    """Makes chunks of the objects of a stream, or of one whole completion."""
 
     def __init__(self) -> None:
-        self.finish_reason: str | None = None
-        self.has_choice = False
-        self.has_begun = False
-        # Whether nothing but the usage can follow, as far as this server's ways are known.
-        self.is_ending = False
-        # The end is [DONE], or the connection's.
-        self.is_done = False
-        self.unknown: dict[str, Any] | None = None
-        self._usage: Usage | None = None
+        super().__init__()
         self._calls = CallReader(COMMON_IN_CALL)
-        self._members = Members()
+        self._members = VendorPieces()
         self._says_finish_early = False
 
     def read(self, event: dict[str, Any]) -> Iterator[Chunk]:
         """The chunks of an object's first choice. Raises ProviderError for an error or rubbish."""
         # Most objects have choices and no error: not worth a closer look.
         if "error" in event or not event.get("choices"):
-            self._look_for_error(event)
+            self.look_for_error(event, "choices", "usage")
         if isinstance(event.get("usage"), dict):
-            self._usage = _usage(event["usage"]) or self._usage
+            self.usage = usage_of(event["usage"], "prompt_tokens", "completion_tokens", self.usage)
         for choice in expect_list(event, "choices"):
             if not expect(choice, dict, "choice").get("index"):
-                self.has_choice = True
+                self.is_answer = True
                 yield from self._choice(choice)
 
-    def _look_for_error(self, event: dict[str, Any]) -> None:
-        if failure := failure_in(event, self.has_begun):
-            raise failure
-        if "choices" not in event and "usage" not in event:
-            self.unknown = event
-
     def last(self) -> Iterator[Chunk]:
-        """The chunks that were held back for what might have followed."""
+        """What was held back of the calls' arguments."""
         yield from self._calls.last()
 
     def vendor(self) -> VendorMembers:
         """What came that is the vendor's own."""
         return VendorMembers(self._members.value, self._calls.members())
-
-    def finished(self) -> StepFinished:
-        """The chunk that ends the step."""
-        return StepFinished(self.finish_reason or "stop", self._usage)
 
     def _choice(self, choice: dict[str, Any]) -> Iterator[Chunk]:
         if choice.get("error") and (failure := failure_in(choice, self.has_begun)):
@@ -174,12 +128,3 @@ class StepReader:
             yield from self._calls.read(expect(call, dict, "tool call"))
         if isinstance(delta.get("function_call"), dict):
             yield from self._calls.read({"index": 0, "function": delta["function_call"]})
-
-
-def _usage(usage: dict[str, Any]) -> Usage | None:
-    """The counts; where the total has more, the rest was thought, which is output too."""
-    given, written = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
-    total = count(usage, "total_tokens")
-    if given is not None and written is not None and total is not None:
-        written = max(written, total - given)
-    return Usage(given, written) if (given, written) != (None, None) else None

@@ -16,33 +16,33 @@ from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, cut_history
 from runtime.agent.providers import completions, responses
 from runtime.agent.providers.address import Address, Proxies
-from runtime.agent.providers.answer import Reader, chunks
-from runtime.agent.providers.hints import hint
-from runtime.agent.providers.history import for_server
-from runtime.agent.providers.patience import Patience
-from runtime.agent.providers.provider import Chunk, ProviderError
-from runtime.agent.providers.refusal import Refusal
-from runtime.agent.providers.refusals import (
-    BELIEVED_SECONDS,
-    IDS,
-    MAX_CHANGES,
-    RESPONSES,
-    Learnt,
-    may_be_quoted,
-    may_teach,
-    remedy,
-)
-from runtime.agent.providers.request import StepRequest
-from runtime.agent.providers.room import (
+from runtime.agent.providers.context_length import (
     MAX_CUTS,
-    Room,
+    ContextLength,
     bytes_of,
     chars_of,
     is_too_long,
     share_that_fits,
-    speaks_of_room,
+    speaks_of_length,
 )
-from runtime.agent.providers.transport import Transport, in_words
+from runtime.agent.providers.failures import hint, in_words
+from runtime.agent.providers.fallbacks import (
+    BELIEVED_SECONDS,
+    IDS,
+    MAX_CHANGES,
+    RESPONSES,
+    KnownFallbacks,
+    fallback_for,
+    may_be_quoted,
+    may_teach,
+)
+from runtime.agent.providers.provider import Chunk, ProviderError
+from runtime.agent.providers.read_deadline import ReadDeadline
+from runtime.agent.providers.request import StepRequest
+from runtime.agent.providers.server_error import ServerError
+from runtime.agent.providers.streaming import Reader, chunks
+from runtime.agent.providers.strict_history import for_server
+from runtime.agent.providers.transport import Transport
 from runtime.agent.stop import Stop
 from runtime.agent.tools.tool import Tool
 
@@ -87,8 +87,8 @@ class OpenAIProvider:
         self.transport = Transport(address, proxy, connect_seconds, max_connections)
         self._attempts = attempts
         self._backoff_seconds = backoff_seconds
-        self.learnt = Learnt(believed_seconds)
-        self.room = Room(believed_seconds)
+        self.known = KnownFallbacks(believed_seconds)
+        self.context_length = ContextLength(believed_seconds)
 
     @property
     def name(self) -> str:
@@ -98,7 +98,7 @@ class OpenAIProvider:
     @property
     def refused(self) -> str:
         """What the server is believed to refuse, for an operator."""
-        return ", ".join(sorted(self.learnt.names()))
+        return ", ".join(sorted(self.known.names()))
 
     def stream(
         self,
@@ -115,22 +115,22 @@ class OpenAIProvider:
 
         What arrives together is given together: the deltas of one read are joined.
         """
-        step = _Step(self, messages, tools, max_output_tokens)
+        request = StepRequest(self.model, messages, tools, max_output_tokens, self.options)
+        step = _Step(self, request)
         attempt = 1
         while True:
-            patience = Patience(silence_seconds, deadline)
+            read_deadline = ReadDeadline(silence_seconds, deadline)
             try:
-                with stop.waking(patience.abandon):
-                    yield from step.attempt(patience)
+                with stop.waking(read_deadline.abandon):
+                    yield from step.attempt(read_deadline)
                 return
             except ProviderError as failure:
                 stop.check()  # A connection that was closed for it looks like a failure.
-                if step.is_put_otherwise(failure):
+                if step.falls_back(failure):
                     continue
                 is_accepted = failure.code == ErrorCode.PROVIDER_INTERRUPTED
-                if not failure.is_transient or (is_accepted and not may_repeat):
-                    raise
-                if attempt == self._attempts:
+                is_final = attempt == self._attempts or (is_accepted and not may_repeat)
+                if is_final or not failure.is_transient:
                     raise
                 self._wait(failure, attempt, deadline, stop)
                 attempt += 1
@@ -146,102 +146,99 @@ class OpenAIProvider:
         log.info("provider: %s; again in %.1f s", failure, seconds)
         stop.wait(seconds)
 
-    def explained(self, failure: ProviderError, dialect: ModuleType) -> str:
-        """The failure for the log: where it happened, what the server said, what may be wrong."""
-        address = self.transport.address
-        question = hint(failure, address)
-        said = self.transport.for_log(failure.message)
-        where = f"{self.model} on {address.name(dialect.PATH)}"
-        return f"{where}: {said}" + (f" ({question})" if question else "")
-
-    def origin(self, dialect: ModuleType) -> str:
-        """Names the server, the model and the dialect, and tells none of them."""
-        names = f"{self.transport.address.root} {dialect.PATH} {self.model}"
-        return hashlib.sha256(names.encode()).hexdigest()[:16]
-
 
 class _Step:
     """One step on its way: what is asked, and how it is put otherwise after each refusal."""
 
-    def __init__(
-        self,
-        provider: OpenAIProvider,
-        messages: Sequence[Message],
-        tools: Sequence[Tool],
-        max_output_tokens: int | None,
-    ) -> None:
+    def __init__(self, provider: OpenAIProvider, request: StepRequest) -> None:
         self._provider = provider
-        self._said = messages
-        self._messages = provider.room.fit(messages)
-        self._asked = StepRequest(
-            provider.model, (), tools, max_output_tokens, options=provider.options
-        )
+        self._said = request.messages
+        self._messages = provider.context_length.fit(request.messages)
+        self._asked = request
         self._changes: set[str] = set()
         self._tries, self._cuts, self._most = 0, 0, 0
         self._dialect: ModuleType = completions
         self._body: dict[str, Any] = {}
 
-    def attempt(self, patience: Patience) -> Iterator[Chunk]:
-        """Ask once. Raises ProviderError, whose `refusal` may be answered: `is_put_otherwise`."""
+    def attempt(self, deadline: ReadDeadline) -> Iterator[Chunk]:
+        """Ask once. Raises ProviderError, whose `server_error` may be answered: `falls_back`."""
         self._write()
         transport, reader = self._provider.transport, self._dialect.StepReader()
         is_accepted = False
         try:
-            with closing(transport.post(self._dialect.PATH, self._body, patience)) as response:
+            with closing(transport.post(self._dialect.PATH, self._body, deadline)) as response:
                 is_accepted = True
-                yield from chunks(response, reader, patience)
-        except (HTTPError, ProviderError) as error:
-            is_whole = isinstance(error, HTTPError) and reader.finish_reason
-            if not is_whole:
+                yield from chunks(response, reader, deadline)
+        except ProviderError as failure:
+            yield from self._vendor(reader)
+            raise self._explained(failure) from failure
+        except HTTPError as error:
+            if not reader.finish_reason:
                 yield from self._vendor(reader)
-                failure = _failure(error, patience, reader, transport.address.host, is_accepted)
-                failure.message = self._provider.explained(failure, self._dialect)
-                raise failure from error
+                failure = _failure(error, deadline, transport.address.host, is_accepted)
+                failure.is_transient = failure.is_transient and not reader.has_begun
+                raise self._explained(failure) from error
         yield from reader.last()
-        self._learn()
+        self._remember()
         yield from self._vendor(reader)
         yield reader.finished()
 
     def _write(self) -> None:
-        otherwise = self._provider.learnt.names() | self._changes
-        is_other = RESPONSES in otherwise or self._provider.dialect == RESPONSES
+        fallbacks = self._provider.known.names() | self._changes
+        is_other = RESPONSES in fallbacks or self._provider.dialect == RESPONSES
         self._dialect = responses if is_other else completions
-        origin = self._provider.origin(self._dialect)
-        messages = for_server(self._messages, origin, otherwise, has_tools=bool(self._asked.tools))
-        self._asked = replace(self._asked, messages=messages, otherwise=otherwise)
+        has_tools = bool(self._asked.tools)
+        messages = for_server(self._messages, self._origin, fallbacks, has_tools=has_tools)
+        self._asked = replace(self._asked, messages=messages, fallbacks=fallbacks)
         self._body = self._dialect.body(self._asked)
+
+    @property
+    def _origin(self) -> str:
+        """Names the server, the model and the dialect, and tells none of them."""
+        provider = self._provider
+        names = f"{provider.transport.address.root} {self._dialect.PATH} {provider.model}"
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
 
     def _vendor(self, reader: Reader) -> Iterator[Chunk]:
         members = reader.vendor()
         if reader.has_begun and (members.message or members.calls):
-            yield replace(members, origin=self._provider.origin(self._dialect))
+            yield replace(members, origin=self._origin)
 
-    def is_put_otherwise(self, failure: ProviderError) -> bool:
+    def _explained(self, failure: ProviderError) -> ProviderError:
+        """The failure for the log: where it happened, what the server said, what may be wrong."""
+        transport = self._provider.transport
+        where = f"{self._provider.model} on {transport.address.name(self._dialect.PATH)}"
+        question = hint(failure, transport.address)
+        said = transport.for_log(failure.message)
+        failure.message = f"{where}: {said}" + (f" ({question})" if question else "")
+        return failure
+
+    def falls_back(self, failure: ProviderError) -> bool:
         """Whether there is another way to ask after this failure, which the next attempt takes.
 
         A conversation that stays too long is called so.
         """
-        refusal = failure.refusal
-        if refusal is None or self._tries == MAX_CHANGES:
+        error = failure.server_error
+        if error is None or self._tries == MAX_CHANGES:
             return False
         self._tries += 1
-        if is_too_long(refusal):
-            if self._is_cut(share_that_fits(refusal)):
+        if is_too_long(error):
+            if self._is_cut(share_that_fits(error)):
                 return True
             failure.code, failure.is_transient = ErrorCode.CONVERSATION_TOO_LONG, False
             return False
-        change = remedy(refusal, self._asked, self._body, self._dialect)
-        if change is None or not self._may_change(change, refusal):
+        change = fallback_for(error, self._asked, self._body, self._dialect)
+        if change is None or not self._may_change(change, error):
             return False
         # Of two lengths of ids the later one counts; what Responses do not take is found anew.
         is_moot = IDS if change.startswith(IDS) else "" if change == RESPONSES else change
         self._changes = {each for each in self._changes if not each.startswith(is_moot)} | {change}
         return True
 
-    def _may_change(self, name: str, refusal: Refusal) -> bool:
+    def _may_change(self, name: str, error: ServerError) -> bool:
         if name == RESPONSES:
             return self._provider.dialect is None
-        if name in self._dialect.BOUNDS and not refusal.places:
+        if name in self._dialect.BOUNDS and not error.places:
             # A server that ignores what it does not know would answer without a bound.
             return not may_be_quoted(self._said, self._asked.tools, [name])
         return True
@@ -255,36 +252,29 @@ class _Step:
         self._messages = cut_history(self._messages, int(chars * share))
         return chars_of(self._messages) < chars
 
-    def _learn(self) -> None:
+    def _remember(self) -> None:
         """Remember what the server took at last, unless a user may have caused the refusal."""
-        provider, changes = self._provider, sorted(self._changes)
-        if not (changes or self._cuts) or not may_teach(self._said, self._asked.tools, changes):
+        provider, found = self._provider, sorted(self._changes)
+        if not (found or self._cuts) or not may_teach(self._said, self._asked.tools, found):
             return
-        found = list(changes)
-        provider.learnt.learn(changes)
-        if self._cuts and not any(speaks_of_room(each) for each in self._said):
-            provider.room.learn(self._most)
+        provider.known.learn(found)
+        if self._cuts and not any(speaks_of_length(each) for each in self._said):
+            provider.context_length.learn(self._most)
             found.append(f"more than {self._most} bytes of conversation")
         if found:
             named = provider.model, provider.transport.address.host, ", ".join(found)
             log.warning(
-                "%s on %s refuses %s: asked otherwise for %.0f s", *named, provider.learnt.seconds
+                "%s on %s refuses %s: asked otherwise for %.0f s", *named, provider.known.seconds
             )
 
 
 def _failure(
-    error: HTTPError | ProviderError,
-    patience: Patience,
-    reader: Reader,
-    host: str,
-    is_accepted: bool,
+    error: HTTPError, deadline: ReadDeadline, host: str, is_accepted: bool
 ) -> ProviderError:
-    if isinstance(error, ProviderError):
-        return error
     message = in_words(error, host)
-    if patience.seconds_left <= 0:
+    if deadline.seconds_left <= 0:
         return ProviderError(ErrorCode.OUT_OF_TIME, message)
     if isinstance(error, ReadTimeoutError):
         return ProviderError(ErrorCode.PROVIDER_TIMEOUT, message)
     code = ErrorCode.PROVIDER_INTERRUPTED if is_accepted else ErrorCode.PROVIDER_UNAVAILABLE
-    return ProviderError(code, message, is_transient=not reader.has_begun)
+    return ProviderError(code, message, is_transient=True)

@@ -1,42 +1,53 @@
 """What the loop asks of a model: one method, a few kinds of chunk, one kind of failure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from runtime.agent.events import ErrorCode
+from runtime.agent.events import Delta, ErrorCode
 from runtime.agent.messages import Message, Usage
-from runtime.agent.providers.refusal import Refusal
+from runtime.agent.providers.server_error import ServerError
 from runtime.agent.stop import Stop
 from runtime.agent.tools.tool import Tool
 
 
 @dataclass(frozen=True)
-class TextDelta:
+class _Words(Delta):
+    grows = "text"
+    text: str
+
+    @property
+    def owner(self) -> Hashable:
+        return type(self)
+
+
+@dataclass(frozen=True)
+class TextDelta(_Words):
     """A piece of the answer's text."""
 
-    text: str
-
 
 @dataclass(frozen=True)
-class ReasoningDelta:
+class ReasoningDelta(_Words):
     """A piece of what the model thought before it answered; no part of the answer."""
 
-    text: str
-
 
 @dataclass(frozen=True)
-class ToolCallDelta:
+class ToolCallDelta(Delta):
     """A piece of a tool call; those with the same `index` belong together."""
 
+    grows = "arguments"
     index: int
     id: str | None = None
     name: str | None = None
     arguments: str = ""
 
+    @property
+    def owner(self) -> Hashable | None:
+        return None if self.id or self.name else self.index
+
 
 @dataclass(frozen=True)
-class VendorMembers:
+class VendorMembers(Delta):
     """What the server sent of its own with the step, and with each call by its `index`.
 
     It comes once, behind all other deltas; also when the step breaks off then. `origin` is the one
@@ -49,11 +60,11 @@ class VendorMembers:
 
 
 @dataclass(frozen=True)
-class StepFinished:
+class StepFinished(Delta):
     """The last chunk of a step that came to its end.
 
     `finish_reason` is the server's own word, which may say that the answer is not whole: see
-    `endings.kind_of`.
+    `finish_reasons`.
     """
 
     finish_reason: str
@@ -66,7 +77,7 @@ Chunk = TextDelta | ReasoningDelta | ToolCallDelta | VendorMembers | StepFinishe
 class ProviderError(Exception):
     """A provider that failed. `message` is for a log: no key in it, and never too long.
 
-    `refusal` is what the server said in place of an answer, `retry_after` how many seconds it
+    `server_error` is what the server said in place of an answer, `retry_after` how many seconds it
     asked to be left alone; each if it did. What `is_transient` may be over a moment later.
     """
 
@@ -76,14 +87,14 @@ class ProviderError(Exception):
         message: str,
         retry_after: float | None = None,
         *,
-        refusal: Refusal | None = None,
+        server_error: ServerError | None = None,
         is_transient: bool = False,
     ) -> None:
         super().__init__(code)
         self.code = code
         self.message = message
         self.retry_after = retry_after
-        self.refusal = refusal
+        self.server_error = server_error
         self.is_transient = is_transient
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What one step asks of a model, whatever the dialect of its server."""
+"""What one step asks of a model, and what of it is the same in both dialects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class StepRequest:
     """A step as it is asked for.
 
     `options` are the operator's own, merged over the rest; None among them leaves a member out.
-    `otherwise` names what the server was found to refuse, see `refusals`.
+    `fallbacks` names what is put otherwise, see `fallbacks`.
     """
 
     model: str
@@ -28,7 +28,17 @@ class StepRequest:
     tools: Sequence[Tool] = ()
     max_output_tokens: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    otherwise: frozenset[str] = frozenset()
+    fallbacks: frozenset[str] = frozenset()
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether a stream is asked for."""
+        return "stream" not in self.fallbacks
+
+    @property
+    def offered(self) -> Sequence[Tool]:
+        """The tools that the model is told of."""
+        return () if "tools" in self.fallbacks else self.tools
 
     @property
     def bound(self) -> int | None:
@@ -36,23 +46,43 @@ class StepRequest:
         said = [self.max_output_tokens, *(self.options.get(name) for name in BOUNDS)]
         return min((each for each in said if type(each) is int), default=None)
 
-    def name_of_bound(self, names: Sequence[str]) -> str | None:
+    def function(self, tool: Tool) -> dict[str, Any]:
+        """A tool as it is offered, its schema as the server takes it."""
+        is_refused = "enum" in self.fallbacks
+        schema = with_choices_in_words(tool.parameters) if is_refused else tool.parameters
+        return {"name": tool.name, "description": tool.description, "parameters": schema}
+
+    def body(
+        self,
+        conversation: Mapping[str, Any],
+        *,
+        optional: Mapping[str, Any],
+        tools: Sequence[JsonSchema],
+        without_reasoning: Mapping[str, Any],
+        bounds: Sequence[str],
+    ) -> dict[str, Any]:
+        """The body of the request, of what a dialect writes in its own way.
+
+        `optional` are members that the server may not know, `without_reasoning` says that the model
+        is not to think, `bounds` are the names that the bound may go by.
+        """
+        made = {"model": self.model, **conversation, "stream": self.is_streamed}
+        made |= {n: v for n, v in optional.items() if n not in self.fallbacks}
+        if tools:
+            made["tools"] = tools
+            made |= without_reasoning if "reasoning_effort" in self.fallbacks else {}
+        if self.bound is not None and (name := self._name_of_bound(bounds)):
+            made[name] = self.bound
+        made |= {n: v for n, v in self.options.items() if n not in BOUNDS}
+        is_moot = () if tools else NEED_TOOLS
+        return {n: v for n, v in made.items() if v is not None and n not in is_moot}
+
+    def _name_of_bound(self, names: Sequence[str]) -> str | None:
         """Which of these names the bound goes by: the operator's, or the first that is not refused.
 
         None if the operator has said null to all of them.
         """
         taken = [name for name in names if self.options.get(name, 0) is not None]
         chosen = [name for name in taken if name in self.options]
-        known = [name for name in [*chosen, *taken] if name not in self.otherwise]
+        known = [name for name in [*chosen, *taken] if name not in self.fallbacks]
         return next(iter([*known, *taken]), None)
-
-    def schema(self, tool: Tool) -> JsonSchema:
-        """The schema of a tool's parameters, as the server takes it."""
-        is_refused = "enum" in self.otherwise
-        return with_choices_in_words(tool.parameters) if is_refused else tool.parameters
-
-    def merged(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The body with the operator's options, but for the bound, which has its place already."""
-        merged = body | {n: v for n, v in self.options.items() if n not in BOUNDS}
-        is_moot = NEED_TOOLS if "tools" not in body else ()
-        return {n: v for n, v in merged.items() if v is not None and n not in is_moot}

@@ -8,22 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.agent.events import ErrorCode
-from runtime.agent.messages import Message, ToolCall, Usage
-from runtime.agent.providers.completions import arguments_of
-from runtime.agent.providers.endings import failure_in, refused
+from runtime.agent.messages import Message, ToolCall
+from runtime.agent.providers.failures import failed
+from runtime.agent.providers.parsing import arguments_of, expect, expect_list, usage_of
 from runtime.agent.providers.provider import (
     Chunk,
-    ProviderError,
     ReasoningDelta,
-    StepFinished,
     TextDelta,
     ToolCallDelta,
     VendorMembers,
 )
-from runtime.agent.providers.reading import count, expect, expect_list
-from runtime.agent.providers.refusal import Refusal
 from runtime.agent.providers.request import StepRequest
+from runtime.agent.providers.server_error import ServerError
+from runtime.agent.providers.streaming import Reader
 
 PATH = "/responses"
 # What a server may not know: without it the answer is the same, or the model thinks anew.
@@ -39,37 +36,18 @@ ITEMS = "items"
 def body(request: StepRequest) -> dict[str, Any]:
     """The body of a request for a step."""
     system = [message.content for message in request.messages if message.role == "system"]
-    made: dict[str, Any] = {
-        "model": request.model,
-        "input": [item for message in request.messages for item in _items(message)],
-        "stream": "stream" not in request.otherwise,
-    }
-    if system:
-        made["instructions"] = "\n\n".join(system)
-    if "store" not in request.otherwise:
-        made["store"] = False
-    if "include" not in request.otherwise:
-        made["include"] = ["reasoning.encrypted_content"]
-    if request.tools and "tools" not in request.otherwise:
-        made["tools"] = [
-            {
-                "type": "function",
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": request.schema(tool),
-                "strict": False,
-            }
-            for tool in request.tools
-        ]
-        if "reasoning_effort" in request.otherwise:
-            made["reasoning"] = {"effort": "none"}
-    if request.bound is not None and (name := request.name_of_bound(BOUNDS)):
-        made[name] = request.bound
-    return _placed(request.merged(made))
-
-
-def _placed(made: dict[str, Any]) -> dict[str, Any]:
-    """The body with the operator's options where this dialect has them."""
+    made = request.body(
+        {
+            "input": [item for message in request.messages for item in _items(message)],
+            "instructions": "\n\n".join(system) or None,
+        },
+        optional={"store": False, "include": ["reasoning.encrypted_content"]},
+        tools=[
+            {"type": "function", "strict": False, **request.function(t)} for t in request.offered
+        ],
+        without_reasoning={"reasoning": {"effort": "none"}},
+        bounds=BOUNDS,
+    )
     for name, (outer, inner) in PLACES.items():
         if name in made:
             made[outer] = {**made.get(outer, {}), inner: made.pop(name)}
@@ -123,21 +101,18 @@ class _Item:
     said: int = 0
     kept: dict[str, Any] | None = None
 
+    def rest(self, whole: str, is_done: bool) -> str:
+        """What of its whole text did not come in pieces before, once it is done."""
+        rest = whole[self.said :] if is_done else ""
+        self.said += len(rest)
+        return rest
 
-class StepReader:
-    """Makes chunks of the events of one response, or of a whole one.
 
-    `has_choice` says that it is a response at all, `has_begun` that a chunk was given.
-    """
+class StepReader(Reader):
+    """Makes chunks of the events of one response, or of a whole one."""
 
     def __init__(self) -> None:
-        self.finish_reason: str | None = None
-        self.has_choice = False
-        self.has_begun = False
-        self.is_ending = False
-        self.is_done = False
-        self.unknown: dict[str, Any] | None = None
-        self._usage: Usage | None = None
+        super().__init__()
         self._items: dict[Any, _Item] = {}
         self._ids: dict[int, dict[str, Any]] = {}
 
@@ -147,19 +122,11 @@ class StepReader:
             self.has_begun = True
             yield chunk
 
-    def last(self) -> Iterator[Chunk]:
-        """Nothing is held back."""
-        return iter(())
-
     def vendor(self) -> VendorMembers:
         """The items to send back, but for texts and calls, which are messages' own."""
         kept = [item.kept for item in self._items.values() if item.kept]
         is_plain = all(set(each) <= {"type", "call"} for each in kept)
         return VendorMembers({} if is_plain else {ITEMS: kept}, self._ids)
-
-    def finished(self) -> StepFinished:
-        """The chunk that ends the step."""
-        return StepFinished(self.finish_reason or "stop", self._usage)
 
     def _chunks(self, event: dict[str, Any]) -> Iterator[Chunk]:
         kind = event.get("type") or event.get("object")
@@ -179,29 +146,22 @@ class StepReader:
                 response = expect(event.get("response") or {}, dict, "response")
                 yield from self._response({"status": kind.partition(".")[2], **response})
             case _ if not str(kind).startswith("response."):
-                if failure := failure_in(event, self.has_begun):
-                    raise failure
-                self.unknown = event
+                self.look_for_error(event)
 
     def _response(self, response: dict[str, Any]) -> Iterator[Chunk]:
         """What a response has at its end, as far as it did not come before."""
         status = response.get("status") or "completed"
         if status in ("failed", "cancelled") or response.get("error"):
-            raise self._failure(response)
+            error = ServerError.read(response.get("error") or "the response failed")
+            raise failed(error, self.has_begun)
         for place, item in enumerate(expect_list(response, "output")):
             yield from self._item(place, expect(item, dict, "item"), is_done=True)
         if isinstance(response.get("usage"), dict):
-            self._usage = _usage(response["usage"])
+            self.usage = usage_of(response["usage"], "input_tokens", "output_tokens")
         details = response.get("incomplete_details")
         reason = details.get("reason") if isinstance(details, dict) else None
-        self.has_choice = self.is_done = True
+        self.is_answer = self.is_done = True
         self.finish_reason = "stop" if status == "completed" else str(reason or status)
-
-    def _failure(self, response: dict[str, Any]) -> ProviderError:
-        refusal = Refusal.read(response.get("error") or "the response failed")
-        if self.has_begun:
-            return ProviderError(ErrorCode.PROVIDER_INTERRUPTED, refusal.message)
-        return refused(refusal)
 
     def _item(self, place: Any, item: dict[str, Any], *, is_done: bool) -> Iterator[Chunk]:
         known = self._items.get(place)
@@ -210,10 +170,11 @@ class StepReader:
         if known.kind == "function_call":
             yield from self._function_call(known, item, is_done=is_done)
         elif known.kind == "message":
-            known.kept = {"type": "message"} | _own(item, ("phase",))
-            whole = "".join(_text(p.get("text") or p.get("refusal")) for p in _parts(item))
-            if is_done and len(whole) > known.said:
-                rest, known.said = whole[known.said :], len(whole)
+            # The phase that it belongs to comes back with it.
+            known.kept = {n: item.get(n) for n in ("type", "phase") if item.get(n) is not None}
+            parts = [part for part in expect_list(item, "content") if isinstance(part, dict)]
+            whole = "".join(_text(part.get("text") or part.get("refusal")) for part in parts)
+            if rest := known.rest(whole, is_done):
                 yield TextDelta(rest)
         elif is_done and (item.get("encrypted_content") or item.get("content")):
             # Without either it stands for what the server has stored, which is nothing.
@@ -228,9 +189,7 @@ class StepReader:
             call_id = _text(item.get("call_id") or item.get("id"))
             self._ids[known.call] = {"id": call_id}
             yield ToolCallDelta(known.call, call_id, _text(item.get("name")))
-        whole = _text(item.get("arguments"))
-        if is_done and len(whole) > known.said:
-            rest, known.said = whole[known.said :], len(whole)
+        if rest := known.rest(_text(item.get("arguments")), is_done):
             yield ToolCallDelta(known.call, arguments=rest)
 
     def _text(self, event: dict[str, Any], delta: str) -> Iterator[Chunk]:
@@ -252,18 +211,5 @@ def _place(event: dict[str, Any]) -> Any:
     return 0 if place is None else place
 
 
-def _own(item: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {n: item[n] for n in names if item.get(n) is not None}
-
-
-def _parts(item: dict[str, Any]) -> list[dict[str, Any]]:
-    return [part for part in expect_list(item, "content") if isinstance(part, dict)]
-
-
 def _text(value: Any) -> str:
     return expect(value or "", str, "text")
-
-
-def _usage(usage: dict[str, Any]) -> Usage | None:
-    given, written = count(usage, "input_tokens"), count(usage, "output_tokens")
-    return Usage(given, written) if (given, written) != (None, None) else None

@@ -29,7 +29,7 @@ from runtime.agent.tools.argument_fields import (
     choice_text,
     invalid,
 )
-from runtime.agent.tools.results import plain
+from runtime.agent.tools.result_text import plain
 
 JsonSchema = dict[str, Any]
 
@@ -41,7 +41,7 @@ CHOICES = (str, int, float, bool)
 
 
 @dataclass(frozen=True)
-class Kind:
+class ParameterType:
     """A type as a tool takes it: the schema that a model reads, the field that makes its value."""
 
     schema: JsonSchema
@@ -81,12 +81,12 @@ def object_of(members: Sequence[Member], place: str, depth: int = 0) -> tuple[Js
     return schema, Arguments.from_dict(loaders, name="ToolArguments")
 
 
-def _member(member: Member, place: str, depth: int) -> Kind:
+def _member(member: Member, place: str, depth: int) -> ParameterType:
     hint, is_nullable = _without_null(member.hint)
     if member.default is None and not is_nullable:
         raise TypeError(f"{place}: the default does not fit its type")
     # Where None is the default a null is taken for it: some servers take no schema with a null.
-    kind = kind_of(hint if member.default is None else member.hint, place, depth)
+    kind = parameter_type(hint if member.default is None else member.hint, place, depth)
     schema = dict(kind.schema)
     if member.description and not _has_own_words(member.hint):
         schema["description"] = member.description
@@ -94,10 +94,10 @@ def _member(member: Member, place: str, depth: int) -> Kind:
     if not member.is_required and member.default is not None:
         schema["default"] = _default(member.default, kind, place)
     kind.field.required = member.is_required
-    return Kind(schema, kind.field)
+    return ParameterType(schema, kind.field)
 
 
-def _default(value: Any, kind: Kind, place: str) -> Any:
+def _default(value: Any, kind: ParameterType, place: str) -> Any:
     """The default as a model reads it. Raises TypeError when it is none of its type."""
     told = float(value) if isinstance(value, Decimal) else plain(value)
     if isinstance(kind.field, Choice):
@@ -123,23 +123,23 @@ def _has_own_words(hint: Any) -> bool:
     return any(isinstance(word, str) for word in own)
 
 
-def kind_of(hint: Any, place: str, depth: int = 0) -> Kind:
+def parameter_type(hint: Any, place: str, depth: int = 0) -> ParameterType:
     """What a tool takes for a Python type. Raises TypeError for one that it cannot take."""
     if depth > MAX_DEPTH:
         raise TypeError(f"{place}: types are nested more than {MAX_DEPTH} deep, or hold themselves")
     if isinstance(hint, type) and hint in _SCALARS:
         return _SCALARS[hint]()
     if isinstance(hint, typing.NewType):
-        return kind_of(hint.__supertype__, place, depth)
+        return parameter_type(hint.__supertype__, place, depth)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return _annotated(kind_of(arguments[0], place, depth), arguments[1:])
+        return _annotated(parameter_type(arguments[0], place, depth), arguments[1:])
     if origin is Literal:
         return _choice({choice_text(value): value for value in arguments}, len(arguments), place)
     if origin in (typing.Union, types.UnionType):
         return _union(hint, place, depth)
     if origin in _COLLECTIONS and arguments[1:] in ((), (...,)):
-        return _collection(_COLLECTIONS[origin], kind_of(arguments[0], place, depth + 1))
+        return _collection(_COLLECTIONS[origin], parameter_type(arguments[0], place, depth + 1))
     if origin is dict and arguments[0] is str:
         return _mapping(arguments[1], place, depth)
     if isinstance(hint, type):
@@ -151,7 +151,7 @@ def _name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else repr(hint)
 
 
-def _class(hint: type, place: str, depth: int) -> Kind:
+def _class(hint: type, place: str, depth: int) -> ParameterType:
     if issubclass(hint, Enum):
         choices = {choice_text(plain(member)): member for member in hint}
         return _choice(choices, len(choices), place)
@@ -164,9 +164,9 @@ def _class(hint: type, place: str, depth: int) -> Kind:
     raise TypeError(f"{place}: {hint.__name__} is no type a tool can take")
 
 
-def _annotated(kind: Kind, notes: Sequence[Any]) -> Kind:
+def _annotated(kind: ParameterType, notes: Sequence[Any]) -> ParameterType:
     words = next((note for note in notes if isinstance(note, str)), None)
-    return Kind({**kind.schema, "description": words}, kind.field) if words else kind
+    return ParameterType({**kind.schema, "description": words}, kind.field) if words else kind
 
 
 def _without_null(hint: Any) -> tuple[Any, bool]:
@@ -180,44 +180,44 @@ def _without_null(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _union(hint: Any, place: str, depth: int) -> Kind:
+def _union(hint: Any, place: str, depth: int) -> ParameterType:
     without, is_nullable = _without_null(hint)
     if typing.get_origin(without) not in (typing.Union, types.UnionType):
-        kinds = [kind_of(without, place, depth)]
+        kinds = [parameter_type(without, place, depth)]
     else:
-        kinds = [kind_of(each, place, depth) for each in typing.get_args(without)]
+        kinds = [parameter_type(each, place, depth) for each in typing.get_args(without)]
     schemas = [kind.schema for kind in kinds] + [{"type": "null"}] * is_nullable
     field = Union([kind.field for kind in kinds], allow_none=is_nullable, error_messages=MESSAGES)
-    return Kind({"anyOf": schemas}, field)
+    return ParameterType({"anyOf": schemas}, field)
 
 
-def _choice(choices: dict[str, Any], count: int, place: str) -> Kind:
+def _choice(choices: dict[str, Any], count: int, place: str) -> ParameterType:
     if len(choices) < count or not all(type(plain(v)) in CHOICES for v in choices.values()):
         raise TypeError(f"{place}: the choices must be different texts, numbers or booleans")
     field = Choice(choices, error_messages=MESSAGES)
     # Some servers take no other choices than texts, and none without its type.
-    return Kind({"type": "string", "enum": list(choices)}, field)
+    return ParameterType({"type": "string", "enum": list(choices)}, field)
 
 
-def _collection(make: Callable[[list], Any], item: Kind) -> Kind:
+def _collection(make: Callable[[list], Any], item: ParameterType) -> ParameterType:
     field = List(item.field, make, error_messages=invalid("array"))
-    return Kind({"type": "array", "items": item.schema}, field)
+    return ParameterType({"type": "array", "items": item.schema}, field)
 
 
-def _mapping(hint: Any, place: str, depth: int) -> Kind:
+def _mapping(hint: Any, place: str, depth: int) -> ParameterType:
     if hint is Any:
         return _SCALARS[dict]()
-    values = kind_of(hint, place, depth + 1)
+    values = parameter_type(hint, place, depth + 1)
     field = Dict(values=values.field, error_messages=invalid("object"))
-    return Kind({"type": "object", "additionalProperties": values.schema}, field)
+    return ParameterType({"type": "object", "additionalProperties": values.schema}, field)
 
 
 def _nested(
     members: Sequence[Member], make: Callable[..., Any] | None, place: str, depth: int
-) -> Kind:
+) -> ParameterType:
     schema, loader = object_of(members, place, depth + 1)
     loader.make = make
-    return Kind(schema, fields.Nested(loader, error_messages=MESSAGES))
+    return ParameterType(schema, fields.Nested(loader, error_messages=MESSAGES))
 
 
 def _dataclass_members(hint: type) -> list[Member]:
@@ -254,13 +254,13 @@ def _marked(hint: Any, is_required: bool) -> Any:
 
 def _scalar(
     field: type[fields.Field], kind: str, words: str | None = None, **options: Any
-) -> Callable[[], Kind]:
+) -> Callable[[], ParameterType]:
     schema = {"type": kind, **({"description": words} if words else {})}
     messages = invalid(kind) if words is None else invalid(f"{kind}, {words}")
-    return lambda: Kind(dict(schema), field(error_messages=messages, **options))
+    return lambda: ParameterType(dict(schema), field(error_messages=messages, **options))
 
 
-_SCALARS: dict[type, Callable[[], Kind]] = {
+_SCALARS: dict[type, Callable[[], ParameterType]] = {
     str: _scalar(fields.String, "string"),
     int: _scalar(Integer, "integer", strict=True),
     float: _scalar(fields.Float, "number", allow_nan=False),

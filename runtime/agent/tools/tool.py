@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 from runtime.agent.tools import docstrings
 from runtime.agent.tools.argument_fields import Arguments, refuse_constant, unpacked
 from runtime.agent.tools.parameters import MAX_DESCRIPTION_CHARS, JsonSchema, Member, object_of
-from runtime.agent.tools.results import text_of
+from runtime.agent.tools.result_text import text_of
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 # What an error repeats of a name that a model has made up.

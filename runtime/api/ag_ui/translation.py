@@ -11,9 +11,9 @@ from uuid import uuid5
 
 from runtime import wire
 from runtime.agent.events import ErrorCode
-from runtime.agent.messages import Call, Thought, steps_of
 from runtime.agent.text import clean
-from runtime.agent.tools.results import cut
+from runtime.agent.tools.result_text import cut
+from runtime.agent.transcript import Call, Thought, steps_of
 from runtime.models.chats import InputMessage, Run
 from runtime.services.chats import runs
 from runtime.services.chats.journal import Entry, join

@@ -21,7 +21,7 @@ from runtime import clock, logs, metrics
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, Usage
 from runtime.agent.providers.completions import body
-from runtime.agent.providers.endings import kind_of
+from runtime.agent.providers.finish_reasons import meaning_of
 from runtime.agent.providers.provider import Chunk, Provider, ProviderError, StepFinished
 from runtime.agent.providers.request import StepRequest
 from runtime.agent.tools.tool import Tool
@@ -162,7 +162,9 @@ class Metered:
                 for chunk in step:
                     if isinstance(chunk, StepFinished):
                         usage = chunk.usage or Usage()
-                        is_cut_off = most is not None and kind_of(chunk.finish_reason) == "length"
+                        is_cut_off = (
+                            most is not None and meaning_of(chunk.finish_reason) == "length"
+                        )
                         is_out_of_tokens = is_cut_off and most < self._budget.max_output
                     yield chunk
             if is_out_of_tokens:

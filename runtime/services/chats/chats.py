@@ -12,7 +12,8 @@ from uuid import UUID
 
 from peewee import ModelSelect, chunked
 
-from runtime.agent.messages import Call, Message, cut_history, from_events, steps_of
+from runtime.agent.messages import Message, cut_history
+from runtime.agent.transcript import Call, from_events, steps_of
 from runtime.database.pagination import Page, cut, page
 from runtime.database.prepared import Prepared
 from runtime.errors import ChatNotFound

@@ -12,10 +12,11 @@ import pytest
 
 from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, ToolCallResult
 from runtime.agent.loop import Bounds, run
-from runtime.agent.messages import Message, Usage, from_events
+from runtime.agent.messages import Message, Usage
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.stop import Stop
 from runtime.agent.tools.foreign import foreign
+from runtime.agent.transcript import from_events
 from tests.agent.completions_server import (
     HANG,
     CompletionsServer,

@@ -6,11 +6,12 @@ import pytest
 
 from runtime.agent.events import Event, RunFinished, TextMessageContent, ToolCallStart
 from runtime.agent.loop import run
-from runtime.agent.messages import Message, Usage, from_events
+from runtime.agent.messages import Message, Usage
 from runtime.agent.providers.embedded import EmbeddedProvider
 from runtime.agent.providers.provider import Chunk, StepFinished, TextDelta
 from runtime.agent.stop import Stop
 from runtime.agent.tools.tool import load_tools
+from runtime.agent.transcript import from_events
 from tests.agent.order import check_order
 from tests.agent.tools.test_builtin import AdaAtNoon
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import pytest
 
 from runtime.agent.tools.foreign import foreign
-from runtime.agent.tools.results import MAX_RESULT_CHARS
+from runtime.agent.tools.result_text import MAX_RESULT_CHARS
 from runtime.agent.tools.tool import InvalidArguments, Tool, load_tools, tool
 
 

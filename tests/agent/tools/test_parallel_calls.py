@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from runtime.agent.stop import Stop, Stopped
-from runtime.agent.tools.calls import Outcome, TookTooLong, side_by_side
+from runtime.agent.tools.parallel_calls import Outcome, TookTooLong, side_by_side
 
 FOREVER = 60.0
 

@@ -1,11 +1,13 @@
-"""What the dialects' readers share: JSON that must be of a kind, texts in parts, vendor members."""
+"""What the dialects share: JSON that must be of a kind, texts in parts, vendor members."""
 
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from runtime.agent.events import ErrorCode
+from runtime.agent.messages import ToolCall, Usage
 from runtime.agent.providers.provider import ProviderError, protocol_error
+from runtime.agent.providers.server_error import json_or_text
 
 T = TypeVar("T")
 
@@ -31,10 +33,29 @@ def expect_list(owner: Mapping[str, Any], name: str) -> list[Any]:
     return expect(owner.get(name) or [], list, name)
 
 
-def count(owner: Mapping[str, Any], name: str) -> int | None:
+def usage_of(
+    owner: Mapping[str, Any], given: str, written: str, known: Usage | None = None
+) -> Usage | None:
+    """The counts that are members of these names, or what is `known` when there are none.
+
+    Where the total has more, the rest was thought, which is output too.
+    """
+    input_tokens, output_tokens = _count(owner, given), _count(owner, written)
+    total = _count(owner, "total_tokens")
+    if None not in (input_tokens, output_tokens, total):
+        output_tokens = max(output_tokens, total - input_tokens)
+    return known if input_tokens is output_tokens is None else Usage(input_tokens, output_tokens)
+
+
+def _count(owner: Mapping[str, Any], name: str) -> int | None:
     """A number of tokens, or None when it is missing or cannot be one."""
     value = owner.get(name)
     return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
+
+
+def arguments_of(call: ToolCall) -> str:
+    """The arguments if they are an object: servers that parse them answer 400 or 500 to others."""
+    return call.arguments if isinstance(json_or_text(call.arguments), dict) else "{}"
 
 
 def parts_of(content: Any) -> tuple[str, str]:
@@ -55,7 +76,7 @@ def parts_of(content: Any) -> tuple[str, str]:
     return thought, text
 
 
-class Members:
+class VendorPieces:
     """Members of a vendor's own, which come in pieces like all else.
 
     Raises ProviderError when they become too long.

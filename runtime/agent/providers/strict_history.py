@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from runtime.agent.messages import Message, Vendor
-from runtime.agent.providers.refusals import CONTENT, IDS, SYSTEM, TOOLS, VENDOR
+from runtime.agent.providers.fallbacks import CONTENT, IDS, SYSTEM, TOOLS, VENDOR
 
 # Said in place of nothing, where a server takes no blank text or no two roles in a row.
 NO_RESULT = "(The tool gave no text.)"
@@ -19,35 +19,35 @@ ALPHABET = string.ascii_letters + string.digits
 
 
 def for_server(
-    messages: Sequence[Message], origin: str, otherwise: Collection[str], *, has_tools: bool
+    messages: Sequence[Message], origin: str, fallbacks: Collection[str], *, has_tools: bool
 ) -> list[Message]:
-    """The conversation as it is sent to `origin`, which refuses `otherwise`.
+    """The conversation as it is sent to `origin`, which refuses `fallbacks`.
 
     Roles come in turn and no text is blank; the last word is the user's or a tool's. Members of a
     vendor's own go to their origin alone. Without tools, calls are told of as text: servers refuse
     a history of calls in a request that offers none, and models without tools know no such role.
     """
-    made = [_returned(message, origin, otherwise) for message in messages]
+    made = [_returned(message, origin, fallbacks) for message in messages]
     made = _with_their_ids(made)
-    if not has_tools or TOOLS in otherwise:
+    if not has_tools or TOOLS in fallbacks:
         made = _told(made)
     made = list(_in_turn(_not_blank(made)))
-    if CONTENT in otherwise:
+    if CONTENT in fallbacks:
         made = [replace(m, content=m.content or CALLING) for m in made]
-    if SYSTEM in otherwise:
+    if SYSTEM in fallbacks:
         made = _instructed_by_user(made)
-    lengths = [int(each.removeprefix(IDS)) for each in otherwise if each.startswith(IDS)]
+    lengths = [int(each.removeprefix(IDS)) for each in fallbacks if each.startswith(IDS)]
     return _with_short_ids(made, lengths[0]) if lengths else made
 
 
-def _returned(message: Message, origin: str, otherwise: Collection[str]) -> Message:
+def _returned(message: Message, origin: str, fallbacks: Collection[str]) -> Message:
     """The message with those of its vendor's members that the server gets back."""
     if not message.vendor and not any(call.vendor for call in message.tool_calls):
         return message
     calls = [replace(c, vendor=_of_origin(c.vendor, origin)) for c in message.tool_calls]
     vendor = _of_origin(message.vendor, origin)
     if vendor:
-        kept = {n: v for n, v in vendor.members.items() if VENDOR + n not in otherwise}
+        kept = {n: v for n, v in vendor.members.items() if VENDOR + n not in fallbacks}
         vendor = Vendor(origin, kept) if kept else None
     return replace(message, tool_calls=tuple(calls), vendor=vendor)
 

@@ -1,6 +1,6 @@
 """What a server says when it takes no request: its words, and what it names as the culprit.
 
-A refusal may quote what users have sent, so that a name in its text says nothing by itself.
+A server_error may quote what users have sent, so that a name in its text says nothing by itself.
 """
 
 import json
@@ -47,8 +47,8 @@ NO_VALUE = r"(?!\\?[\"'] ?: ?[\[{\"'\d\\tfn])"
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A refusal: its `status`, its `message` for people, and all of its `words` for matching.
+class ServerError:
+    """A server_error: its `status`, its `message` for people, and all of its `words` for matching.
 
     `places` are the members of the request that it names in members of its own, each as a path:
     `("messages", "0", "role")`.
@@ -60,8 +60,8 @@ class Refusal:
     places: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
-    def read(cls, value: Any, status: int | None = None) -> "Refusal":
-        """The refusal in an error object, or in a text that may be one, of any shape."""
+    def read(cls, value: Any, status: int | None = None) -> "ServerError":
+        """The server_error in an error object, or in a text that may be one, of any shape."""
         value = _decoded(value)
         objects = list(_objects(value))
         texts = [text for each in objects for text in _texts(each)]

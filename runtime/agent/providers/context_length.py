@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 
 from runtime.agent.messages import Message, cut_history
-from runtime.agent.providers.refusal import FLAGS, Refusal
+from runtime.agent.providers.server_error import FLAGS, ServerError
 
 # How often a conversation is cut and asked again.
 MAX_CUTS = 2
 # What is left, in numbers that a server tells, for the template and the answer.
-SHARE_OF_ROOM = 0.8
+SHARE_OF_LENGTH = 0.8
 
 TOO_LONG = (
     r"context[_ -]?(?:length|window|size|limit)|maximum (?:context|input|prompt|sequence)"
@@ -26,26 +26,26 @@ TOO_LONG = (
 )
 
 
-def is_too_long(refusal: Refusal) -> bool:
-    """Whether the refusal says that the conversation has become too long for the model."""
-    if refusal.status == 413:
+def is_too_long(error: ServerError) -> bool:
+    """Whether the error says that the conversation has become too long for the model."""
+    if error.status == 413:
         return True
-    if refusal.status in (429, 529):
+    if error.status in (429, 529):
         return False
-    places = {place[0] for place in refusal.places}
-    return places <= {"messages", "input", "prompt"} and refusal.says(TOO_LONG)
+    places = {place[0] for place in error.places}
+    return places <= {"messages", "input", "prompt"} and error.says(TOO_LONG)
 
 
-def share_that_fits(refusal: Refusal) -> float:
+def share_that_fits(error: ServerError) -> float:
     """How much of what was sent may be sent: half, or less if the numbers it tells say so."""
-    numbers = [int(each.replace(",", "")) for each in re.findall(r"\d[\d,]*", refusal.words)]
+    numbers = [int(each.replace(",", "")) for each in re.findall(r"\d[\d,]*", error.words)]
     numbers = [each for each in numbers if each >= 256]
     if len(numbers) < 2:
         return 0.5
-    return min(0.5, SHARE_OF_ROOM * min(numbers) / max(numbers))
+    return min(0.5, SHARE_OF_LENGTH * min(numbers) / max(numbers))
 
 
-def speaks_of_room(message: Message) -> bool:
+def speaks_of_length(message: Message) -> bool:
     """Whether a server that said so may have quoted these words of somebody's."""
     return message.role != "system" and re.search(TOO_LONG, message.content, FLAGS) is not None
 
@@ -64,7 +64,7 @@ def _more_bytes(text: str) -> int:
     return 0 if text.isascii() else len(text.encode("utf-8", "replace")) - len(text)
 
 
-class Room:
+class ContextLength:
     """What was found to fit in one model, in bytes. Safe for many threads.
 
     Not in characters, or somebody's emoji would keep everybody's English short. After `seconds`

@@ -6,10 +6,11 @@ import pytest
 
 from runtime.agent.events import ErrorCode, Event, RunError, RunFinished
 from runtime.agent.loop import Bounds, run
-from runtime.agent.messages import Message, from_events, steps_of
+from runtime.agent.messages import Message
 from runtime.agent.providers.provider import ReasoningDelta, StepFinished, TextDelta, ToolCallDelta
-from runtime.agent.thoughts import ThinkTags
+from runtime.agent.think_tags import ThinkTags
 from runtime.agent.tools.tool import tool
+from runtime.agent.transcript import from_events, steps_of
 from tests.agent.order import check_order
 from tests.agent.test_loop import Steps
 

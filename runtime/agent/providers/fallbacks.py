@@ -4,7 +4,7 @@ What can be put otherwise has a name: that of the member that is left out or wri
 (`stream_options`, `max_tokens`), or one of those below. The dialects write a request without it,
 `history` the conversation.
 
-Nothing that one user sends may change what is asked for another. A refusal is learnt from only if
+Nothing that one user sends may change what is asked for another. An error is learnt from only if
 the request so put was accepted, if it had no tools but the service's own, and if nobody's words in
 it could be what the server quoted; and for minutes.
 """
@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from runtime.agent.messages import Message
-from runtime.agent.providers.refusal import UNKNOWN, Refusal, are_near
 from runtime.agent.providers.request import BOUNDS, StepRequest
+from runtime.agent.providers.server_error import UNKNOWN, ServerError, are_near
 from runtime.agent.tools.foreign import with_choices_in_words
 from runtime.agent.tools.parameters import JsonSchema
 from runtime.agent.tools.tool import Tool
@@ -84,63 +84,63 @@ _COMPLAINT = (
 )
 
 
-def remedy(
-    refusal: Refusal, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
+def fallback_for(
+    error: ServerError, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
 ) -> str | None:
     """The name of what must be put otherwise for the server to take the request, if anything can.
 
     An option of the operator's own and the bound stay; the bound goes by its other name.
     """
-    if refusal.status in NOT_ABOUT_THE_REQUEST:
+    if error.status in NOT_ABOUT_THE_REQUEST:
         return None
-    for name in _causes(refusal, request, body, dialect):
-        if name in request.otherwise or (name in request.options and name not in dialect.BOUNDS):
+    for name in _causes(error, request, body, dialect):
+        if name in request.fallbacks or (name in request.options and name not in dialect.BOUNDS):
             continue
-        if name in dialect.BOUNDS and request.otherwise | {name} >= {*dialect.BOUNDS}:
+        if name in dialect.BOUNDS and request.fallbacks | {name} >= {*dialect.BOUNDS}:
             continue
         return name
     return None
 
 
 def _causes(
-    refusal: Refusal, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
+    error: ServerError, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
 ) -> Iterator[str]:
-    """What the refusal may be about, the likeliest first."""
+    """What the error may be about, the likeliest first."""
     sent = [name for name in dialect.OPTIONS if name in body]
-    yield from (name for name in sent if refusal.is_about(name, _COMPLAINT))
+    yield from (name for name in sent if error.is_about(name, _COMPLAINT))
     # Where a server speaks of the bound's other name, which was not sent, it wants that one.
-    others = refusal.says("|".join(name for name in dialect.BOUNDS if name not in body) or "$^")
+    others = error.says("|".join(name for name in dialect.BOUNDS if name not in body) or "$^")
     bounds = [name for name in dialect.BOUNDS if name in body]
-    yield from (name for name in bounds if others or refusal.is_about(name))
-    yield from (VENDOR + n for n in _vendor_members(request) if _is_about_member(refusal, n))
-    if body.get("stream") and _is_about_streaming(refusal):
+    yield from (name for name in bounds if others or error.is_about(name))
+    yield from (VENDOR + n for n in _vendor_members(request) if _is_about_member(error, n))
+    if body.get("stream") and _is_about_streaming(error):
         yield STREAM
-    if _has_calls(request) and _is_about_ids(refusal):
-        yield IDS + str(_id_length(refusal))
-    if any(_has_numbers(tool.parameters) for tool in request.tools) and refusal.says(r"\benums?\b"):
+    if _has_calls(request) and _is_about_ids(error):
+        yield IDS + str(_id_length(error))
+    if any(_has_numbers(tool.parameters) for tool in request.tools) and error.says(r"\benums?\b"):
         yield ENUM
-    if request.tools and _is_about_effort(refusal):
+    if request.tools and _is_about_effort(error):
         yield EFFORT
-    if (request.tools or _has_calls(request)) and _is_about_tools(refusal):
+    if (request.tools or _has_calls(request)) and _is_about_tools(error):
         yield TOOLS
-    if any(message.role == "system" for message in request.messages) and _is_about_system(refusal):
+    if any(message.role == "system" for message in request.messages) and _is_about_system(error):
         yield SYSTEM
-    if _has_calls(request) and _is_about_content(refusal):
+    if _has_calls(request) and _is_about_content(error):
         yield CONTENT
-    if "input" in body and refusal.says(r"encrypted|['\"`]reasoning['\"`]|item with id"):
+    if "input" in body and error.says(r"encrypted|['\"`]reasoning['\"`]|item with id"):
         yield from (VENDOR + name for name in _vendor_members(request))
-    if "messages" in body and refusal.says(r"\bv1/responses|responses api"):
+    if "messages" in body and error.says(r"\bv1/responses|responses api"):
         yield RESPONSES
 
 
-def _is_about_streaming(refusal: Refusal) -> bool:
-    is_said = not refusal.places and refusal.says_beside(r"\bstreaming\b|流式")
-    return is_said or refusal.is_about("stream", _COMPLAINT)
+def _is_about_streaming(error: ServerError) -> bool:
+    is_said = not error.places and error.says_beside(r"\bstreaming\b|流式")
+    return is_said or error.is_about("stream", _COMPLAINT)
 
 
-def _is_about_effort(refusal: Refusal) -> bool:
-    return refusal.says(r"reasoning[_. ]?effort") or (
-        refusal.says(_TOOL_WORDS) and refusal.says_beside(r"\breasoning\b", r"\bnone\b|\boff\b")
+def _is_about_effort(error: ServerError) -> bool:
+    return error.says(r"reasoning[_. ]?effort") or (
+        error.says(_TOOL_WORDS) and error.says_beside(r"\breasoning\b", r"\bnone\b|\boff\b")
     )
 
 
@@ -156,52 +156,52 @@ def _vendor_members(request: StepRequest) -> list[str]:
     return list({n: 1 for m in request.messages if m.vendor for n in m.vendor.members})
 
 
-def _is_about_member(refusal: Refusal, name: str) -> bool:
+def _is_about_member(error: ServerError, name: str) -> bool:
     """Whether it is about a member of the messages: `messages.2.reasoning_content`."""
-    if refusal.places:
-        return any(name in place for place in refusal.places)
-    return refusal.is_about(name)
+    if error.places:
+        return any(name in place for place in error.places)
+    return error.is_about(name)
 
 
-def _is_about_content(refusal: Refusal) -> bool:
-    if refusal.places:
-        return any(place[-1] == "content" for place in refusal.places)
-    return refusal.says_beside(
+def _is_about_content(error: ServerError) -> bool:
+    if error.places:
+        return any(place[-1] == "content" for place in error.places)
+    return error.says_beside(
         r"\bcontent\b", r"\b(?:null|none|empty|blank|string|required|missing)\b"
     )
 
 
-def _is_about_ids(refusal: Refusal) -> bool:
+def _is_about_ids(error: ServerError) -> bool:
     in_place = any(
         place[0] in ("messages", "input") and place[-1] in ("id", "tool_call_id", "call_id")
-        for place in refusal.places
+        for place in error.places
     )
-    return in_place or refusal.says_beside(_ID_WORDS, rf"{UNKNOWN}|invalid|{_ID_SHAPE}")
+    return in_place or error.says_beside(_ID_WORDS, rf"{UNKNOWN}|invalid|{_ID_SHAPE}")
 
 
-def _id_length(refusal: Refusal) -> int:
+def _id_length(error: ServerError) -> int:
     """How long an id may be, if the server says so."""
-    found = (int(a or b) for a, b in re.findall(_ID_LENGTH, refusal.words, re.IGNORECASE))
+    found = (int(a or b) for a, b in re.findall(_ID_LENGTH, error.words, re.IGNORECASE))
     return min((each for each in found if NINE // 2 < each <= MAX_ID_CHARS), default=NINE)
 
 
-def _is_about_tools(refusal: Refusal) -> bool:
+def _is_about_tools(error: ServerError) -> bool:
     """Whether it is about tools at all; what is wrong with one of them is its author's to mend."""
-    if refusal.places:
-        named = any(place in (("tools",), ("tool_choice",)) for place in refusal.places)
-        return named and refusal.says(_NEEDS_FLAG)
-    return refusal.says_beside(_TOOL_WORDS, _NEEDS_FLAG)
+    if error.places:
+        named = any(place in (("tools",), ("tool_choice",)) for place in error.places)
+        return named and error.says(_NEEDS_FLAG)
+    return error.says_beside(_TOOL_WORDS, _NEEDS_FLAG)
 
 
-def _is_about_system(refusal: Refusal) -> bool:
-    if ("messages", "0", "role") in refusal.places:
+def _is_about_system(error: ServerError) -> bool:
+    if ("messages", "0", "role") in error.places:
         return True
-    return all(place[0] == "messages" for place in refusal.places) and refusal.says_beside(
+    return all(place[0] == "messages" for place in error.places) and error.says_beside(
         _ROLES, _NO_ROLE
     )
 
 
-# What a refusal says about each; others are called by their names.
+# What an error says about each; others are called by their names.
 _WORDS = {
     TOOLS: _TOOL_WORDS,
     EFFORT: r"reasoning",
@@ -221,7 +221,7 @@ def may_teach(said: Sequence[Message], tools: Sequence[Tool], names: Collection[
 
 
 def may_be_quoted(said: Sequence[Message], tools: Sequence[Tool], names: Collection[str]) -> bool:
-    """Whether a refusal that speaks of these may have quoted it from somebody's words or tools."""
+    """Whether an error that speaks of these may have quoted it from somebody's words or tools."""
     if not names:
         return False
     words = "|".join(_WORDS.get(n) or re.escape(n.removeprefix(VENDOR)) for n in names)
@@ -231,7 +231,7 @@ def may_be_quoted(said: Sequence[Message], tools: Sequence[Tool], names: Collect
 
 
 @dataclass
-class Learnt:
+class KnownFallbacks:
     """What one model's server was found to refuse, each for `seconds`. Safe for many threads."""
 
     seconds: float = BELIEVED_SECONDS

@@ -28,21 +28,21 @@ BUFFER_BYTES = 1 << 16
 BETWEEN_CHUNKS = re.compile(rb"\r\n([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?\r\n")
 
 
-class Patience:
-    """How long to wait for one answer: `silence_seconds` for any byte, until `deadline` at most.
+class ReadDeadline:
+    """How long to wait for one answer: `silence_seconds` for any byte, until `instant` at most.
 
-    Both may be tightened while the answer is being read. `deadline` is of `time.monotonic`.
+    Both may be tightened while the answer is being read. `instant` is of `time.monotonic`.
     """
 
-    def __init__(self, silence_seconds: float, deadline: float) -> None:
+    def __init__(self, silence_seconds: float, instant: float) -> None:
         self.silence_seconds = silence_seconds
-        self.deadline = deadline
-        self.reader: _PatientReader | None = None
+        self.instant = instant
+        self.reader: _DeadlineReader | None = None
         self._is_abandoned = False
 
     @property
     def seconds_left(self) -> float:
-        return self.deadline - time.monotonic()
+        return self.instant - time.monotonic()
 
     def next_wait(self) -> float:
         """How long the next read may take. Raises TimeoutError past the deadline."""
@@ -64,24 +64,24 @@ class Patience:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The answers to requests made inside are read with this patience, also afterwards."""
-        token = _patience.set(self)
+        """The answers to requests made inside are read with this deadline, also afterwards."""
+        token = _deadline.set(self)
         try:
             yield
         finally:
-            _patience.reset(token)
+            _deadline.reset(token)
 
 
-_patience: ContextVar[Patience] = ContextVar("patience")
+_deadline: ContextVar[ReadDeadline] = ContextVar("read_deadline")
 
 
-class _PatientReader(io.RawIOBase):
-    """Reads from a socket that never waits, and waits as long as its patience allows."""
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a socket that never waits, and waits as long as its deadline allows."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, patience: Patience) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: ReadDeadline) -> None:
         self._raw = raw
         self._sock = sock
-        self._patience = patience
+        self._deadline = deadline
         self._may_wait = True
         self._is_drained = False
         # Not a timeout of the socket's, which would ask before each read whether there is something
@@ -89,7 +89,7 @@ class _PatientReader(io.RawIOBase):
         self._timeout = sock.gettimeout()
         sock.settimeout(0)
         self.buffered = io.BufferedReader(self, BUFFER_BYTES)
-        patience.reader = self
+        deadline.reader = self
 
     def readable(self) -> bool:
         return True
@@ -98,7 +98,7 @@ class _PatientReader(io.RawIOBase):
         if self._is_drained and not self._may_wait:
             return None
         while True:
-            seconds = self._patience.next_wait()
+            seconds = self._deadline.next_wait()
             try:
                 count = self._sock.recv_into(buffer)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as reason:
@@ -156,10 +156,10 @@ class _PatientReader(io.RawIOBase):
         super().close()
 
 
-class _PatientResponse(HTTPResponse):
+class _DeadlineResponse(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self._reader = _PatientReader(self.fp.detach(), sock, _patience.get())
+        self._reader = _DeadlineReader(self.fp.detach(), sock, _deadline.get())
         self.fp = self._reader.buffered
 
     def read1(self, n: int = -1) -> bytes:
@@ -171,11 +171,11 @@ class _PatientResponse(HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    response_class = _PatientResponse
+    response_class = _DeadlineResponse
 
 
 class _SecureConnection(HTTPSConnection):
-    response_class = _PatientResponse
+    response_class = _DeadlineResponse
 
 
 class _Pool(HTTPConnectionPool):
@@ -186,8 +186,8 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
-def patient_pool(maxsize: int, proxy: str | None = None) -> urllib3.PoolManager:
-    """A pool for requests made inside `Patience.applied`; `maxsize` connections are kept.
+def deadline_pool(maxsize: int, proxy: str | None = None) -> urllib3.PoolManager:
+    """A pool for requests made inside `ReadDeadline.applied`; `maxsize` connections are kept.
 
     `proxy` is the URL of the proxy that they go through, if any; it may have a user in it.
     """

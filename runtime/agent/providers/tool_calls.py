@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from runtime.agent.providers.parsing import VendorPieces, expect
 from runtime.agent.providers.provider import ToolCallDelta
-from runtime.agent.providers.reading import Members, expect
 
 # Arguments that some servers send before the real ones, or in place of none.
 NOTHING = ("{}", "null", '""', "")
@@ -21,7 +21,7 @@ class _Call:
     name: str | None = None
     arguments: str = ""
     held: str = ""
-    members: Members = field(default_factory=Members)
+    members: VendorPieces = field(default_factory=VendorPieces)
 
     def is_complete(self) -> bool:
         """Whether its arguments are whole, so that what follows may be another call."""
