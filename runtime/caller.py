@@ -1,4 +1,4 @@
-"""Who asks: what services are told of a request, and what mails and journals tell of it."""
+"""Who asks: what services are told of a request, and what mails, rows and journals keep of it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,9 +8,11 @@ from runtime import clock
 
 @dataclass(frozen=True)
 class Caller:
-    """A network, as limits count it; a device's name, None if it did not say; a language; when.
+    """Who asks, from where, in which language, and when.
 
-    `stated_language` is None when the request asked for none that there is; `language` is the
+    `network` is as limits count it: an IPv4 address, an IPv6 /56, or "unknown". `device` is a
+    name such as `Chrome · Windows`, None if the client did not say. `stated_language` is the
+    language that the request asks for, None if it asks for none that there is; `language` is the
     default then.
     """
 
@@ -21,6 +23,6 @@ class Caller:
     stated_language: str | None = None
 
     @property
-    def origin(self) -> dict[str, str | None]:
-        """The `network` and the `device`, as a journal has them."""
-        return {"network": self.network, "device": self.device}
+    def origin(self) -> tuple[str, str | None]:
+        """From where: the network and the device."""
+        return self.network, self.device

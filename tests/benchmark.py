@@ -29,6 +29,7 @@ from flask import Flask
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
+from runtime.caller import Caller
 from runtime.config.settings import ROOT
 from runtime.models.users import User
 from runtime.security.passwords import METHOD, passwords
@@ -177,7 +178,7 @@ def people(app: Flask, count: int) -> list[dict]:
         for number in range(count):
             name = f"user_{number}"
             user = User.create(username=name, email=f"{name}@example.org", password_hash=hashed)
-            pair = sessions.start(user, "127.0.0.1")
+            pair = sessions.start(user, Caller("127.0.0.1"))
             session = str(user.sessions.get().id)
             made.append(
                 {

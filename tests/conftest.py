@@ -19,6 +19,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from runtime import clock as runtime_clock
+from runtime.caller import Caller
 from runtime.models.users import User
 from runtime.security.passwords import Passwords
 from runtime.services.accounts import sessions
@@ -275,7 +276,7 @@ def member(app: Flask) -> Callable[..., Person]:
                 email_confirmed_at=runtime_clock.now(),
                 **columns,
             )
-            pair = sessions.start(user, network)
+            pair = sessions.start(user, Caller(network))
         tokens = {"access_token": pair.access_token, "refresh_token": pair.refresh_token}
         return Person(app.test_client(), network, email, tokens, str(user.id))
 

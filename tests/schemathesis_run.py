@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from app import create_app
+from runtime.caller import Caller
 from runtime.clock import now
 from runtime.database.base import db
 from runtime.models.users import User
@@ -57,7 +58,7 @@ def sign_in(settings: dict[str, str]) -> str:
             password_hash=Passwords(1).hash("Not in the document"),
             email_confirmed_at=now(),
         )
-        token = sessions.start(user, "127.0.0.1").access_token
+        token = sessions.start(user, Caller("127.0.0.1")).access_token
     db.close_all()
     return token
 

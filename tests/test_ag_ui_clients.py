@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import create_app
+from runtime.caller import Caller
 from runtime.database.base import db
 from runtime.models.users import User
 from runtime.services.accounts import sessions
@@ -298,7 +299,7 @@ def sign_in(settings: dict[str, str]) -> str:
     app = create_app(settings)
     with app.app_context():
         user = User.create(username="ada", email="ada@example.org", password_hash="-")
-        token = sessions.start(user, "127.0.0.1").access_token
+        token = sessions.start(user, Caller("127.0.0.1")).access_token
     db.close_all()
     return token
 

@@ -103,33 +103,18 @@ def language() -> str:
     return i18n.choose(request.accept_languages)
 
 
-def stated_language() -> str | None:
-    """The language that the request asks for, None if it asks for none that there is."""
-    return i18n.choose_stated(request.accept_languages)
-
-
-def network() -> str:
-    """Where the request comes from, as limits count it: an IPv4 address, an IPv6 /56, or
-    "unknown".
-    """
-    return _proxies().network(request.environ)
-
-
 def _proxies() -> Proxies:
     return current_app.extensions["proxies"]
 
 
-def origin() -> dict[str, str | None]:
-    """Who asks, as a journal has it: the `network`, and the `device` if it says what it is."""
-    return {
-        "network": network(),
-        "device": user_agents.name_of(request.headers.get("User-Agent", "")),
-    }
-
-
 def caller() -> Caller:
     """Who asks, as services and mails have it."""
-    return Caller(**origin(), language=language(), stated_language=stated_language())
+    return Caller(
+        network=_proxies().network(request.environ),
+        device=user_agents.name_of(request.headers.get("User-Agent", "")),
+        language=language(),
+        stated_language=i18n.choose_stated(request.accept_languages),
+    )
 
 
 def current_request() -> Request:

@@ -6,7 +6,6 @@ typed, so that it cannot break a header; what an operator set is checked at the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from flask import Flask, current_app
@@ -78,11 +77,9 @@ class Letters:
         page = self._page(language, "recovery").say("text").code(code)
         return page.say("common.good_for", minutes=minutes).say("ignore").letter("account")
 
-    def new_password_letter(
-        self, language: str, device: str | None, network: str, at: datetime
-    ) -> Letter:
+    def new_password_letter(self, language: str, asker: Caller) -> Letter:
         """Tells an account's owner that it has a new password."""
-        return self._told("new_password", language, Caller(network, device, at=at))
+        return self._told("new_password", language, asker)
 
     def no_password_letter(self, language: str, username: str) -> Letter:
         """Tells the owner of a new account why it has no password, and how to set one."""
@@ -116,11 +113,9 @@ class Letters:
         page = self._page(language, "email_restored").say("text", email=email)
         return page.say("next").open_app().letter("account")
 
-    def new_device_letter(
-        self, language: str, device: str | None, network: str, at: datetime
-    ) -> Letter:
+    def new_device_letter(self, language: str, asker: Caller) -> Letter:
         """Tells an account's owner that it was signed in to, by a device not seen before."""
-        return self._told("new_device", language, Caller(network, device, at=at))
+        return self._told("new_device", language, asker)
 
     def erased_letter(self, language: str, username: str, asker: Caller | None) -> Letter:
         """Tells who had an account that it is gone; there is nothing left to lead to.

@@ -1,12 +1,12 @@
 """Logins: their columns, when one is over, and the statements that find and rotate one."""
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 from peewee import JOIN, SQL, BooleanField, CharField, ForeignKeyField, IntegerField, fn
 
 from runtime import clock
+from runtime.caller import Caller
 from runtime.database.base import Model, db, from_now
 from runtime.database.conditions import among
 from runtime.database.instants import InstantField
@@ -18,13 +18,6 @@ SESSION_IDLE = timedelta(days=30)
 SESSION_LIFE = timedelta(days=365)
 # Within so long of a rotation, the token rotated away is a tab that raced, not a thief.
 ROTATION_GRACE = timedelta(seconds=10)
-
-
-class Place(NamedTuple):
-    """From where somebody asks: the network, and the device if it says what it is."""
-
-    network: str
-    device: str | None
 
 
 class Session(Model):
@@ -58,7 +51,7 @@ class Session(Model):
         return f"<Session {self.user_id} {'over' if self.created_at and self.is_over else 'live'}>"
 
     @classmethod
-    def begin(cls, user: User, network: str, device: str | None = None) -> "Session":
+    def begin(cls, user: User, caller: Caller) -> "Session":
         """A new session, by the database's clock as everything about one.
 
         On a machine whose own is an hour late its tokens would be too old for all others.
@@ -66,10 +59,10 @@ class Session(Model):
         now = from_now()
         begun = cls.insert(
             user=user,
-            network=network,
-            device=device,
-            last_network=network,
-            last_device=device,
+            network=caller.network,
+            device=caller.device,
+            last_network=caller.network,
+            last_device=caller.device,
             created_at=now,
             refreshed_at=now,
         )
@@ -176,24 +169,22 @@ class Session(Model):
         return bool(list(live.for_update(db.obj.for_update).tuples()))
 
     @classmethod
-    def rotate(
-        cls, session_id: UUID, generation: int, network: str, device: str | None
-    ) -> "Session | None":
+    def rotate(cls, session_id: UUID, generation: int, caller: Caller) -> "Session | None":
         """Move a live session, used last from this place, from this generation to the next.
 
         None when there is none. One guarded statement, so that of many at once one finds it. What
         is read is what its tokens are made of, and its user's address and language.
         """
         return cls._rotated(
-            _ROTATED_SESSION.rows(session_id.hex, generation, network, device or "")
+            _ROTATED_SESSION.rows(session_id.hex, generation, caller.network, caller.device or "")
         )
 
     @classmethod
     def rotate_elsewhere(
-        cls, session_id: UUID, generation: int, network: str, device: str | None
+        cls, session_id: UUID, generation: int, caller: Caller
     ) -> "Session | None":
         """The same, from wherever it was used last: from now on that is this place."""
-        return cls._rotated(_MOVED_SESSION.rows(network, device, session_id.hex, generation))
+        return cls._rotated(_MOVED_SESSION.rows(*caller.origin, session_id.hex, generation))
 
     @classmethod
     def _rotated(cls, rows: list[tuple]) -> "Session | None":
@@ -205,7 +196,7 @@ class Session(Model):
         session.user = make_row(User, its_user, (User.id, User.email, User.language))
         return session
 
-    def use_elsewhere(self, network: str, device: str | None) -> bool:
+    def use_elsewhere(self, caller: Caller) -> bool:
         """Note that it was used from this place; False when others noted another one meanwhile."""
         cls = type(self)
         same = (
@@ -214,15 +205,15 @@ class Session(Model):
             & (fn.COALESCE(cls.last_network, "") == (self.last_network or ""))
             & (fn.COALESCE(cls.last_device, "") == (self.last_device or ""))
         )
-        place = {cls.last_network: network, cls.last_device: device}
+        place = {cls.last_network: caller.network, cls.last_device: caller.device}
         return cls.update(place).where(same).execute() == 1
 
     @property
-    def last_place(self) -> Place:
-        """From where it was used last."""
+    def last_caller(self) -> Caller:
+        """Who began or refreshed it last."""
         if self.last_network is None:
-            return Place(self.network, self.device)
-        return Place(self.last_network, self.last_device)
+            return Caller(self.network, self.device, at=self.refreshed_at)
+        return Caller(self.last_network, self.last_device, at=self.refreshed_at)
 
     @property
     def now(self) -> datetime:

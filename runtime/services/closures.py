@@ -17,17 +17,17 @@ STOP_SECONDS = 2
 POLL_SECONDS = 0.05
 
 
-def erase_own(session: Session, password: str, network: str, device: str | None = None) -> None:
+def erase_own(session: Session, password: str, caller: Caller) -> None:
     """Erase the account of whoever asks, and gives its password once more; its owner is mailed.
 
     A recovery, another password or a sign-out that comes meanwhile wins. Raises WrongPassword;
     InvalidAccessToken when the session is over by now; TooManyRequests after too many tries, and
     when too many passwords are being hashed.
     """
-    demand_password(session, password, network, device)
+    demand_password(session, password, caller)
     _stop_runs(session.user)
     users.erase(session.user, asked_in=session)
-    _tell(session.user, Caller(network, device))
+    _tell(session.user, caller)
 
 
 def erase(user: User) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from peewee import IntegrityError, ModelSelect, Node, fn
 
 from runtime import clock, logs
+from runtime.caller import Caller
 from runtime.database.base import Model, db, release
 from runtime.database.pagination import Page, page
 from runtime.errors import InvalidAccessToken
@@ -131,7 +132,7 @@ class Export:
         return found
 
 
-def begin(session: Session, *, network: str, device: str | None, language: str) -> Export:
+def begin(session: Session, caller: Caller) -> Export:
     """What is kept of a session's user; the journal says that it was taken.
 
     Raises TooManyRequests; InvalidAccessToken when the account is gone.
@@ -143,11 +144,10 @@ def begin(session: Session, *, network: str, device: str | None, language: str) 
         limiter.check(EXPORTS_PER_USER, key)
     for key in keys:
         limiter.spend(EXPORTS_PER_USER, key)
-    where = {"network": network, "device": device, "session_id": session.id}
     try:
         with db.atomic():
-            security_log.record(user, Kind.EXPORTED, **where)
+            security_log.record(user, Kind.EXPORTED, caller, session_id=session.id)
     except IntegrityError as error:  # The account was erased just now.
         raise InvalidAccessToken from error
     logs.event("exported", user_id=user.id)
-    return Export(session, language)
+    return Export(session, caller.language)

@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 
 from runtime import clock as runtime_clock
+from runtime.caller import Caller
 from runtime.limits.rates import RESENDS_PER_ADDRESS, limiter
 from runtime.models.codes import SignUp
 from runtime.models.users import User
@@ -87,7 +88,7 @@ def make_known(email: str) -> User:
     username = f"u{random.getrandbits(64):x}"
     word = quick_hash(PASSWORD)
     user = User.create(username=username, email=email, password_hash=word)
-    sessions.start(user, "192.0.2.1")
+    sessions.start(user, Caller("192.0.2.1"))
     return user
 
 

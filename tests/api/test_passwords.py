@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from flask import Flask
 
+from runtime.caller import Caller
 from runtime.errors import InvalidAccessToken
 from runtime.models.sessions import Session
 from runtime.models.users import User
@@ -90,11 +91,11 @@ def test_a_session_that_ended_meanwhile_changes_no_password(app: Flask, quick, a
     """Its owner ended it while a thief's new password was hashed."""
     with app.app_context():
         session = Session.find_with_user(Session.get().id)
-        sessions.end(alice.tokens["refresh_token"])
+        sessions.end(alice.tokens["refresh_token"], caller=Caller(alice.network))
 
         with pytest.raises(InvalidAccessToken):
             password_changes.change(
-                session, current_password=PASSWORD, password=NEW, network=alice.network
+                session, current_password=PASSWORD, password=NEW, caller=Caller(alice.network)
             )
     assert sign_in(elsewhere(app), PASSWORD).status_code == 200
 
@@ -189,7 +190,7 @@ def test_a_code_is_dead_once_the_password_was_changed(app, quick, alice: Person,
 def test_two_changes_at_once_have_one_outcome(app: Flask, quick, alice: Person):
     """Of two who know the password the second does not know it any more."""
     with app.app_context():
-        pair = sessions.start(User.find_by_email(alice.email), "192.0.2.30")
+        pair = sessions.start(User.find_by_email(alice.email), Caller("192.0.2.30"))
     tokens = {"access_token": pair.access_token, "refresh_token": pair.refresh_token}
     people = [alice, Person(app.test_client(), "192.0.2.30", tokens=tokens)]
 

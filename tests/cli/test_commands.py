@@ -16,6 +16,7 @@ from flask import Flask
 
 from app import create_app
 from runtime import clock
+from runtime.caller import Caller
 from runtime.config.settings import ROOT
 from runtime.database import migrate
 from runtime.database.base import db
@@ -216,7 +217,7 @@ def test_an_administrator_is_demoted_with_a_command(app: Flask, admin: Person):
 
 def test_sessions_are_ended_with_a_command(app: Flask, alice: Person, bob: Person):
     with app.app_context():
-        sessions.start(User.find_by_email(alice.email), "192.0.2.1")
+        sessions.start(User.find_by_email(alice.email), Caller("192.0.2.1"))
 
     assert run_as_json(app, "users", "end-sessions", "alice") == {"ended": 2}
     assert alice.get("/users/me").status_code == 401
@@ -349,7 +350,7 @@ def test_nobody_is_signed_out_when_keys_are_rotated(tmp_path: Path):
     app = create_app(settings_for(tmp_path))
     with app.app_context():
         user = User.create(username="ada", email="ada@example.org", password_hash="-")
-        pair = sessions.start(user, "127.0.0.1")
+        pair = sessions.start(user, Caller("127.0.0.1"))
     tokens |= {"access_token": pair.access_token, "refresh_token": pair.refresh_token}
     run(app, "keys", "rotate")
     db.close_all()

@@ -12,6 +12,7 @@ import pytest
 
 from app import create_app
 from runtime import clock
+from runtime.caller import Caller
 from runtime.config.settings import ROOT
 from runtime.database.base import db
 from runtime.models.users import User
@@ -84,7 +85,7 @@ def _sign_in() -> SignedIn:
         password_hash=password_hash(),
         email_confirmed_at=clock.now(),
     )
-    pair = sessions.start(user, "127.0.0.1")
+    pair = sessions.start(user, Caller("127.0.0.1"))
     return SignedIn(str(user.id), username, email, pair.access_token, pair.refresh_token)
 
 

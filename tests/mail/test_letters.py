@@ -27,7 +27,7 @@ without_app = Letters(WORDS)
 def every_letter(write: Letters, language: str, code=ADA, email="ada@example.org", key=KEY):
     """Each kind of letter once, by name."""
     way_back = WayBack(key, BACK)
-    told = (language, "Chrome · Windows", "192.0.2.7", AT)
+    told = (language, ASKER)
     return {
         "verification": write.verification_letter(language, [code], 10),
         "verifications": write.verification_letter(language, [code, EVE], 10),
@@ -126,7 +126,7 @@ def test_the_owner_of_an_account_is_told_to_sign_in_and_gets_no_code(language, s
     ],
 )
 def test_a_new_device_letter_says_which_where_when_and_what_to_do(language, device, said):
-    letter = letters.new_device_letter(language, device, "192.0.2.7", AT)
+    letter = letters.new_device_letter(language, Caller("192.0.2.7", device, at=AT))
 
     assert all(word in letter.text for word in said)
 

@@ -9,6 +9,7 @@ import click
 from flask import Flask, request
 
 from runtime import clock
+from runtime.caller import Caller
 from runtime.database.base import db
 from runtime.models.chats import Chat, Run
 from runtime.models.codes import EmailChange
@@ -73,7 +74,7 @@ class Walk:
         """Somebody who is there, with a new session."""
         with self.app.app_context():
             user = User.find_by_username(username)
-            pair = sessions.start(user, network)
+            pair = sessions.start(user, Caller(network))
         tokens = {"access_token": pair.access_token, "refresh_token": pair.refresh_token}
         return Person(self.app.test_client(), network, user.email, tokens, str(user.id))
 

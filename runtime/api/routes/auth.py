@@ -179,7 +179,7 @@ def create_session(body: dict) -> TokenPair:
     他人不断尝试密码时，`refresh_token` 使登录过的设备仍能登录：15 分钟内 10 次，不计入其他限制。
     它不代替密码，也不会因此被使用或失效。
     """
-    return sessions.sign_in(**body, **http.origin(), language=http.stated_language())
+    return sessions.sign_in(**body, caller=http.caller())
 
 
 @blp.route("/sessions/refresh", methods=["POST"])
@@ -194,7 +194,7 @@ def refresh_session(body: dict) -> TokenPair:
     refresh token；除此之外再用旧 token 会立即结束整个会话 (RFC 9700 §4.14.2)。换了设备或网络的刷新
     记入安全事件。
     """
-    return sessions.refresh(body["refresh_token"], **http.origin(), language=http.stated_language())
+    return sessions.refresh(body["refresh_token"], http.caller())
 
 
 @blp.route("/sessions", methods=["DELETE"])
@@ -210,7 +210,7 @@ def delete_session(body: dict) -> None:
     `scope` 为 `others` 时改为结束该用户的其他会话，为 `all` 时结束全部会话。这需要尚可用于刷新的
     token，用其他 token 只会结束它自己的会话。
     """
-    sessions.end(**body, **http.origin())
+    sessions.end(**body, caller=http.caller())
 
 
 @blp.route("/sessions", methods=["GET"])
@@ -234,7 +234,7 @@ def end_session(session_id: UUID) -> None:
 
     它的 access token 从下一个请求起即被拒绝。
     """
-    sessions.end_one(current_user(), session_id, **http.origin())
+    sessions.end_one(current_user(), session_id, http.caller())
 
 
 @blp.route("/users", methods=["GET"])

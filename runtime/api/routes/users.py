@@ -82,7 +82,7 @@ def delete_me(body: dict) -> None:
     所有 token 从下一个请求起即被拒绝；正在进行的运行随即停止，正在读取它的人会收到最后一个事件。
     账号的邮箱会收到一封通知。
     """
-    closures.erase_own(current_session(), body["current_password"], **http.origin())
+    closures.erase_own(current_session(), body["current_password"], http.caller())
 
 
 @blp.route("/me/password", methods=["PUT"])
@@ -105,7 +105,7 @@ def change_password(body: dict) -> TokenPair:
     此前的所有 token 随即失效，发出请求的会话也不例外；响应是一对新的 token，请改用它们。已发出的
     验证码随即失效，邮箱主人会收到一封通知。当前密码错误时为 422。
     """
-    return password_changes.change(current_session(), **body, **http.origin())
+    return password_changes.change(current_session(), **body, caller=http.caller())
 
 
 @blp.route("/me/email", methods=["POST"])
@@ -185,7 +185,7 @@ def export_me() -> Export:
     边读取边发送，多大都可以。中途出错，或会话在此期间结束，连接即断开，收到的部分不是完整的 JSON。
     每天最多 5 次，每次都记入安全事件。
     """
-    return exports.begin(current_session(), **http.origin(), language=http.language())
+    return exports.begin(current_session(), http.caller())
 
 
 @blp.route("/<username>", methods=["GET"])

@@ -391,18 +391,18 @@ class EndSessionsSchema(RefreshTokenSchema):
     )
 
 
-def _last_place() -> tuple[ma.fields.Field, ma.fields.Field]:
+def _last_caller() -> tuple[ma.fields.Field, ma.fields.Field]:
     """The fields for the device and the network that a session was used from last."""
     sentence = {"description": "最近一次登录或刷新时的；与登录时不同，即换过设备或网络。"}
     device = String(
         required=True,
         allow_none=True,
-        attribute="last_place.device",
+        attribute="last_caller.device",
         example="Chrome · Windows",
         metadata=sentence,
     )
     network = String(
-        required=True, attribute="last_place.network", example="198.51.100.7", metadata=sentence
+        required=True, attribute="last_caller.network", example="198.51.100.7", metadata=sentence
     )
     return device, network
 
@@ -417,7 +417,7 @@ class ListedSessionSchema(AnswerSchema):
     )
     device = String(required=True, allow_none=True, example="Chrome · Windows")
     network = String(required=True, example="198.51.100.7")
-    last_device, last_network = _last_place()
+    last_device, last_network = _last_caller()
     is_current = ma.fields.Boolean(required=True, metadata={"examples": [True]})
 
 
@@ -857,7 +857,7 @@ class ExportedSessionSchema(AnswerSchema):
     ended_at = Instant(required=True, allow_none=True)
     device = String(required=True, allow_none=True, example="Chrome · Windows")
     network = String(required=True, example="198.51.100.7")
-    last_device, last_network = _last_place()
+    last_device, last_network = _last_caller()
 
 
 class InputMessageSchema(AnswerSchema):

@@ -102,7 +102,7 @@ def refuse(email: str, caller: Caller, opened: Sequence[Coded] = ()) -> NoReturn
     """
     limiter.spend(WRONG_CODES_PER_NETWORK, caller.network)
     logs.event("code_refused", network=caller.network)
-    security_log.refuse(Kind.CODE_REFUSED, email, **caller.origin)
+    security_log.refuse(Kind.CODE_REFUSED, email, caller)
     raise CodeUsedUp if are_used_up(opened) else InvalidCode
 
 

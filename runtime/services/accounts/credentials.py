@@ -5,6 +5,7 @@ from functools import partial
 from flask import current_app
 
 from runtime import logs
+from runtime.caller import Caller
 from runtime.database.base import release
 from runtime.errors import (
     CommonPassword,
@@ -40,9 +41,7 @@ def demand_strong(password: str, email: str, username: str | None = None) -> Non
         raise OwnNameAsPassword
 
 
-def demand_password(
-    session: Session, password: str, network: str, device: str | None = None
-) -> None:
+def demand_password(session: Session, password: str, caller: Caller) -> None:
     """Return if the password is that of the session's user.
 
     Every try is counted before the password is looked at, for the session alone: whoever has
@@ -51,13 +50,13 @@ def demand_password(
     passwords are being hashed, which costs no try.
     """
     user = session.user
-    limits = (SIGN_INS_PER_NETWORK, network), (PASSWORDS_PER_SESSION, str(session.id))
+    limits = (SIGN_INS_PER_NETWORK, caller.network), (PASSWORDS_PER_SESSION, str(session.id))
     limiter.check_all(*limits)
     release()
     count = partial(limiter.spend_all, *limits)
-    if not passwords.verify(password, user.password_hash, network, count=count):
+    if not passwords.verify(password, user.password_hash, caller.network, count=count):
         logs.event("password_refused", user_id=user.id, session_id=session.id)
-        security_log.refuse(Kind.PASSWORD_REFUSED, user.email, network=network, device=device)
+        security_log.refuse(Kind.PASSWORD_REFUSED, user.email, caller)
         raise WrongPassword if user.has_password else NoPassword
     limiter.clear(PASSWORDS_PER_SESSION, str(session.id))
 

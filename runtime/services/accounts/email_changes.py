@@ -60,7 +60,7 @@ def begin(
     codes.demand_allowed(redirect_to)
     if email.lower() == user.email.lower():
         raise InvalidParameters(Fault("#/email", "own_email"))
-    credentials.demand_password(session, current_password, caller.network, caller.device)
+    credentials.demand_password(session, current_password, caller)
     # Also by the address: who erases the account and signs up anew has another id.
     limits = [(EMAIL_CHANGES_PER_USER, key) for key in (str(user.id), user.email.lower())]
     for limit in limits:
@@ -70,8 +70,7 @@ def begin(
         # notice goes to the address that the account has.
         credentials.hold_account(session, at=user.email)
         change, code = _open(user, email, redirect_to, caller)
-        origin = {**caller.origin, "session_id": session.id}
-        security_log.record(user, Kind.EMAIL_CHANGE_REQUESTED, **origin)
+        security_log.record(user, Kind.EMAIL_CHANGE_REQUESTED, caller, session_id=session.id)
     limiter.spend_all(*limits)
     logs.event("email_change_waits", user_id=user.id, email_change_id=change.id)
     letter = codes.in_app(_letter_to_new, change, code, user.username, caller)
@@ -136,7 +135,7 @@ def _change(
             EmailChange.update(changed_at=from_now()).where(EmailChange.id == change.id).execute()
             codes.void_all(user, old_email)
             Session.end_live(user)
-            pair = sessions.start(user, caller.network, caller.device, Kind.EMAIL_CHANGED)
+            pair = sessions.start(user, caller, Kind.EMAIL_CHANGED)
     except IntegrityError as error:
         EmailChange.void(EmailChange.id == change.id)
         raise InvalidCode from error
@@ -168,7 +167,7 @@ def undo(token: str, *, caller: Caller) -> None:
             replaced = User.get_by_id(user.id).email
             _move(user, change.old_email)
             codes.void_all(user, replaced)
-            security_log.record(user, Kind.EMAIL_CHANGE_UNDONE, **caller.origin)
+            security_log.record(user, Kind.EMAIL_CHANGE_UNDONE, caller)
     except IntegrityError as error:
         raise InvalidCode from error
     logs.event("email_change_undone", user_id=user.id)

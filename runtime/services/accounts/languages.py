@@ -4,6 +4,7 @@ A thief's is not learnt, as far as one can tell: only a mailed code, and a netwo
 the account knew before, teach it. So a notice of what a thief did is in its owner's words.
 """
 
+from runtime.caller import Caller
 from runtime.i18n import LANGUAGES
 from runtime.models.sessions import Session
 from runtime.models.users import User
@@ -21,18 +22,17 @@ def note(user: User, language: str | None) -> None:
         user.language = language
 
 
-def note_refresh(
-    session: Session, language: str | None, network: str | None, device: str | None
-) -> None:
+def note_refresh(session: Session, caller: Caller) -> None:
     """Note the language of a refresh, where the session began and was no new device.
 
     Of the session only its id, its user's id and language need to have been read: all else is
     looked up when there is something new to note.
     """
+    language = caller.stated_language
     if not language or session.user.language == language:
         return
     begun = Session.find_with_user(session.id)
-    if begun and (begun.network, begun.device) == (network, device) and _was_known(begun):
+    if begun and (begun.network, begun.device) == caller.origin and _was_known(begun):
         note(begun.user, language)
 
 

@@ -1,6 +1,7 @@
 """Another password for who is signed in and knows the one so far."""
 
-from runtime import clock, logs
+from runtime import logs
+from runtime.caller import Caller
 from runtime.database.base import db
 from runtime.mail.letters import letters
 from runtime.mail.queue import NOTICE_LIFE, mail
@@ -16,8 +17,7 @@ def change(
     *,
     current_password: str,
     password: str,
-    network: str,
-    device: str | None = None,
+    caller: Caller,
 ) -> TokenPair:
     """Set another password, and start the account's only session.
 
@@ -28,14 +28,14 @@ def change(
     """
     user = session.user
     credentials.demand_strong(password, user.email, user.username)
-    credentials.demand_password(session, current_password, network, device)
-    password_hash = passwords.hash(password, network)
+    credentials.demand_password(session, current_password, caller)
+    password_hash = passwords.hash(password, caller.network)
     with db.atomic():
         credentials.hold_account(session)
         credentials.replace_password(user, password_hash)
         codes.void_all(user)
-        pair = sessions.start(user, network, device, Kind.PASSWORD_CHANGED)
+        pair = sessions.start(user, caller, Kind.PASSWORD_CHANGED)
     logs.event("password_changed", user_id=user.id)
-    letter = letters.new_password_letter(languages.of(user), device, network, clock.now())
-    mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
+    letter = letters.new_password_letter(languages.of(user), caller)
+    mail.send(user.email, letter, caller.at + NOTICE_LIFE)
     return pair

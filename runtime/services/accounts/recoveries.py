@@ -69,10 +69,9 @@ def verify(*, email: str, code: str, password: str, caller: Caller) -> TokenPair
         credentials.change_account(user, email_confirmed_at=confirmed_at)
         codes.use_up(recovery)
         codes.void_all(user)
-        pair = sessions.start(user, caller.network, caller.device, Kind.PASSWORD_RESET)
+        pair = sessions.start(user, caller, Kind.PASSWORD_RESET)
     logs.event("password_reset", user_id=user.id)
-    language = languages.of(user, caller.language)
-    letter = letters.new_password_letter(language, caller.device, caller.network, caller.at)
+    letter = letters.new_password_letter(languages.of(user, caller.language), caller)
     mail.send(user.email, letter, caller.at + NOTICE_LIFE)
     languages.note(user, caller.stated_language)
     return pair

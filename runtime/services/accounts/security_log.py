@@ -16,6 +16,7 @@ from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
 from runtime import logs, metrics
+from runtime.caller import Caller
 from runtime.database.base import from_now, release
 from runtime.models.security_events import SecurityEvent
 from runtime.models.sessions import Session
@@ -61,29 +62,28 @@ class Kind(StrEnum):
 def record(
     user: User | UUID,
     kind: Kind,
+    caller: Caller | None = None,
     *,
-    network: str | None = None,
-    device: str | None = None,
     session_id: UUID | None = None,
     seconds_ago: float = 0,
 ) -> None:
     """Add an event to a user's journal, in the transaction that the caller is in.
 
-    Without a network it was an operator who did it. One event a transaction: those of one have
+    Without a caller it was an operator who did it. One event a transaction: those of one have
     the same instant, and no order.
     """
     SecurityEvent.insert(
         user=user,
         kind=kind.value,
-        network=network,
-        device=device,
+        network=caller and caller.network,
+        device=caller and caller.device,
         session_id=session_id,
         created_at=from_now(seconds=-seconds_ago),
     ).execute()
     metrics.security_events.labels(kind).inc()
 
 
-def record_place(session: Session, kind: Kind, network: str, device: str | None) -> None:
+def record_place(session: Session, kind: Kind, caller: Caller) -> None:
     """Record that a session was used from another place, in the caller's transaction.
 
     Once in 24 hours for each network and device, and PLACES_A_DAY times in all: a phone that hops
@@ -98,24 +98,23 @@ def record_place(session: Session, kind: Kind, network: str, device: str | None)
         today,
     )
     places = list(like_it.tuples())
-    if (network, device) not in places and len(places) < PLACES_A_DAY:
-        record(session.user_id, kind, network=network, device=device, session_id=session.id)
+    if caller.origin not in places and len(places) < PLACES_A_DAY:
+        record(session.user_id, kind, caller, session_id=session.id)
 
 
-def refuse(kind: Kind, email: str, *, network: str, device: str | None = None) -> None:
+def refuse(kind: Kind, email: str, caller: Caller) -> None:
     """Have it recorded that somebody was refused, for whoever has that address, if anybody.
 
     It costs the same for every address, and writes nothing before the answer.
     """
-    refusals.add(_Refusal(kind, email, network, device))
+    refusals.add(_Refusal(kind, email, caller))
 
 
 @dataclass(frozen=True)
 class _Refusal:
     kind: Kind
     email: str
-    network: str
-    device: str | None
+    caller: Caller
     at: float = field(default_factory=time.monotonic)
 
 
@@ -158,13 +157,8 @@ def _record(refusal: _Refusal) -> None:
     try:
         user = User.find_by_email(refusal.email)
         if user and _has_room(user, refusal.kind):
-            record(
-                user,
-                refusal.kind,
-                network=refusal.network,
-                device=refusal.device,
-                seconds_ago=time.monotonic() - refusal.at,
-            )
+            seconds_ago = time.monotonic() - refusal.at
+            record(user, refusal.kind, refusal.caller, seconds_ago=seconds_ago)
     except Exception as error:
         # The database is away, or the account was deleted just now; the others are due as well.
         logs.event("refusal_not_recorded", reason=type(error).__name__)

@@ -15,6 +15,7 @@ from flask import current_app
 from peewee import fn
 
 from runtime import clock, logs, metrics
+from runtime.caller import Caller
 from runtime.database.base import db, from_now, release
 from runtime.database.pagination import Page, page
 from runtime.errors import (
@@ -62,10 +63,9 @@ class TokenPair:
 def sign_in(
     email: str,
     password: str,
-    network: str,
-    device: str | None = None,
-    language: str | None = None,
     refresh_token: str | None = None,
+    *,
+    caller: Caller,
 ) -> TokenPair:
     """Start a session for whoever knows the password; a device not seen before is told by mail.
 
@@ -76,40 +76,37 @@ def sign_in(
     passwords are being hashed, which costs no try.
     """
     user = User.find_by_email(email)
-    limits = _limits_of_device(user, refresh_token), _limits_of_all(email.lower(), network)
+    limits = _limits_of_device(user, refresh_token), _limits_of_all(email.lower(), caller.network)
     _within(limiter.check_all, *limits)
     release()
     count = partial(_within, limiter.spend_all, *limits)
-    is_right = passwords.verify(password, user and user.password_hash, network, count=count)
+    is_right = passwords.verify(password, user and user.password_hash, caller.network, count=count)
     if not is_right or user is None or user.is_disabled:
-        logs.event("sign_in_refused", network=network)
-        security_log.refuse(Kind.SIGN_IN_REFUSED, email, network=network, device=device)
+        logs.event("sign_in_refused", network=caller.network)
+        security_log.refuse(Kind.SIGN_IN_REFUSED, email, caller)
         raise WrongCredentials
-    limiter.clear(SIGN_INS_PER_ADDRESS_AND_NETWORK, email.lower(), network)
+    limiter.clear(SIGN_INS_PER_ADDRESS_AND_NETWORK, email.lower(), caller.network)
     if needs_rehash(user.password_hash):
-        _renew_hash(user, password, network)
-    is_new = _is_new_device(user, network, device)
-    pair = start(user, network, device)
+        _renew_hash(user, password, caller.network)
+    is_new = _is_new_device(user, caller)
+    pair = start(user, caller)
     if is_new:
-        told_in = languages.of(user)
-        letter = letters.new_device_letter(told_in, device, network, clock.now())
-        mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
+        letter = letters.new_device_letter(languages.of(user), caller)
+        mail.send(user.email, letter, caller.at + NOTICE_LIFE)
     else:
-        languages.note(user, language)
+        languages.note(user, caller.stated_language)
     return pair
 
 
-def start(
-    user: User, network: str, device: str | None = None, kind: Kind = Kind.SIGNED_IN
-) -> TokenPair:
+def start(user: User, caller: Caller, kind: Kind = Kind.SIGNED_IN) -> TokenPair:
     """Start a session for `user`, who has proven to be that; `kind` says how, to the journal.
 
     Raises WrongCredentials when the account is disabled, has another password by now, or is gone.
     """
     with db.atomic():
         _note_sign_in(user)
-        session = Session.begin(user, network, device)
-        security_log.record(user, kind, network=network, device=device, session_id=session.id)
+        session = Session.begin(user, caller)
+        security_log.record(user, kind, caller, session_id=session.id)
         _keep_few(user)
     logs.event("session_started", user_id=user.id, session_id=session.id)
     return _pair(session, session.now)
@@ -151,9 +148,7 @@ def authenticate(access_token: str, ask_for: str | None = None) -> Session:
 
 
 @metrics.count_outcomes(metrics.refreshes)
-def refresh(
-    refresh_token: str, network: str, device: str | None = None, language: str | None = None
-) -> TokenPair:
+def refresh(refresh_token: str, caller: Caller) -> TokenPair:
     """Exchange a refresh token for the next pair.
 
     The one rotated away last gets the same successor again while it may be a retry; any older
@@ -165,49 +160,49 @@ def refresh(
         claims = tokens.read_refresh(refresh_token)
     except InvalidToken as error:
         raise InvalidRefreshToken from error
-    rotated = Session.rotate(claims.session_id, claims.generation, network, device)
+    rotated = Session.rotate(claims.session_id, claims.generation, caller)
     if rotated:
-        languages.note_refresh(rotated, language, network, device)
+        languages.note_refresh(rotated, caller)
         return _pair(rotated, rotated.refreshed_at)
     session = Session.find_with_user(claims.session_id)
     if session and session.generation == claims.generation:
-        rotated = _rotate_elsewhere(session, network, device)
+        rotated = _rotate_elsewhere(session, caller)
         if rotated:
-            languages.note_refresh(rotated, language, network, device)
+            languages.note_refresh(rotated, caller)
             return _pair(rotated, rotated.refreshed_at)
         session = Session.find_with_user(claims.session_id)
     if session is None or session.is_over:
         raise InvalidRefreshToken
     if session.may_repeat(claims.generation):
-        _note_repeat(session, network, device)
+        _note_repeat(session, caller)
         return _pair(session, _repeated_at(session))
     if claims.generation < session.generation:
         metrics.refresh_tokens_reused.inc()
         logs.event("refresh_token_reused", user_id=session.user_id, session_id=session.id)
-        _end(claims, Kind.REFRESH_TOKEN_REUSED, network, device)
+        _end(claims, Kind.REFRESH_TOKEN_REUSED, caller)
     raise InvalidRefreshToken
 
 
-def _rotate_elsewhere(session: Session, network: str, device: str | None) -> Session | None:
+def _rotate_elsewhere(session: Session, caller: Caller) -> Session | None:
     """Rotate a session that was used from another place last, and record that.
 
     None when it is over, or when somebody else rotated it meanwhile: of many at once the others
     wait for this transaction, and then find the next generation.
     """
     with db.atomic():
-        rotated = Session.rotate_elsewhere(session.id, session.generation, network, device)
-        if rotated and session.last_place != (network, device):
-            security_log.record_place(session, Kind.SESSION_MOVED, network, device)
+        rotated = Session.rotate_elsewhere(session.id, session.generation, caller)
+        if rotated and session.last_caller.origin != caller.origin:
+            security_log.record_place(session, Kind.SESSION_MOVED, caller)
     return rotated
 
 
-def _note_repeat(session: Session, network: str, device: str | None) -> None:
+def _note_repeat(session: Session, caller: Caller) -> None:
     """Record that the last successor goes to another place than before: it may be a thief's."""
-    if session.last_place == (network, device):
+    if session.last_caller.origin == caller.origin:
         return
     with db.atomic():
-        if session.use_elsewhere(network, device):
-            security_log.record_place(session, Kind.REFRESH_TOKEN_REPEATED, network, device)
+        if session.use_elsewhere(caller):
+            security_log.record_place(session, Kind.REFRESH_TOKEN_REPEATED, caller)
 
 
 def find_live(current: Session, *, cursor: str | None, limit: int) -> Page:
@@ -219,12 +214,7 @@ def find_live(current: Session, *, cursor: str | None, limit: int) -> Page:
     return found
 
 
-def end(
-    refresh_token: str,
-    scope: str = "this",
-    network: str | None = None,
-    device: str | None = None,
-) -> None:
+def end(refresh_token: str, scope: str = "this", *, caller: Caller) -> None:
     """End the session of a refresh token, whichever of its tokens it is, if there is one.
 
     With the scope `others` those that its user has besides, with `all` every one. That takes a
@@ -235,24 +225,20 @@ def end(
     except InvalidToken:
         return
     if scope == "this" or not _is_good(claims):
-        _end(claims, Kind.SIGNED_OUT, network, device)
+        _end(claims, Kind.SIGNED_OUT, caller)
         return
     kind = Kind.ALL_SESSIONS_ENDED if scope == "all" else Kind.OTHER_SESSIONS_ENDED
     kept = None if scope == "all" else claims.session_id
     with db.atomic():
         if Session.end_live(claims.user_id, but=kept):
-            security_log.record(
-                claims.user_id, kind, network=network, device=device, session_id=claims.session_id
-            )
+            security_log.record(claims.user_id, kind, caller, session_id=claims.session_id)
     logs.event(kind, user_id=claims.user_id)
 
 
-def end_one(
-    user: User, session_id: UUID, network: str | None = None, device: str | None = None
-) -> None:
+def end_one(user: User, session_id: UUID, caller: Caller) -> None:
     """End a session by its id. Raises SessionNotFound unless it is this user's, and live."""
     live = (Session.id == session_id) & (Session.user == user) & Session.is_live()
-    if not _end_where(live, user.id, session_id, Kind.SESSION_ENDED, network, device):
+    if not _end_where(live, user.id, session_id, Kind.SESSION_ENDED, caller):
         raise SessionNotFound
 
 
@@ -313,7 +299,7 @@ def _limits_of_device(user: User | None, refresh_token: str | None) -> list[tupl
     return [(SIGN_INS_PER_DEVICE, str(claims.session_id)), (SIGN_INS_BY_DEVICES, str(owner))]
 
 
-def _is_new_device(user: User, network: str, device: str | None) -> bool:
+def _is_new_device(user: User, caller: Caller) -> bool:
     """Whether the account has been signed in to before, and never by this device on this network.
 
     Both: anybody may say that they are `Chrome · Windows`, nobody that they are on the owner's
@@ -322,8 +308,8 @@ def _is_new_device(user: User, network: str, device: str | None) -> bool:
     the account is no news to its owner.
     """
     before = Session.select().where(Session.user == user)
-    same_device = Session.device.is_null() if device is None else Session.device == device
-    if before.where(Session.network == network, same_device).exists():
+    same_device = Session.device == caller.device
+    if before.where(Session.network == caller.network, same_device).exists():
         return False
     return user.signed_in_at is not None or before.exists()
 
@@ -371,20 +357,18 @@ def _is_good(claims: Claims) -> bool:
     return claims.generation == session.generation or session.may_repeat(claims.generation)
 
 
-def _end(claims: Claims, kind: Kind, network: str | None, device: str | None) -> None:
+def _end(claims: Claims, kind: Kind, caller: Caller) -> None:
     """End the session of a token, unless it has ended."""
     live = (Session.id == claims.session_id) & Session.ended_at.is_null()
-    _end_where(live, claims.user_id, claims.session_id, kind, network, device)
+    _end_where(live, claims.user_id, claims.session_id, kind, caller)
 
 
-def _end_where(
-    live, user_id: UUID, session_id: UUID, kind: Kind, network: str | None, device: str | None
-) -> bool:
+def _end_where(live, user_id: UUID, session_id: UUID, kind: Kind, caller: Caller) -> bool:
     """End a session if the condition holds; its user's journal says why. Whether it did."""
     with db.atomic():
         if not Session.update(ended_at=clock.now()).where(live).execute():
             return False
-        security_log.record(user_id, kind, network=network, device=device, session_id=session_id)
+        security_log.record(user_id, kind, caller, session_id=session_id)
     logs.event("session_ended", session_id=session_id)
     return True
 

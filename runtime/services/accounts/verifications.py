@@ -167,7 +167,7 @@ def _complete(sign_up: SignUp, caller: Caller) -> TokenPair:
                 language=caller.language,
             )
             former_spendings.inherit(user)
-            pair = sessions.start(user, caller.network, caller.device, Kind.SIGNED_UP)
+            pair = sessions.start(user, caller, Kind.SIGNED_UP)
     except IntegrityError as error:
         SignUp.void(SignUp.id == sign_up.id)
         if User.find_by_email(sign_up.email):

@@ -62,7 +62,7 @@ def refused(ask: Callable, error: type[Exception], times: int = 1) -> None:
 
 def test_a_sign_in_that_found_no_place_costs_no_try(session: Session, passwords):
     def sign_in(password=PASSWORD, **more):
-        return sessions.sign_in(session.user.email, password, NETWORK, **more)
+        return sessions.sign_in(session.user.email, password, caller=Caller(NETWORK), **more)
 
     with busy(passwords):
         refused(sign_in, Overloaded, 20)
@@ -73,7 +73,9 @@ def test_a_sign_in_that_found_no_place_costs_no_try(session: Session, passwords)
 
 def test_a_known_device_that_found_no_place_has_its_tries_too(alice, session: Session, passwords):
     def sign_in(password=PASSWORD, token=alice.tokens["refresh_token"]):
-        return sessions.sign_in(session.user.email, password, NETWORK, refresh_token=token)
+        return sessions.sign_in(
+            session.user.email, password, caller=Caller(NETWORK), refresh_token=token
+        )
 
     with busy(passwords):
         refused(sign_in, Overloaded, 20)
@@ -84,7 +86,7 @@ def test_a_known_device_that_found_no_place_has_its_tries_too(alice, session: Se
 
 def test_a_current_password_that_found_no_place_costs_no_try(session: Session, passwords):
     def demand(password=PASSWORD):
-        credentials.demand_password(session, password, NETWORK)
+        credentials.demand_password(session, password, Caller(NETWORK))
 
     with busy(passwords):
         refused(demand, Overloaded, 20)

@@ -3,6 +3,7 @@
 import pytest
 from flask import Flask
 
+from runtime.caller import Caller
 from runtime.errors import TooManyRequests, WrongPassword
 from runtime.models.security_events import SecurityEvent
 from runtime.models.sessions import Session
@@ -22,11 +23,11 @@ def session(app: Flask, alice: Person, quick) -> Session:
 
 def guess(session: Session, network: str = NETWORK) -> None:
     with pytest.raises(WrongPassword):
-        demand_password(session, "not the password", network, "curl")
+        demand_password(session, "not the password", Caller(network, "curl"))
 
 
 def test_the_right_password_passes(session: Session):
-    demand_password(session, PASSWORD, NETWORK)
+    demand_password(session, PASSWORD, Caller(NETWORK))
 
 
 def test_a_wrong_one_is_refused_and_recorded(ground, session: Session):
@@ -42,20 +43,20 @@ def test_a_session_has_ten_tries_wherever_they_come_from(session: Session):
         guess(session, f"192.0.2.{number}")
 
     with pytest.raises(TooManyRequests):
-        demand_password(session, PASSWORD, NETWORK)
+        demand_password(session, PASSWORD, Caller(NETWORK))
 
 
 def test_who_guesses_in_one_session_locks_no_other(session: Session):
     for _ in range(10):
         guess(session)
-    sessions.sign_in(session.user.email, PASSWORD, NETWORK)
+    sessions.sign_in(session.user.email, PASSWORD, caller=Caller(NETWORK))
     [fresh] = [each for each in User.get().sessions if each.id != session.id]
 
-    demand_password(fresh, PASSWORD, NETWORK)
+    demand_password(fresh, PASSWORD, Caller(NETWORK))
 
 
 def test_the_right_password_clears_the_count(session: Session):
     for _ in range(3):
         for _ in range(9):
             guess(session)
-        demand_password(session, PASSWORD, NETWORK)
+        demand_password(session, PASSWORD, Caller(NETWORK))

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from flask import Flask
 
+from runtime.caller import Caller
 from runtime.models.sessions import Session
 from runtime.models.users import User
 from runtime.services.accounts import sessions, users
@@ -162,7 +163,7 @@ def are_dead(links: list[str], person: Person) -> bool:
 def signed_in(app: Flask, ada: Person) -> Person:
     """Ada, in a session that was started after all that changed."""
     with app.app_context():
-        pair = sessions.start(User.get(), NETWORK)
+        pair = sessions.start(User.get(), Caller(NETWORK))
     return Person(ada.client, NETWORK, tokens={"access_token": pair.access_token})
 
 
@@ -310,7 +311,7 @@ def test_a_sign_out_and_a_refresh_at_once_leave_no_session(app: Flask, alice: Pe
     """Whichever comes first: nobody is signed in afterwards, and neither fails."""
     for _ in range(ROUNDS):
         with app.app_context():
-            pair = sessions.start(User.get(), NETWORK)
+            pair = sessions.start(User.get(), Caller(NETWORK))
         signing_out, refreshing = (Person(app.test_client(), NETWORK) for _ in range(2))
         token = {"refresh_token": pair.refresh_token}
         out, refreshed = at_once(

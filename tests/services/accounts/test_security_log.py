@@ -45,7 +45,7 @@ def refused(call: Callable) -> None:
 
 
 def sign_in(email: str, password: str = "not the password") -> None:
-    refused(lambda: sessions.sign_in(email, password, NETWORK, "curl"))
+    refused(lambda: sessions.sign_in(email, password, caller=Caller(NETWORK, "curl")))
 
 
 def guess(email: str) -> None:
@@ -105,7 +105,7 @@ def test_a_refusal_is_dated_when_it_happened(app: Flask, alice: Person, late):
     with app.app_context():
         sign_in(alice.email)
         time.sleep(0.05)
-        security_log.record(User.get(), Kind.SIGNED_OUT, network=NETWORK)
+        security_log.record(User.get(), Kind.SIGNED_OUT, Caller(NETWORK))
         late.flush()
 
         assert kinds() == ["signed_in", "sign_in_refused", "signed_out"]
@@ -116,13 +116,13 @@ def test_of_a_flood_so_many_are_recorded_a_day(app: Flask, alice: Person, late, 
 
         def flood() -> int:
             for _ in range(REFUSALS_A_DAY + 10):
-                security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+                security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, Caller(NETWORK))
             late.flush()
             return kinds().count("sign_in_refused")
 
         assert flood() == REFUSALS_A_DAY
         assert flood() == REFUSALS_A_DAY
-        security_log.refuse(Kind.CODE_REFUSED, alice.email, network=NETWORK)
+        security_log.refuse(Kind.CODE_REFUSED, alice.email, Caller(NETWORK))
         late.flush()
         assert kinds().count("code_refused") == 1
         clock.advance(days=1, seconds=1)
@@ -133,7 +133,7 @@ def test_a_thread_records_it_by_itself(app: Flask, alice: Person):
     app.extensions["refusals"] = refusals = Refusals(pause_seconds=0)
     with app.app_context():
         for _ in range(3):
-            security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+            security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, Caller(NETWORK))
             while refusals._waiting:
                 pass
         refusals.flush()  # and so wait for the thread that is still writing
@@ -146,7 +146,7 @@ def test_refusals_at_once_are_all_recorded(app: Flask, alice: Person):
 
     def call() -> None:
         with app.app_context():
-            security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+            security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, Caller(NETWORK))
 
     at_once(*[call] * 50)
     with app.app_context():
@@ -158,7 +158,7 @@ def test_a_flush_waits_for_what_is_being_recorded(app: Flask, alice: Person, lat
     """Or a worker that stops would leave its last refusals behind."""
     threads = [threading.Thread(target=late.flush) for _ in range(2)]
     with app.app_context():
-        security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+        security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, Caller(NETWORK))
         with db.atomic() as transaction:
             User.delete().execute()  # and nothing about her can be recorded meanwhile
             threads[0].start()
@@ -176,7 +176,7 @@ def test_a_flush_waits_for_what_is_being_recorded(app: Flask, alice: Person, lat
 def test_no_connection_is_held_by_the_thread_that_records(app: Flask, alice: Person, late):
     held = []
     with app.app_context():
-        security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+        security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, Caller(NETWORK))
         release()
     thread = threading.Thread(target=lambda: (late.flush(), held.append(not db.is_closed())))
     thread.start()
@@ -188,7 +188,7 @@ def test_no_connection_is_held_by_the_thread_that_records(app: Flask, alice: Per
 def test_only_so_many_refusals_wait(app: Flask, alice: Person, late):
     with app.app_context():
         for number in range(CAPACITY + 10):
-            security_log.refuse(Kind.SIGN_IN_REFUSED, f"{number}@example.org", network=NETWORK)
+            security_log.refuse(Kind.SIGN_IN_REFUSED, f"{number}@example.org", Caller(NETWORK))
 
     assert len(late._waiting) == CAPACITY
 
@@ -223,7 +223,7 @@ def test_a_session_and_its_event_come_together_or_not_at_all(app: Flask, alice: 
         db.execute_sql("ALTER TABLE security_events RENAME TO elsewhere")
         try:
             with pytest.raises(Exception, match="security_events"):
-                sessions.start(user, NETWORK)
+                sessions.start(user, Caller(NETWORK))
         finally:
             db.execute_sql("ALTER TABLE elsewhere RENAME TO security_events")
 
@@ -253,7 +253,7 @@ def test_a_sign_up_begins_the_journal(app: Flask, quick, outbox):
 
 def test_a_worker_that_stops_records_what_it_has_refused(app: Flask, alice: Person, late):
     with app.app_context():
-        security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, network=NETWORK)
+        security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, Caller(NETWORK))
         server.worker_exit(None, SimpleNamespace(application=app, interrupts_at=None))
 
         assert kinds().count("sign_in_refused") == 1

@@ -101,7 +101,7 @@ def test_no_session_is_started_on_an_account_disabled_meanwhile(app: Flask, alic
         users.disable(user)
 
         with pytest.raises(WrongCredentials):
-            sessions.start(user, alice.network)
+            sessions.start(user, Caller(alice.network))
         assert Session.select().where(Session.ended_at.is_null()).count() == 0
 
 
@@ -111,7 +111,7 @@ def test_no_session_is_started_on_an_account_deleted_meanwhile(app: Flask, alice
         User.delete().execute()
 
         with pytest.raises(WrongCredentials):
-            sessions.start(user, alice.network)
+            sessions.start(user, Caller(alice.network))
 
 
 def test_whoever_disables_waits_for_a_sign_in_that_is_under_way(app: Flask, alice: Person):
@@ -123,7 +123,7 @@ def test_whoever_disables_waits_for_a_sign_in_that_is_under_way(app: Flask, alic
             sessions._note_sign_in(user)
             is_noted.set()
             may_go_on.wait(5)
-            Session.begin(user, alice.network)
+            Session.begin(user, Caller(alice.network))
 
     def disable() -> None:
         with app.app_context():
@@ -158,7 +158,7 @@ def test_of_sign_ins_and_a_disabling_at_once_no_session_is_left(app: Flask, memb
         with app.app_context():
             user = found(person)
             release()
-        starts = [lambda u=user: call(sessions.start, u, "192.0.2.1")] * 5
+        starts = [lambda u=user: call(sessions.start, u, Caller("192.0.2.1"))] * 5
         at_once(*starts, lambda u=user: call(users.disable, u))
 
     with app.app_context():
@@ -297,7 +297,7 @@ def test_no_export_begins_of_an_account_that_was_erased_meanwhile(app: Flask, al
         users.erase(session.user)
 
         with pytest.raises(InvalidAccessToken):
-            exports.begin(session, network="192.0.2.1", device=None, language="en")
+            exports.begin(session, Caller("192.0.2.1", language="en"))
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def end_session(user: User, meanwhile) -> None:
     """What signing out does, in its order."""
     Session.end_live(user)
     meanwhile()
-    security_log.record(user, Kind.SIGNED_OUT, network="192.0.2.1")
+    security_log.record(user, Kind.SIGNED_OUT, Caller("192.0.2.1"))
 
 
 def disable(user: User, meanwhile) -> None:
@@ -399,10 +399,10 @@ def test_an_erasure_waits_for_what_is_under_way(app: Flask, alice: Person, other
 
 
 def test_an_erasure_at_once_with_everything_leaves_nothing(app: Flask, member):
-    def call(function, *arguments):
+    def call(function, *arguments, **named):
         with app.app_context():
             try:
-                return function(*arguments)
+                return function(*arguments, **named)
             except (WrongCredentials, InvalidRefreshToken, UserNotFound):
                 return None
 
@@ -413,9 +413,9 @@ def test_an_erasure_at_once_with_everything_leaves_nothing(app: Flask, member):
             user = found(person)
             release()
         at_once(
-            *[lambda u=user: call(sessions.start, u, "192.0.2.1")] * 2,
-            *[lambda t=token: call(sessions.refresh, t, "192.0.2.2")] * 2,
-            *[lambda t=token: call(sessions.end, t)] * 2,
+            *[lambda u=user: call(sessions.start, u, Caller("192.0.2.1"))] * 2,
+            *[lambda t=token: call(sessions.refresh, t, Caller("192.0.2.2"))] * 2,
+            *[lambda t=token: call(sessions.end, t, caller=Caller("192.0.2.1"))] * 2,
             lambda u=user: call(sessions.end_all, u),
             lambda u=user: call(users.erase, u),
         )

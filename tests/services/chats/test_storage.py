@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from flask import Flask
 
+from runtime.caller import Caller
 from runtime.database.base import db, release
 from runtime.errors import InvalidAccessToken
 from runtime.limits.rates import REPEATS_PER_USER, RUNS_PER_USER
@@ -229,9 +230,9 @@ def test_a_load_test_has_no_such_bound(alice: Person):
 
 def test_a_sign_in_too_many_ends_the_session_unused_for_longest(alice: Person, member: Callable):
     user = User.get_by_id(UUID(alice.id))
-    pairs = [sessions.start(user, "192.0.2.1") for _ in range(2)]
+    pairs = [sessions.start(user, Caller("192.0.2.1")) for _ in range(2)]
     alice.tokens = alice.refresh().json  # Hers is the oldest, and used last.
-    newest = sessions.start(user, "192.0.2.1")
+    newest = sessions.start(user, Caller("192.0.2.1"))
     release()
 
     assert alice.get("/users/me").status_code == 200
@@ -250,7 +251,7 @@ def test_however_many_sign_in_at_once_so_many_stay(app: Flask, alice: Person):
 
     def sign_in() -> None:
         with app.app_context():
-            sessions.start(user, "192.0.2.1")
+            sessions.start(user, Caller("192.0.2.1"))
 
     at_once(*[sign_in] * 30)
 
@@ -263,7 +264,7 @@ def test_of_sessions_that_have_ended_the_newest_are_remembered(
     monkeypatch.setattr(sessions, "REMEMBERED_SESSIONS", 5)
     user = User.get_by_id(UUID(alice.id))
     for _ in range(8):
-        newest = sessions.start(user, "192.0.2.1")
+        newest = sessions.start(user, Caller("192.0.2.1"))
 
     kept = Session.select().where(Session.user == user).count()
     assert (kept, Session.count_live(user)) == (5, 3)
