@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import current_app
 from flask_smorest import Blueprint
 
-from runtime.api.http import Request, current_request
+from runtime.api.http import current_request
 from runtime.errors import NotAuthenticated
 from runtime.models.sessions import Session
 from runtime.models.users import User
@@ -47,15 +47,15 @@ def authenticate() -> None:
     authorization = asked.authorization
     if authorization is None or authorization.type != "bearer" or authorization.token is None:
         raise NotAuthenticated
-    asked.session = sessions.authenticate(authorization.token, _username_asked_for(asked))
-
-
-def find_user_asked_for() -> User | None:
-    """The user whose name is in the path, read together with the session of who asks."""
-    return current_request().session.asked_for
-
-
-def _username_asked_for(asked: Request) -> str | None:
-    """The name in the path, unless no user can have it: then the route says what is wrong."""
     username = asked.view_args.get("username", "")
-    return username if username.isascii() and username.isprintable() else None
+    # A name that no user can have is not looked for: the route says what is wrong with it.
+    if username and username.isascii() and username.isprintable():
+        found = sessions.authenticate_and_find(authorization.token, username)
+        asked.session, asked.user_in_path = found
+    else:
+        asked.session = sessions.authenticate(authorization.token)
+
+
+def user_in_path() -> User | None:
+    """The user whose name is in the path, read together with the session of who asks."""
+    return current_request().user_in_path

@@ -17,6 +17,7 @@ from runtime.api import cors, proxies
 from runtime.api.proxies import Proxies
 from runtime.caller import Caller
 from runtime.models.sessions import Session
+from runtime.models.users import User
 from runtime.security import user_agents
 
 # What a route takes unless it says that it takes more: anybody may send so much.
@@ -35,10 +36,14 @@ class _NoCookies(SessionInterface):
 
 
 class Request(FlaskRequest):
-    """A request, when it began, and the session of who asks, with its user, if it is known."""
+    """A request, when it began, and the session of who asks, with its user, if it is known.
+
+    `user_in_path` is the account whose name is in the path, if there is one.
+    """
 
     began_at: float
     session: Session | None = None
+    user_in_path: User | None = None
 
     @property
     def max_content_length(self) -> int:

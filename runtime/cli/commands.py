@@ -39,8 +39,10 @@ from runtime.services.accounts import (
     email_changes,
     password_changes,
     recoveries,
+    refreshes,
     security_log,
     sessions,
+    sign_ins,
     users,
     verifications,
 )
@@ -399,6 +401,8 @@ def init_app(app: Flask) -> None:
         services = {
             "users": users,
             "sessions": sessions,
+            "sign_ins": sign_ins,
+            "refreshes": refreshes,
             "verifications": verifications,
             "recoveries": recoveries,
             "email_changes": email_changes,

@@ -124,10 +124,10 @@ class Export:
         try:
             found = read(cursor)
             # Afterwards: what was deleted before it was read is no page of it.
-            session = Session.find_with_user(self._session_id)
+            session = Session.find_live(self._session_id)
         finally:
             release()
-        if session is None or session.is_over:
+        if session is None:
             raise InvalidAccessToken
         return found
 

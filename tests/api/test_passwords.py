@@ -90,7 +90,7 @@ def test_a_change_leaves_one_session_where_it_was_asked_for(quick, alice: Person
 def test_a_session_that_ended_meanwhile_changes_no_password(app: Flask, quick, alice: Person):
     """Its owner ended it while a thief's new password was hashed."""
     with app.app_context():
-        session = Session.find_with_user(Session.get().id)
+        session = Session.find_live(Session.get().id)
         sessions.end(alice.tokens["refresh_token"], caller=Caller(alice.network))
 
         with pytest.raises(InvalidAccessToken):

@@ -3,6 +3,7 @@
 import pytest
 from flask import Flask
 
+from runtime.models import rotations
 from runtime.models.sessions import Session
 from runtime.services.accounts.security_log import PLACES_A_DAY
 from tests.conftest import Person, at_once
@@ -157,7 +158,7 @@ def test_a_session_of_an_earlier_release_was_used_where_it_began(app: Flask, ali
 @pytest.mark.in_process("takes out what must not be called")
 def test_a_refresh_where_it_was_used_last_needs_no_second_look(alice: Person, monkeypatch):
     refresh(alice, AWAY, PHONE)
-    monkeypatch.setattr(Session, "find_with_user", None)
-    monkeypatch.setattr(Session, "rotate_elsewhere", None)
+    monkeypatch.setattr(Session, "find_live", None)
+    monkeypatch.setattr(rotations, "rotate_elsewhere", None)
 
     assert refresh(alice, AWAY, PHONE).status_code == 200

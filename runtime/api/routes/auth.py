@@ -43,8 +43,16 @@ from runtime.errors import (
     WrongCredentials,
 )
 from runtime.models.users import User
-from runtime.services.accounts import email_changes, recoveries, sessions, users, verifications
-from runtime.services.accounts.sessions import TokenPair
+from runtime.services.accounts import (
+    email_changes,
+    recoveries,
+    refreshes,
+    sessions,
+    sign_ins,
+    users,
+    verifications,
+)
+from runtime.services.accounts.token_pairs import TokenPair
 
 blp = Blueprint(
     "Auth",
@@ -179,7 +187,7 @@ def create_session(body: dict) -> TokenPair:
     他人不断尝试密码时，`refresh_token` 使登录过的设备仍能登录：15 分钟内 10 次，不计入其他限制。
     它不代替密码，也不会因此被使用或失效。
     """
-    return sessions.sign_in(**body, caller=http.caller())
+    return sign_ins.sign_in(**body, caller=http.caller())
 
 
 @blp.route("/sessions/refresh", methods=["POST"])
@@ -194,7 +202,7 @@ def refresh_session(body: dict) -> TokenPair:
     refresh token；除此之外再用旧 token 会立即结束整个会话 (RFC 9700 §4.14.2)。换了设备或网络的刷新
     记入安全事件。
     """
-    return sessions.refresh(body["refresh_token"], http.caller())
+    return refreshes.refresh(body["refresh_token"], http.caller())
 
 
 @blp.route("/sessions", methods=["DELETE"])
@@ -223,7 +231,7 @@ def list_sessions(query: dict) -> Page:
     尚未结束的会话，最新的在前；`is_current` 是发出请求的这一个。`device` 得自登录时的 User-Agent，
     `network` 是登录时的网络；`last_device` 与 `last_network` 是最近一次刷新时的。
     """
-    return sessions.find_live(current_session(), **query)
+    return sessions.list_live(current_session(), **query)
 
 
 @blp.route("/sessions/<uuid:session_id>", methods=["DELETE"])

@@ -2,7 +2,7 @@
 
 from runtime.api import http
 from runtime.api.blueprint import Blueprint
-from runtime.api.guards import current_session, current_user, find_user_asked_for
+from runtime.api.guards import current_session, current_user, user_in_path
 from runtime.api.schemas.shapes import (
     ChangeEmailSchema,
     ChangePasswordSchema,
@@ -37,7 +37,7 @@ from runtime.models.security_events import SecurityEvent
 from runtime.models.users import User
 from runtime.services import closures, exports
 from runtime.services.accounts import email_changes, password_changes, users
-from runtime.services.accounts.sessions import TokenPair
+from runtime.services.accounts.token_pairs import TokenPair
 from runtime.services.exports import Export
 
 blp = Blueprint("Users", __name__, url_prefix="/api/v1/users", description="用户资料。")
@@ -197,7 +197,7 @@ def get_user(username: str) -> User:
 
     不区分大小写。
     """
-    user = find_user_asked_for()
+    user = user_in_path()
     if user is None:  # A name that somebody has needs no other look.
         blp.ARGUMENTS_PARSER.parse(UsernamePathSchema, location="path")
         raise UserNotFound

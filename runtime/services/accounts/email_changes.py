@@ -38,7 +38,7 @@ from runtime.services.accounts import (
     sessions,
 )
 from runtime.services.accounts.security_log import Kind
-from runtime.services.accounts.sessions import TokenPair
+from runtime.services.accounts.token_pairs import TokenPair
 
 
 def begin(

@@ -6,6 +6,7 @@ the account knew before, teach it. So a notice of what a thief did is in its own
 
 from runtime.caller import Caller
 from runtime.i18n import LANGUAGES
+from runtime.models.rotations import Rotation
 from runtime.models.sessions import Session
 from runtime.models.users import User
 
@@ -22,18 +23,14 @@ def note(user: User, language: str | None) -> None:
         user.language = language
 
 
-def note_refresh(session: Session, caller: Caller) -> None:
-    """Note the language of a refresh, where the session began and was no new device.
-
-    Of the session only its id, its user's id and language need to have been read: all else is
-    looked up when there is something new to note.
-    """
+def note_refresh(rotation: Rotation, caller: Caller) -> None:
+    """Note the language of a refresh, where the session began and was no new device."""
     language = caller.stated_language
-    if not language or session.user.language == language:
+    if not language or rotation.language == language:
         return
-    begun = Session.find_with_user(session.id)
-    if begun and (begun.network, begun.device) == caller.origin and _was_known(begun):
-        note(begun.user, language)
+    session = Session.find_live(rotation.claims.session_id)
+    if session and (session.network, session.device) == caller.origin and _was_known(session):
+        note(session.user, language)
 
 
 def _was_known(session: Session) -> bool:
@@ -42,5 +39,4 @@ def _was_known(session: Session) -> bool:
         Session.user == session.user, Session.created_at < session.created_at
     )
     same_place = (Session.network == session.network) & (Session.device == session.device)
-    known = earlier.where(same_place)
-    return known.exists() or not earlier.exists()
+    return earlier.where(same_place).exists() or not earlier.exists()

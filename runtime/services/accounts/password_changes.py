@@ -9,7 +9,7 @@ from runtime.models.sessions import Session
 from runtime.security.passwords import passwords
 from runtime.services.accounts import codes, credentials, languages, sessions
 from runtime.services.accounts.security_log import Kind
-from runtime.services.accounts.sessions import TokenPair
+from runtime.services.accounts.token_pairs import TokenPair
 
 
 def change(

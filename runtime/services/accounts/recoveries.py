@@ -19,7 +19,7 @@ from runtime.models.users import User
 from runtime.security.passwords import passwords
 from runtime.services.accounts import codes, credentials, languages, mailings, sessions
 from runtime.services.accounts.security_log import Kind
-from runtime.services.accounts.sessions import TokenPair
+from runtime.services.accounts.token_pairs import TokenPair
 
 
 def begin(*, email: str, redirect_to: str | None, caller: Caller) -> None:

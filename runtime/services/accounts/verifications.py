@@ -42,7 +42,7 @@ from runtime.services.accounts import (
     sessions,
 )
 from runtime.services.accounts.security_log import Kind
-from runtime.services.accounts.sessions import TokenPair
+from runtime.services.accounts.token_pairs import TokenPair
 
 # The codes in one mail, however many sign-ups wait.
 CODES_A_MAIL = 3

@@ -11,7 +11,7 @@ from runtime.caller import Caller
 from runtime.errors import Overloaded, TooManyRequests, WrongCredentials, WrongPassword
 from runtime.models.sessions import Session
 from runtime.models.users import User
-from runtime.services.accounts import credentials, recoveries, sessions
+from runtime.services.accounts import credentials, recoveries, sign_ins
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import QuickPasswords
 
@@ -31,7 +31,7 @@ def passwords(app: Flask) -> QuickPasswords:
 @pytest.fixture
 def session(app: Flask, alice: Person, passwords) -> Iterator[Session]:
     with app.app_context():
-        yield Session.find_with_user(Session.get().id)
+        yield Session.find_live(Session.get().id)
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def refused(ask: Callable, error: type[Exception], times: int = 1) -> None:
 
 def test_a_sign_in_that_found_no_place_costs_no_try(session: Session, passwords):
     def sign_in(password=PASSWORD, **more):
-        return sessions.sign_in(session.user.email, password, caller=Caller(NETWORK), **more)
+        return sign_ins.sign_in(session.user.email, password, caller=Caller(NETWORK), **more)
 
     with busy(passwords):
         refused(sign_in, Overloaded, 20)
@@ -73,7 +73,7 @@ def test_a_sign_in_that_found_no_place_costs_no_try(session: Session, passwords)
 
 def test_a_known_device_that_found_no_place_has_its_tries_too(alice, session: Session, passwords):
     def sign_in(password=PASSWORD, token=alice.tokens["refresh_token"]):
-        return sessions.sign_in(
+        return sign_ins.sign_in(
             session.user.email, password, caller=Caller(NETWORK), refresh_token=token
         )
 
@@ -108,4 +108,4 @@ def test_a_right_code_that_found_no_place_costs_no_try(
     with busy(passwords):
         refused(recover, Overloaded, 12)
 
-    assert recover().user == User.get()
+    assert recover().user.id == User.get().id

@@ -8,7 +8,7 @@ from runtime.errors import TooManyRequests, WrongPassword
 from runtime.models.security_events import SecurityEvent
 from runtime.models.sessions import Session
 from runtime.models.users import User
-from runtime.services.accounts import sessions
+from runtime.services.accounts import sign_ins
 from runtime.services.accounts.credentials import demand_password
 from tests.conftest import PASSWORD, Person
 
@@ -18,7 +18,7 @@ NETWORK = "203.0.113.66"
 @pytest.fixture
 def session(app: Flask, alice: Person, quick) -> Session:
     with app.app_context():
-        yield Session.find_with_user(Session.get().id)
+        yield Session.find_live(Session.get().id)
 
 
 def guess(session: Session, network: str = NETWORK) -> None:
@@ -49,7 +49,7 @@ def test_a_session_has_ten_tries_wherever_they_come_from(session: Session):
 def test_who_guesses_in_one_session_locks_no_other(session: Session):
     for _ in range(10):
         guess(session)
-    sessions.sign_in(session.user.email, PASSWORD, caller=Caller(NETWORK))
+    sign_ins.sign_in(session.user.email, PASSWORD, caller=Caller(NETWORK))
     [fresh] = [each for each in User.get().sessions if each.id != session.id]
 
     demand_password(fresh, PASSWORD, Caller(NETWORK))

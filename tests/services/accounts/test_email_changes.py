@@ -60,7 +60,7 @@ def test_no_code_is_good_that_was_asked_for_with_an_earlier_password_or_address(
 ):
     """It would outlive what made all codes worthless, or its notice miss the owner's mailbox."""
     with app.app_context():
-        session = Session.find_with_user(Session.get().id)
+        session = Session.find_live(Session.get().id)
         app.extensions["passwords"] = InterruptedPasswords(meanwhile)
 
         with pytest.raises(failure):
@@ -92,7 +92,7 @@ def test_no_fresh_tokens_are_had_with_a_session_that_ended_meanwhile(
     assert alice.post("/users/me/email", body).status_code == 202
     code = outbox.code("new@example.org")
     with app.app_context():
-        session = Session.find_with_user(Session.get().id)
+        session = Session.find_live(Session.get().id)
         app.extensions["tokens"] = InterruptedTokens([app.config["SECRET_KEY"]], meanwhile)
         with pytest.raises(InvalidAccessToken):
             email_changes.verify(

@@ -15,7 +15,7 @@ from runtime.database.base import db, release
 from runtime.errors import Failure
 from runtime.models.security_events import SecurityEvent
 from runtime.models.users import User
-from runtime.services.accounts import security_log, sessions, users, verifications
+from runtime.services.accounts import security_log, sessions, sign_ins, users, verifications
 from runtime.services.accounts.security_log import CAPACITY, REFUSALS_A_DAY, Kind, Refusals
 from tests.conftest import PASSWORD, Person, at_once
 
@@ -45,7 +45,7 @@ def refused(call: Callable) -> None:
 
 
 def sign_in(email: str, password: str = "not the password") -> None:
-    refused(lambda: sessions.sign_in(email, password, caller=Caller(NETWORK, "curl")))
+    refused(lambda: sign_ins.sign_in(email, password, caller=Caller(NETWORK, "curl")))
 
 
 def guess(email: str) -> None:

@@ -9,11 +9,12 @@ from werkzeug.security import generate_password_hash
 from runtime.caller import Caller
 from runtime.database.base import db
 from runtime.errors import InvalidRefreshToken, WrongCredentials
+from runtime.models import rotations
 from runtime.models.sessions import Session
 from runtime.models.users import User
 from runtime.security.passwords import Passwords
 from runtime.security.tokens import Claims
-from runtime.services.accounts import credentials, sessions
+from runtime.services.accounts import credentials, refreshes, sessions, sign_ins
 from tests.conftest import PASSWORD, Person
 
 
@@ -36,7 +37,7 @@ class InterruptedPasswords(Passwords):
 def test_the_session_of_a_request_is_shown_like_any_other(app: Flask, alice: Person):
     with app.app_context():
         session = Session.get()
-        found = Session.find_live_with_user(session.id)
+        found = Session.find_live(session.id)
         assert found.user == session.user
         assert repr(found) == repr(session) == f"<Session {session.user_id} live>"
 
@@ -49,7 +50,7 @@ def test_a_password_that_changed_meanwhile_is_not_overwritten(app: Flask, alice:
     with app.app_context():
         User.update(password_hash=generate_password_hash(PASSWORD, "pbkdf2:sha256:1")).execute()
         app.extensions["passwords"] = InterruptedPasswords(meanwhile)
-        sessions.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
+        sign_ins.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
 
         assert User.find_by_email(alice.email).password_hash == "of the new password"
 
@@ -64,7 +65,7 @@ def test_no_session_is_started_for_a_password_that_was_replaced_meanwhile(app, a
     with app.app_context():
         app.extensions["passwords"] = InterruptedPasswords(meanwhile)
         with pytest.raises(WrongCredentials):
-            sessions.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
+            sign_ins.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
 
         assert Session.select().where(Session.ended_at.is_null()).count() == 0
 
@@ -83,10 +84,10 @@ def test_two_who_renew_a_hash_at_once_both_sign_in(app: Flask, alice: Person, re
         User.update(password_hash=old).execute()
         app.extensions["passwords"] = SlowPasswords(1)
         if renewed == PASSWORD:
-            sessions.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
+            sign_ins.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
         else:
             with pytest.raises(WrongCredentials):
-                sessions.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
+                sign_ins.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
 
 
 def test_no_connection_is_held_while_a_password_is_hashed(app: Flask, alice: Person):
@@ -96,7 +97,7 @@ def test_no_connection_is_held_while_a_password_is_hashed(app: Flask, alice: Per
         app.extensions["passwords"] = InterruptedPasswords(
             lambda what: closed.append((what, db.is_closed()))
         )
-        sessions.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
+        sign_ins.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
 
     assert closed == [("verify", True), ("hash", True)]
 
@@ -119,7 +120,7 @@ def test_a_token_from_the_future_of_a_restored_database_ends_nothing(app: Flask,
         session = Session.get()
         token = app.extensions["tokens"].make_refresh(Claims(session.user_id, session.id, 7))
         with pytest.raises(InvalidRefreshToken):
-            sessions.refresh(token, Caller(alice.network))
+            refreshes.refresh(token, Caller(alice.network))
 
     assert alice.get("/users/me").status_code == 200
 
@@ -128,11 +129,12 @@ def test_a_slow_request_sets_no_session_back(app: Flask, alice: Person):
     """It read the token, others refreshed it twice, and only now does it come to write."""
     with app.app_context():
         session = Session.get()
-        second = sessions.refresh(alice.tokens["refresh_token"], Caller(alice.network))
-        sessions.refresh(second.refresh_token, Caller(alice.network))
+        second = refreshes.refresh(alice.tokens["refresh_token"], Caller(alice.network))
+        refreshes.refresh(second.refresh_token, Caller(alice.network))
 
-        assert Session.rotate(session.id, session.generation, Caller(alice.network)) is None
-        assert Session.rotate_elsewhere(session.id, session.generation, Caller("192.0.2.1")) is None
+        claims = Claims(session.user_id, session.id, session.generation)
+        assert rotations.rotate(claims, Caller(alice.network)) is None
+        assert rotations.rotate_elsewhere(claims, Caller("192.0.2.1")) is None
         assert Session.get().generation == 3
 
 
@@ -141,8 +143,9 @@ def test_a_slow_request_wakes_no_session_that_has_ended(app: Flask, alice: Perso
         session = Session.get()
         sessions.end(alice.tokens["refresh_token"], caller=Caller(alice.network))
 
-        assert Session.rotate(session.id, session.generation, Caller(alice.network)) is None
-        assert Session.rotate_elsewhere(session.id, session.generation, Caller("192.0.2.1")) is None
+        claims = Claims(session.user_id, session.id, session.generation)
+        assert rotations.rotate(claims, Caller(alice.network)) is None
+        assert rotations.rotate_elsewhere(claims, Caller("192.0.2.1")) is None
         assert Session.get().is_over
 
 
@@ -165,7 +168,7 @@ def test_a_refresh_that_lost_the_race_after_the_sign_out_is_refused(app: Flask, 
             refresh_token = pair.refresh_token
         barrier = Barrier(4)
         places = ["192.0.2.1", "192.0.2.2", alice.network]
-        calls = [lambda token, at=at: sessions.refresh(token, Caller(at)) for at in places]
+        calls = [lambda token, at=at: refreshes.refresh(token, Caller(at)) for at in places]
         calls.append(lambda token: sessions.end(token, caller=Caller(alice.network)))
         threads = [Thread(target=run, args=(call,)) for call in calls]
         for thread in threads:

@@ -26,7 +26,14 @@ from runtime.models.sessions import Session
 from runtime.models.tables import MODELS
 from runtime.models.users import User
 from runtime.services import closures, exports
-from runtime.services.accounts import credentials, recoveries, security_log, sessions, users
+from runtime.services.accounts import (
+    credentials,
+    recoveries,
+    refreshes,
+    security_log,
+    sessions,
+    users,
+)
 from runtime.services.accounts.security_log import Kind
 from runtime.services.chats import runs
 from tests.conftest import PASSWORD, Person, at_once
@@ -293,7 +300,7 @@ def test_disabling_stops_the_runs(app: Flask, alice: Person):
 
 def test_no_export_begins_of_an_account_that_was_erased_meanwhile(app: Flask, alice: Person):
     with app.app_context():
-        session = Session.find_with_user(Session.get().id)
+        session = Session.find_live(Session.get().id)
         users.erase(session.user)
 
         with pytest.raises(InvalidAccessToken):
@@ -314,7 +321,7 @@ def test_no_export_begins_of_an_account_that_was_erased_meanwhile(app: Flask, al
 def test_what_comes_between_password_and_erasure_wins(app: Flask, alice, meanwhile, failure):
     """Up to two seconds, in which runs are told to stop: somebody else may know the password."""
     with app.app_context():
-        session = Session.find_with_user(Session.get().id)
+        session = Session.find_live(Session.get().id)
         meanwhile(found(alice))
         left = User.select().count()
 
@@ -325,7 +332,7 @@ def test_what_comes_between_password_and_erasure_wins(app: Flask, alice, meanwhi
 
 def test_an_erasure_forgets_an_address_that_the_account_got_meanwhile(app: Flask, alice: Person):
     with app.app_context():
-        session = Session.find_with_user(Session.get().id)
+        session = Session.find_live(Session.get().id)
         credentials.change_account(found(alice), email="fresh@example.org")
         recoveries.begin(email="fresh@example.org", redirect_to=None, caller=Caller("192.0.2.1"))
         users.erase(session.user, asked_in=session)
@@ -414,7 +421,7 @@ def test_an_erasure_at_once_with_everything_leaves_nothing(app: Flask, member):
             release()
         at_once(
             *[lambda u=user: call(sessions.start, u, Caller("192.0.2.1"))] * 2,
-            *[lambda t=token: call(sessions.refresh, t, Caller("192.0.2.2"))] * 2,
+            *[lambda t=token: call(refreshes.refresh, t, Caller("192.0.2.2"))] * 2,
             *[lambda t=token: call(sessions.end, t, caller=Caller("192.0.2.1"))] * 2,
             lambda u=user: call(sessions.end_all, u),
             lambda u=user: call(users.erase, u),
