@@ -1,11 +1,16 @@
-"""The mails themselves: what each says, in the words of `runtime/mail/texts`.
+"""Every mail, a row each: what it is made of, in order.
 
-How they look is in `letter_layout`, how they travel in `mail`. A subject has nothing that anybody
-typed, so that it cannot break a header; what an operator set is checked at the start.
+What a mail says is in `texts/`, in the section of its name, one file a language: to change it,
+change it there. To add a mail, add a row here and a section to each of the files. How it looks is
+in `layout`, how it travels in `queue`.
+
+A subject has nothing that anybody typed, so that it cannot break a header; what an operator set is
+checked at the start.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from flask import Flask, current_app
@@ -17,6 +22,56 @@ from runtime.mail import words
 from runtime.mail.layout import Button, Code, Facts, Key, Letter, Paragraph, Part, set_letter
 from runtime.mail.words import Words
 
+
+class Block(Enum):
+    """What a mail has beside its sentences."""
+
+    CODES = auto()  # each with its username, who asked for it, and a link if there is one
+    ASKER = auto()  # the device, the network and the time
+    WAY_BACK = auto()  # a key, and a link if there is one
+    APP = auto()  # a button to APP_URL, if that is set
+
+
+@dataclass(frozen=True)
+class Template:
+    """Why its reader gets it (`common.because_…`), and its sentences and blocks in order.
+
+    Its sentences are in the section of its name, or in `section`; those with a dot in another.
+    """
+
+    because: str
+    parts: Sequence[str | Block]
+    section: str | None = None
+
+
+_CODE = (Block.CODES, "common.good_for", "ignore")
+_DONE = ("text", Block.ASKER, "common.was_you", "was_not_you", Block.APP)
+_MOVED = ("text", Block.ASKER, "common.was_you", "undo", Block.WAY_BACK, "keep")
+
+# A notice to an owner has no link that anybody else chose.
+TEMPLATES: Mapping[str, Template] = {
+    # A code completes a sign-up, or several wait for one address.
+    "verification": Template("entered", ("one", *_CODE)),
+    "verifications": Template("entered", ("several", *_CODE), section="verification"),
+    # To an owner: someone tried to sign up with the address, or to move an account to it.
+    "registered": Template("account", ("text", Block.APP, "forgot", "ignore")),
+    "address_in_use": Template("account", ("text", Block.APP, "ignore")),
+    # A code sets a new password; there is a new one; a new account has none.
+    "recovery": Template("account", ("text", *_CODE)),
+    "new_password": Template("account", _DONE),
+    "no_password": Template("account", ("text", "next", Block.APP)),
+    # A code proves a new address. To the old one: it is to be replaced, it was, it is back.
+    "new_address": Template("entered", ("text", *_CODE)),
+    "email_change": Template("account", _MOVED),
+    "email_changed": Template("former", _MOVED),
+    "email_restored": Template("account", ("text", Block.ASKER, "next", Block.APP)),
+    # A sign-in from where there was none.
+    "new_device": Template("account", _DONE),
+    # The account is gone; there is nothing left to lead to.
+    "erased": Template("former", ("text", Block.ASKER, "was_not_you")),
+    "erased_by_operator": Template("former", ("text",), section="erased"),
+}
+
 _LANG = {"zh": "zh-CN", "en": "en"}
 
 
@@ -24,13 +79,14 @@ _LANG = {"zh": "zh-CN", "en": "en"}
 class MailedCode:
     """A code, the username of the account that it is for, and where it can be used, if anywhere.
 
-    `asker` is who asked for it: what tells its owner from a stranger with the same username.
+    `asker` is who asked for it: what tells its owner from a stranger with the same username. The
+    link is for GET: the page that it leads to consumes nothing.
     """
 
     username: str
     code: str
     link: str | None
-    asker: Caller | None = None
+    asker: Caller
 
 
 @dataclass(frozen=True)
@@ -42,165 +98,78 @@ class WayBack:
 
 
 class Letters:
-    """Writes letters in the words of each language; notices have a button to `app_url` if any.
+    """Writes letters in the words of each language; their buttons lead to `app_url`, if any.
 
-    A language that has no words is the default's. No letter to an owner has a link that anybody
-    else chose, but the one with a code that they asked for.
+    A language that has no words is the default's.
     """
 
     def __init__(self, all_words: Mapping[str, Words], app_url: str | None = None):
         self._words = all_words
         self._app_url = app_url
 
-    def verification_letter(
-        self, language: str, codes: Sequence[MailedCode], minutes: int
+    def write(
+        self,
+        name: str,
+        language: str,
+        *,
+        codes: Sequence[MailedCode] = (),
+        asker: Caller | None = None,
+        way_back: WayBack | None = None,
+        **values: str | int,
     ) -> Letter:
-        """The code of every sign-up that waits for one address, each with the username it is for.
+        """The mail of that name in TEMPLATES. `values` fill the placeholders of its sentences.
 
-        `codes` has at least one; `minutes` is how long the one that ends first is still good. A
-        link is for GET: the page that it leads to consumes nothing.
+        `codes`, `asker` and `way_back` are for the blocks of those names, if it has them.
         """
-        page = self._page(language, "verification")
-        page.say("one" if len(codes) == 1 else "several", count=len(codes))
-        for code in codes:
-            page.code(code)
-        page.say("common.good_for", minutes=minutes).say("ignore")
-        return page.letter("entered")
+        template = TEMPLATES[name]
+        language = language if language in self._words else LANGUAGES[0]
+        its_words, section = self._words[language], template.section or name
 
-    def already_registered_letter(self, language: str) -> Letter:
-        """Tells an account's owner that somebody tried to sign up with their address; no code."""
-        page = self._page(language, "registered").say("text").open_app()
-        return page.say("forgot").say("ignore").letter("account")
+        def say(sentence: str, **values: str | int) -> str:
+            return its_words.say(sentence if "." in sentence else f"{section}.{sentence}", **values)
 
-    def recovery_letter(self, language: str, code: MailedCode, minutes: int) -> Letter:
-        """The code that sets a new password, good for `minutes`."""
-        page = self._page(language, "recovery").say("text").code(code)
-        return page.say("common.good_for", minutes=minutes).say("ignore").letter("account")
+        def parts_of(part: str | Block) -> list[Part]:
+            if part is Block.CODES:
+                return [each for code in codes for each in _code(say, code)]
+            if part is Block.ASKER:
+                return [_facts(say, asker)]
+            if part is Block.WAY_BACK:
+                key = Key(_label(say, "key"), way_back.token)
+                return [key, *_button(say, "button", way_back.link)]
+            if part is Block.APP:
+                return _button(say, "common.open", self._app_url)
+            return [Paragraph(say(part, **values))]
 
-    def new_password_letter(self, language: str, asker: Caller) -> Letter:
-        """Tells an account's owner that it has a new password."""
-        return self._told("new_password", language, asker)
-
-    def no_password_letter(self, language: str, username: str) -> Letter:
-        """Tells the owner of a new account why it has no password, and how to set one."""
-        page = self._page(language, "no_password").say("text", username=username)
-        return page.say("next").open_app().letter("account")
-
-    def new_address_letter(self, language: str, code: MailedCode, minutes: int) -> Letter:
-        """The code that proves an account's new address, good for `minutes`."""
-        page = self._page(language, "new_address").say("text").code(code)
-        return page.say("common.good_for", minutes=minutes).say("ignore").letter("entered")
-
-    def address_in_use_letter(self, language: str) -> Letter:
-        """Tells an account's owner that another account was to have their address; no code."""
-        page = self._page(language, "address_in_use").say("text").open_app()
-        return page.say("ignore").letter("account")
-
-    def email_change_letter(
-        self, language: str, email: str, way_back: WayBack, asker: Caller
-    ) -> Letter:
-        """Tells an account's address that another one is to replace it."""
-        return self._to_old("email_change", language, email, way_back, asker).letter("account")
-
-    def email_changed_letter(
-        self, language: str, email: str, way_back: WayBack, asker: Caller
-    ) -> Letter:
-        """Tells the address that an account had that another one has replaced it."""
-        return self._to_old("email_changed", language, email, way_back, asker).letter("former")
-
-    def email_restored_letter(self, language: str, email: str) -> Letter:
-        """Tells both addresses that the account has its old one back."""
-        page = self._page(language, "email_restored").say("text", email=email)
-        return page.say("next").open_app().letter("account")
-
-    def new_device_letter(self, language: str, asker: Caller) -> Letter:
-        """Tells an account's owner that it was signed in to, by a device not seen before."""
-        return self._told("new_device", language, asker)
-
-    def erased_letter(self, language: str, username: str, asker: Caller | None) -> Letter:
-        """Tells who had an account that it is gone; there is nothing left to lead to.
-
-        `asker` is None when an operator did it.
-        """
-        page = self._page(language, "erased").say("text", username=username)
-        if asker:
-            page.asker(asker).say("was_not_you")
-        return page.letter("former")
-
-    def _told(self, name: str, language: str, asker: Caller) -> Letter:
-        """What was done, who it was and when, and what to do if it was not its reader."""
-        page = self._page(language, name).say("text").asker(asker)
-        return page.say("common.was_you").say("was_not_you").open_app().letter("account")
-
-    def _to_old(
-        self, name: str, language: str, email: str, way_back: WayBack, asker: Caller
-    ) -> "_Page":
-        page = self._page(language, name).say("text", email=email).asker(asker)
-        return page.say("common.was_you").say("undo").way_back(way_back).say("keep")
-
-    def _page(self, language: str, name: str) -> "_Page":
-        known = language if language in self._words else LANGUAGES[0]
-        return _Page(self._words[known], _LANG[known], name, self._app_url)
+        parts = [each for part in template.parts for each in parts_of(part)]
+        because = say("common.sent_by"), say(f"common.because_{template.because}")
+        footer = ("" if language == "zh" else " ").join(because)
+        return set_letter(_LANG[language], say("subject"), say("title"), parts, footer)
 
 
-class _Page:
-    """A letter while it is written: its parts so far, in the words of one letter."""
+def _code(say: Callable[..., str], code: MailedCode) -> list[Part]:
+    username = _label(say, "username"), code.username
+    told = Code(username, _label(say, "code"), code.code)
+    return [told, _facts(say, code.asker), *_button(say, "button", code.link)]
 
-    def __init__(self, its_words: Words, lang: str, name: str, app_url: str | None):
-        self._words = its_words
-        self._lang = lang
-        self._name = name
-        self._app_url = app_url
-        self._parts: list[Part] = []
 
-    def say(self, sentence: str, /, **values: object) -> "_Page":
-        self._parts.append(Paragraph(self._say(sentence, **values)))
-        return self
+def _facts(say: Callable[..., str], asker: Caller) -> Facts:
+    facts = {
+        "device": asker.device or say("common.unknown_device"),
+        "network": asker.network,
+        "time": f"{asker.at:%Y-%m-%d %H:%M} UTC",
+    }
+    return Facts(tuple((_label(say, name), value) for name, value in facts.items()))
 
-    def code(self, code: MailedCode) -> "_Page":
-        """The username and the code in two lines, who asked, and the link if there is one."""
-        username = self._label("username"), code.username
-        self._parts.append(Code(username, self._label("code"), code.code))
-        if code.asker:
-            self.asker(code.asker)
-        return self._button("button", code.link)
 
-    def asker(self, asker: Caller) -> "_Page":
-        device = asker.device or self._say("common.unknown_device")
-        at = f"{asker.at:%Y-%m-%d %H:%M} UTC"
-        values = {"device": device, "network": asker.network, "time": at}
-        lines = tuple((self._label(name), value) for name, value in values.items())
-        self._parts.append(Facts(lines))
-        return self
+def _button(say: Callable[..., str], name: str, url: str | None) -> list[Part]:
+    if not url:
+        return []
+    text = say(name)
+    return [Button(text, say("common.label", name=text), url)]
 
-    def way_back(self, way_back: WayBack) -> "_Page":
-        self._parts.append(Key(self._label("key"), way_back.token))
-        return self._button("button", way_back.link)
 
-    def open_app(self) -> "_Page":
-        return self._button("common.open", self._app_url)
-
-    def letter(self, because: str) -> Letter:
-        """The letter; its reader got it because of what `common.because_…` says."""
-        separator = "" if self._lang == "zh-CN" else " "
-        footer = separator.join(
-            self._say(f"common.{sentence}") for sentence in ("sent_by", f"because_{because}")
-        )
-        subject, title = self._say("subject"), self._say("title")
-        return set_letter(self._lang, subject, title, self._parts, footer)
-
-    def _button(self, name: str, url: str | None) -> "_Page":
-        if url:
-            text = self._say(name)
-            label = self._say("common.label", name=text)
-            self._parts.append(Button(text, label, url))
-        return self
-
-    def _label(self, name: str) -> str:
-        return self._say("common.label", name=self._say(f"common.{name}"))
-
-    def _say(self, name: str, /, **values: object) -> str:
-        return self._words.say(name if "." in name else f"{self._name}.{name}", **values)
+def _label(say: Callable[..., str], name: str) -> str:
+    return say("common.label", name=say(f"common.{name}"))
 
 
 def init_app(app: Flask) -> None:

@@ -34,12 +34,13 @@ def load(folder: Path | None, app_name: str) -> dict[str, Words]:
     """
     own = _read_folder(folder) if folder else {}
     return {
-        language: Words(app_name, _merge(language, _shipped(language), own.get(language, {})))
+        language: Words(app_name, _merge(language, shipped(language), own.get(language, {})))
         for language in LANGUAGES
     }
 
 
-def _shipped(language: str) -> dict[str, str]:
+def shipped(language: str) -> dict[str, str]:
+    """The sentences that ship, by their names."""
     tables = tomllib.loads((SHIPPED / f"{language}.toml").read_text("utf-8"))
     return dict(_flat(tables))  # type: ignore[arg-type]
 

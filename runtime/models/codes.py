@@ -11,6 +11,7 @@ from runtime.models.users import User
 from runtime.security.tokens import tokens
 
 CODE_LIFE = timedelta(minutes=10)
+CODE_MINUTES = CODE_LIFE // timedelta(minutes=1)
 # How long something waits for its code; what mails a fresh one within that gives no new tries.
 WAITING_LIFE = timedelta(hours=24)
 TRIES_A_CODE = 5

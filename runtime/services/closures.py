@@ -2,13 +2,10 @@
 
 import time
 
-from runtime import clock
 from runtime.caller import Caller
-from runtime.mail.letters import letters
-from runtime.mail.queue import NOTICE_LIFE, mail
 from runtime.models.sessions import Session
 from runtime.models.users import User
-from runtime.services.accounts import languages, users
+from runtime.services.accounts import notices, users
 from runtime.services.accounts.credentials import demand_password
 from runtime.services.chats import runs
 
@@ -42,8 +39,8 @@ def erase(user: User) -> None:
 
 def _tell(user: User, asker: Caller | None = None) -> None:
     """Mail the last that there is to say to the address, in the language, of who is gone."""
-    letter = letters.erased_letter(languages.of(user), user.username, asker)
-    mail.send(user.email, letter, clock.now() + NOTICE_LIFE)
+    name = "erased" if asker else "erased_by_operator"
+    notices.send(user, name, asker=asker, username=user.username)
 
 
 def disable(user: User) -> int:

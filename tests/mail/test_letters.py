@@ -7,7 +7,7 @@ import pytest
 from runtime.caller import Caller
 from runtime.i18n import LANGUAGES
 from runtime.mail import words
-from runtime.mail.letters import Letter, Letters, MailedCode, WayBack
+from runtime.mail.letters import TEMPLATES, Block, Letter, Letters, MailedCode, WayBack
 
 APP_URL = "https://app.example.org/home"
 LINK = "https://app.example.org/welcome?email=ada%40example.org&token=123456"
@@ -26,22 +26,23 @@ without_app = Letters(WORDS)
 
 def every_letter(write: Letters, language: str, code=ADA, email="ada@example.org", key=KEY):
     """Each kind of letter once, by name."""
-    way_back = WayBack(key, BACK)
-    told = (language, ASKER)
+    one = {"codes": [code], "minutes": 10}
+    several = {"codes": [code, EVE], "count": 2, "minutes": 10}
+    moved = {"asker": ASKER, "way_back": WayBack(key, BACK), "email": email}
     return {
-        "verification": write.verification_letter(language, [code], 10),
-        "verifications": write.verification_letter(language, [code, EVE], 10),
-        "registered": write.already_registered_letter(language),
-        "recovery": write.recovery_letter(language, code, 10),
-        "new_password": write.new_password_letter(*told),
-        "no_password": write.no_password_letter(language, code.username),
-        "new_address": write.new_address_letter(language, code, 10),
-        "address_in_use": write.address_in_use_letter(language),
-        "email_change": write.email_change_letter(language, email, way_back, ASKER),
-        "email_changed": write.email_changed_letter(language, email, way_back, ASKER),
-        "email_restored": write.email_restored_letter(language, email),
-        "new_device": write.new_device_letter(*told),
-        "erased": write.erased_letter(language, code.username, ASKER),
+        "verification": write.write("verification", language, **one),
+        "verifications": write.write("verifications", language, **several),
+        "registered": write.write("registered", language),
+        "recovery": write.write("recovery", language, **one),
+        "new_password": write.write("new_password", language, asker=ASKER),
+        "no_password": write.write("no_password", language, username=code.username),
+        "new_address": write.write("new_address", language, **one),
+        "address_in_use": write.write("address_in_use", language),
+        "email_change": write.write("email_change", language, **moved),
+        "email_changed": write.write("email_changed", language, **moved),
+        "email_restored": write.write("email_restored", language, asker=ASKER, email=email),
+        "new_device": write.write("new_device", language, asker=ASKER),
+        "erased": write.write("erased", language, asker=ASKER, username=code.username),
     }
 
 
@@ -54,7 +55,7 @@ WITH_CODES = ("verification", "verifications", "recovery", "new_address")
 
 
 def test_a_verification_letter_has_the_username_the_code_and_the_link():
-    letter = letters.verification_letter("en", [ADA], 10)
+    letter = letters.write("verification", "en", codes=[ADA], minutes=10)
 
     assert "Username: ada\nCode: 123456\n" in letter.text
     assert LINK in letter.text.splitlines()
@@ -71,7 +72,7 @@ def test_a_verification_letter_has_the_username_the_code_and_the_link():
 def test_a_verification_letter_says_to_keep_the_code_or_ignore_the_mail(
     language, subject, warnings
 ):
-    letter = letters.verification_letter(language, [ADA], 10)
+    letter = letters.write("verification", language, codes=[ADA], minutes=10)
 
     assert subject in letter.subject
     assert all(warning in letter.text and warning in letter.html for warning in warnings)
@@ -85,10 +86,10 @@ def test_a_verification_letter_says_to_keep_the_code_or_ignore_the_mail(
     ],
 )
 def test_several_sign_ups_are_told_apart_by_who_asked(language, warning):
-    letter = letters.verification_letter(language, [ADA, EVE], 10)
+    letter = letters.write("verifications", language, codes=[ADA, EVE], count=2, minutes=10)
 
     assert warning in letter.text
-    assert warning not in letters.verification_letter(language, [ADA], 10).text
+    assert warning not in letters.write("verification", language, codes=[ADA], minutes=10).text
     told = ("ada", "123456", "192.0.2.7", "eve", "654321", "203.0.113.66")
     places = [letter.text.index(word) for word in told]
     assert places == sorted(places)
@@ -103,7 +104,7 @@ def test_a_letter_with_a_code_says_who_asked_and_when(name: str):
 
 
 def test_a_code_without_a_link_has_no_button():
-    letter = letters.verification_letter("en", [EVE], 10)
+    letter = letters.write("verification", "en", codes=[EVE], minutes=10)
 
     assert "http" not in letter.text
     assert not Page(letter.html).links
@@ -111,7 +112,7 @@ def test_a_code_without_a_link_has_no_button():
 
 @pytest.mark.parametrize(("language", "sign_in"), [("zh", "请直接登录"), ("en", "just sign in")])
 def test_the_owner_of_an_account_is_told_to_sign_in_and_gets_no_code(language, sign_in):
-    letter = letters.already_registered_letter(language)
+    letter = letters.write("registered", language)
 
     assert sign_in in letter.text
     assert not re.search(r"\d{6}", letter.text)
@@ -126,13 +127,15 @@ def test_the_owner_of_an_account_is_told_to_sign_in_and_gets_no_code(language, s
     ],
 )
 def test_a_new_device_letter_says_which_where_when_and_what_to_do(language, device, said):
-    letter = letters.new_device_letter(language, Caller("192.0.2.7", device, at=AT))
+    letter = letters.write("new_device", language, asker=Caller("192.0.2.7", device, at=AT))
 
     assert all(word in letter.text for word in said)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("kind", ["new_password", "email_change", "email_changed", "new_device"])
+@pytest.mark.parametrize(
+    "kind", ["new_password", "email_change", "email_changed", "email_restored", "new_device"]
+)
 def test_a_notice_says_which_device_did_it_where_and_when(kind: str, language: str):
     letter = every_letter(letters, language)[kind]
 
@@ -142,13 +145,13 @@ def test_a_notice_says_which_device_did_it_where_and_when(kind: str, language: s
 
 
 def test_who_had_an_account_is_told_that_it_is_gone_and_led_nowhere():
-    letter = letters.erased_letter("en", "ada", ASKER)
+    letter = letters.write("erased", "en", asker=ASKER, username="ada")
 
     assert "The Ink & Co account ada was deleted" in letter.text
     assert "Network: 192.0.2.7" in letter.text
     assert "http" not in letter.text
     assert not Page(letter.html).links
-    by_operator = letters.erased_letter("en", "ada", None).text
+    by_operator = letters.write("erased_by_operator", "en", username="ada").text
     assert "Network" not in by_operator
     assert "wasn't you" not in by_operator
 
@@ -218,9 +221,22 @@ def test_the_operators_name_is_in_every_subject_or_text():
             assert "Runtime" not in letter.text + letter.html, name
 
 
+def test_every_sentence_is_of_a_mail_and_every_mail_has_its_sentences():
+    said = {f"common.{name}" for name in ("label", "sent_by", "unknown_device", "open")}
+    said |= {f"common.{name}" for name in ("username", "code", "key", "device", "network", "time")}
+    for name, template in TEMPLATES.items():
+        its = ["subject", "title", *(part for part in template.parts if isinstance(part, str))]
+        its += ["button"] if {Block.CODES, Block.WAY_BACK} & {*template.parts} else []
+        section = template.section or name
+        said |= {each if "." in each else f"{section}.{each}" for each in its}
+        said.add(f"common.because_{template.because}")
+    for language in LANGUAGES:
+        assert words.shipped(language).keys() == said, language
+
+
 def test_another_language_is_chinese():
-    ours = letters.verification_letter("zh", [ADA], 10)
-    assert letters.verification_letter("fr", [ADA], 10) == ours
+    ours = letters.write("verification", "zh", codes=[ADA], minutes=10)
+    assert letters.write("verification", "fr", codes=[ADA], minutes=10) == ours
 
 
 class Page(HTMLParser):

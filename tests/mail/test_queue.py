@@ -18,6 +18,7 @@ import pytest
 from flask import Flask
 
 from runtime import clock, logs
+from runtime.caller import Caller
 from runtime.config.settings import ConfigError
 from runtime.mail import words
 from runtime.mail.letters import Letter, Letters, MailedCode
@@ -36,8 +37,13 @@ from tests.smtp_server import (
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 
 ROOT = Path(__file__).resolve().parents[2]
-LETTER = Letters(words.load(None, "Runtime API")).verification_letter(
-    "zh", [MailedCode("ada", "271828", "https://app.example.org/?token=271828")], 10
+LETTER = Letters(words.load(None, "Runtime API")).write(
+    "verification",
+    "zh",
+    codes=[
+        MailedCode("ada", "271828", "https://app.example.org/?token=271828", Caller("192.0.2.1"))
+    ],
+    minutes=10,
 )
 LOGIN = f"{quote(USER, safe='')}:{quote(PASSWORD, safe='')}@"
 ANOTHER_HOST = "0.0.0.0"

@@ -37,7 +37,7 @@ def test_one_sentence_is_replaced_and_all_others_stay(title, tmp_path: Path):
 def test_a_letter_is_in_the_operators_words(tmp_path: Path):
     write(tmp_path, '[registered]\nsubject = "Hallo"\ntext = "<Ink> & {{you}}"')
 
-    letter = Letters(load(tmp_path, "Ink")).already_registered_letter("en")
+    letter = Letters(load(tmp_path, "Ink")).write("registered", "en")
 
     assert letter.subject == "Hallo"
     assert "<Ink> & {you}" in letter.text
@@ -111,7 +111,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path, name: str):
 
 
 def test_every_language_has_the_same_sentences_with_the_same_places():
-    shipped = [words._shipped(language) for language in LANGUAGES]
+    shipped = [words.shipped(language) for language in LANGUAGES]
     places = [
         {name: words._placeholders(sentence) - {"app"} for name, sentence in sentences.items()}
         for sentences in shipped

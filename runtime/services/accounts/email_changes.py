@@ -5,8 +5,6 @@ other and is limited like any other; only the mail, which is written later on an
 differs.
 """
 
-from datetime import timedelta
-
 from flask import current_app
 from peewee import IntegrityError, fn
 
@@ -24,8 +22,8 @@ from runtime.errors import (
 )
 from runtime.limits.rates import EMAIL_CHANGES_PER_USER, limiter
 from runtime.mail.letters import Letter, MailedCode, WayBack, letters
-from runtime.mail.queue import NOTICE_LIFE, mail
-from runtime.models.codes import CODE_LIFE, EmailChange, SignUp
+from runtime.mail.queue import mail
+from runtime.models.codes import CODE_LIFE, CODE_MINUTES, EmailChange, SignUp
 from runtime.models.sessions import Session
 from runtime.models.users import NO_PASSWORD, User
 from runtime.security.tokens import InvalidToken, tokens
@@ -34,6 +32,7 @@ from runtime.services.accounts import (
     credentials,
     languages,
     mailings,
+    notices,
     security_log,
     sessions,
 )
@@ -75,7 +74,7 @@ def begin(
     logs.event("email_change_waits", user_id=user.id, email_change_id=change.id)
     letter = codes.in_app(_letter_to_new, change, code, user.username, caller)
     mail.send(email, letter, caller.at + CODE_LIFE)
-    _tell_old(change, letters.email_change_letter, languages.of(user), caller)
+    _tell_old(user, change, "email_change", caller)
 
 
 def _open(
@@ -116,7 +115,7 @@ def verify(session: Session, *, email: str, code: str, caller: Caller) -> TokenP
     user = session.user
     SignUp.void(fn.LOWER(SignUp.email) == email.lower())
     logs.event("email_changed", user_id=user.id)
-    _tell_old(change, letters.email_changed_letter, languages.of(user), caller)
+    _tell_old(user, change, "email_changed", caller)
     return pair
 
 
@@ -171,9 +170,8 @@ def undo(token: str, *, caller: Caller) -> None:
     except IntegrityError as error:
         raise InvalidCode from error
     logs.event("email_change_undone", user_id=user.id)
-    letter = letters.email_restored_letter(languages.of(user), user.email)
     for address in dict.fromkeys((user.email, replaced)):
-        mail.send(address, letter, clock.now() + NOTICE_LIFE)
+        notices.send(user, "email_restored", asker=caller, to=address, email=user.email)
 
 
 def _move(user: User, email: str) -> bool:
@@ -192,20 +190,20 @@ def _find_undoable(token: str) -> EmailChange | None:
 def _letter_to_new(change: EmailChange, code: str, username: str, caller: Caller) -> Letter | None:
     """What the new address is mailed; None for a code that is good for nothing any more."""
     if owner := User.find_by_email(change.email):
-        letter = letters.address_in_use_letter(languages.of(owner))
+        letter = letters.write("address_in_use", languages.of(owner))
     else:
         metrics.codes_sent.inc()
-        minutes = CODE_LIFE // timedelta(minutes=1)
         mailed = MailedCode(username, code, codes.link(change, code), caller)
-        letter = letters.new_address_letter(caller.language, mailed, minutes)
+        letter = letters.write("new_address", caller.language, codes=[mailed], minutes=CODE_MINUTES)
     return codes.while_current(letter, change)
 
 
-def _tell_old(change: EmailChange, write, language: str, caller: Caller) -> None:
+def _tell_old(user: User, change: EmailChange, name: str, caller: Caller) -> None:
     """Tell the address that an account has or had of its change, with the way back."""
     token = tokens.make_restoration(change.id)
     # Who asked may be a thief, and chose where `redirect_to` leads.
     url = current_app.config["APP_URL"]
     link = url and codes.add_to_query(url, email=change.old_email, restoration=token)
-    letter = write(language, change.email, WayBack(token, link), caller)
-    mail.send(change.old_email, letter, clock.now() + NOTICE_LIFE)
+    way_back = WayBack(token, link)
+    told = {"to": change.old_email, "email": change.email}
+    notices.send(user, name, asker=caller, way_back=way_back, **told)

@@ -3,11 +3,9 @@
 from runtime import logs
 from runtime.caller import Caller
 from runtime.database.base import db
-from runtime.mail.letters import letters
-from runtime.mail.queue import NOTICE_LIFE, mail
 from runtime.models.sessions import Session
 from runtime.security.passwords import passwords
-from runtime.services.accounts import codes, credentials, languages, sessions
+from runtime.services.accounts import codes, credentials, notices, sessions
 from runtime.services.accounts.security_log import Kind
 from runtime.services.accounts.token_pairs import TokenPair
 
@@ -36,6 +34,5 @@ def change(
         codes.void_all(user)
         pair = sessions.start(user, caller, Kind.PASSWORD_CHANGED)
     logs.event("password_changed", user_id=user.id)
-    letter = letters.new_password_letter(languages.of(user), caller)
-    mail.send(user.email, letter, caller.at + NOTICE_LIFE)
+    notices.send(user, "new_password", asker=caller)
     return pair

@@ -5,19 +5,17 @@ any other and is limited like any other; only the mail, which is sent later on a
 not written.
 """
 
-from datetime import timedelta
-
 from runtime import logs, metrics
 from runtime.caller import Caller
 from runtime.database.base import db, from_now, release
 from runtime.errors import InvalidCode, InvalidParameters, Overloaded
 from runtime.limits.rates import RECOVERIES_PER_NETWORK, limiter
 from runtime.mail.letters import MailedCode, letters
-from runtime.mail.queue import NOTICE_LIFE, mail
-from runtime.models.codes import CODE_LIFE, Recovery
+from runtime.mail.queue import mail
+from runtime.models.codes import CODE_LIFE, CODE_MINUTES, Recovery
 from runtime.models.users import User
 from runtime.security.passwords import passwords
-from runtime.services.accounts import codes, credentials, languages, mailings, sessions
+from runtime.services.accounts import codes, credentials, languages, mailings, notices, sessions
 from runtime.services.accounts.security_log import Kind
 from runtime.services.accounts.token_pairs import TokenPair
 
@@ -71,8 +69,8 @@ def verify(*, email: str, code: str, password: str, caller: Caller) -> TokenPair
         codes.void_all(user)
         pair = sessions.start(user, caller, Kind.PASSWORD_RESET)
     logs.event("password_reset", user_id=user.id)
-    letter = letters.new_password_letter(languages.of(user, caller.language), caller)
-    mail.send(user.email, letter, caller.at + NOTICE_LIFE)
+    language = languages.of(user, caller.language)
+    notices.send(user, "new_password", asker=caller, language=language)
     languages.note(user, caller.stated_language)
     return pair
 
@@ -99,6 +97,6 @@ def _mail_code(recovery: Recovery, code: str, caller: Caller) -> None:
         return
     metrics.codes_sent.inc()
     mailed = MailedCode(user.username, code, codes.link(recovery, code), caller)
-    minutes = CODE_LIFE // timedelta(minutes=1)
-    letter = letters.recovery_letter(languages.of(user, caller.language), mailed, minutes)
+    language = languages.of(user, caller.language)
+    letter = letters.write("recovery", language, codes=[mailed], minutes=CODE_MINUTES)
     mail.send(user.email, codes.while_current(letter, recovery), caller.at + CODE_LIFE)

@@ -22,13 +22,11 @@ from runtime.limits.rates import (
     SIGN_INS_PER_NETWORK,
     limiter,
 )
-from runtime.mail.letters import letters
-from runtime.mail.queue import NOTICE_LIFE, mail
 from runtime.models.sessions import Session
 from runtime.models.users import User
 from runtime.security.passwords import needs_rehash, passwords
 from runtime.security.tokens import InvalidToken, tokens
-from runtime.services.accounts import languages, security_log, sessions
+from runtime.services.accounts import languages, notices, security_log, sessions
 from runtime.services.accounts.security_log import Kind
 from runtime.services.accounts.token_pairs import TokenPair
 
@@ -62,8 +60,7 @@ def sign_in(
     is_new = _is_new_device(user, caller)
     pair = sessions.start(user, caller)
     if is_new:
-        letter = letters.new_device_letter(languages.of(user), caller)
-        mail.send(user.email, letter, caller.at + NOTICE_LIFE)
+        notices.send(user, "new_device", asker=caller)
     else:
         languages.note(user, caller.stated_language)
     return pair

@@ -5,7 +5,6 @@ other and is limited like any other; only the mail, which the owner alone reads,
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from peewee import IntegrityError, fn
 
@@ -28,8 +27,8 @@ from runtime.limits.rates import (
     limiter,
 )
 from runtime.mail.letters import Letter, MailedCode, letters
-from runtime.mail.queue import NOTICE_LIFE, mail
-from runtime.models.codes import CODE_LIFE, SignUp
+from runtime.mail.queue import mail
+from runtime.models.codes import CODE_LIFE, CODE_MINUTES, SignUp
 from runtime.models.users import NO_PASSWORD, User
 from runtime.security.passwords import normalized, passwords
 from runtime.security.tokens import tokens
@@ -39,6 +38,7 @@ from runtime.services.accounts import (
     former_spendings,
     languages,
     mailings,
+    notices,
     sessions,
 )
 from runtime.services.accounts.security_log import Kind
@@ -177,8 +177,7 @@ def _complete(sign_up: SignUp, caller: Caller) -> TokenPair:
     SignUp.void(fn.LOWER(SignUp.email) == sign_up.email.lower())
     if is_contested:
         logs.event("sign_up_contested", user_id=user.id)
-        letter = letters.no_password_letter(caller.language, user.username)
-        mail.send(user.email, letter, caller.at + NOTICE_LIFE)
+        notices.send(user, "no_password", username=user.username)
     return pair
 
 
@@ -232,8 +231,10 @@ def _save_code(sign_up: SignUp) -> bool:
 def _letter(mailed: Sequence[tuple[SignUp, str, Caller]], caller: Caller) -> Letter:
     metrics.codes_sent.inc(len(mailed))
     told = [MailedCode(s.username, code, codes.link(s, code), asker) for s, code, asker in mailed]
-    return letters.verification_letter(caller.language, told, CODE_LIFE // timedelta(minutes=1))
+    name = "verification" if len(told) == 1 else "verifications"
+    counts = {"count": len(told), "minutes": CODE_MINUTES}
+    return letters.write(name, caller.language, codes=told, **counts)
 
 
 def _letter_to_owner(owner: User) -> Letter:
-    return letters.already_registered_letter(languages.of(owner))
+    return letters.write("registered", languages.of(owner))

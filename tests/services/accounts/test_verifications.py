@@ -257,7 +257,7 @@ def test_in_the_worst_flood_the_owner_has_all_five_tries(
         assert [is_compared(OWNER, wrong) for _ in range(4)] == [True] * 4
         pair = verifications.verify(email=EMAIL, code=code, caller=Caller(OWNER))
 
-    assert User.get_by_id(pair.user.id).username == "owner"
+        assert User.get_by_id(pair.user.id).username == "owner"
 
 
 def test_one_stranger_leaves_tries_to_the_owner_on_another_network(app, counting, outbox):
@@ -269,7 +269,7 @@ def test_one_stranger_leaves_tries_to_the_owner_on_another_network(app, counting
 
         pair = verifications.verify(email=EMAIL, code=code, caller=Caller("192.0.2.1"))
 
-    assert pair.user.username == "ada"
+        assert User.get_by_id(pair.user.id).username == "ada"
 
 
 def _code_of(outbox: Outbox, username: str) -> str:
