@@ -43,11 +43,9 @@ class Prepared:
         return db.fetch_all(self._sql[param], values)
 
 
-def make_row(
-    model: type[Row], values: Sequence, fields: Sequence[peewee.Field] | None = None
-) -> Row:
-    """A row of `model` from the values of its columns in order, or of these `fields` alone."""
+def make_row(model: type[Row], values: Sequence) -> Row:
+    """A row of `model` from the values of all its columns, in order."""
     row = model(__no_default__=True)
-    for field, value in zip(fields or model._meta.sorted_fields, values, strict=True):
+    for field, value in zip(model._meta.sorted_fields, values, strict=True):
         row.__data__[field.name] = field.python_value(value)
     return row

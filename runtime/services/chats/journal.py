@@ -567,9 +567,9 @@ WRITE_ON_POSTGRES = """
 def _write_on_postgres(runs: str, events: str, endings: str) -> list[tuple]:
     """Write events and endings of those runs that have not ended; the ids of these.
 
-    Their rows are locked, so that none is taken for dead meanwhile, in the order of their ids, so that
-    nobody who locks several waits for us while we wait for them. What is there already a server
-    wrote that did not answer, and was asked again.
+    Their rows are locked, so that none is taken for dead meanwhile, in the order of their ids, so
+    that nobody who locks several waits for us while we wait for them. What is there already a
+    server wrote that did not answer, and was asked again.
     """
     return db.fetch_all(WRITE_ON_POSTGRES, (runs, endings, events))
 
