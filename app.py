@@ -9,7 +9,10 @@ from runtime import logs
 from runtime.api import register
 from runtime.api.http import Application
 from runtime.cli import commands
-from runtime.config.settings import ROOT, keep_secret_keys, keeps_files, load, make_instance_folder
+from runtime.config.instance_folder import keeps_files, make_instance_folder
+from runtime.config.load import load
+from runtime.config.secret_keys import keep_secret_keys
+from runtime.config.settings import ROOT
 from runtime.database import connections
 from runtime.gunicorn import start
 from runtime.limits import rates, store

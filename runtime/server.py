@@ -7,8 +7,9 @@ import os
 import resource
 import sys
 
+from runtime.config.load import load
 from runtime.config.misspelt import misspelt
-from runtime.config.settings import ConfigError, load
+from runtime.config.settings import ConfigError
 from runtime.gunicorn import metrics_folder
 
 # Until the service is loaded: next to nothing of that is garbage, and the collector would look

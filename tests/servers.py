@@ -446,7 +446,7 @@ class Service(Server):
 
     def environ(self) -> dict[str, str]:
         """The settings, and nothing that the tests' own environment may set of them."""
-        ours = {setting.name for setting in SETTINGS}
+        ours = set(SETTINGS)
         clean = {name: value for name, value in os.environ.items() if name not in ours}
         return {**clean, **self.settings, "PORT": str(self.port)}
 

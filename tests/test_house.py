@@ -114,7 +114,7 @@ def test_the_route_document_says_what_the_routes_do(app: Flask):
 def test_the_readme_lists_every_setting():
     readme = (ROOT / "README.md").read_text()
     table = dict(re.findall(r"^\| `(\w+)` \| .*? \| (.*?) \|$", readme, re.MULTILINE))
-    assert table == {setting.name: setting.sentence for setting in SETTINGS}
+    assert table == {name: setting.sentence for name, setting in SETTINGS.items()}
 
 
 def test_every_sentence_stands_in_both_languages():

@@ -22,7 +22,7 @@ from runtime.agent import check as agent_check
 from runtime.api import document
 from runtime.api.schemas.shapes import CreateVerificationSchema
 from runtime.cli import output
-from runtime.config.settings import make_secret_key, write_secret_keys
+from runtime.config.secret_keys import make_secret_key, write_secret_keys
 from runtime.database import migrate
 from runtime.database.base import db
 from runtime.database.outages import is_outage, outage_reason

@@ -19,10 +19,9 @@ LIKENESS = 0.85
 
 def misspelt(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Each variable that is probably meant to be a setting, and that setting, which is unset."""
-    settings = {setting.name for setting in SETTINGS}
     is_set = {name for name, value in environ.items() if value.strip()}
-    for name in sorted(is_set - settings):
-        meant = [each for each in sorted(settings - is_set) if _means(name.upper(), each)]
+    for name in sorted(is_set - SETTINGS.keys()):
+        meant = [each for each in sorted(SETTINGS.keys() - is_set) if _means(name.upper(), each)]
         if meant:
             yield name, meant[0]
 

@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
-WANTED = "must be origins such as https://app.example.org or capacitor://localhost"
 # Headers that a page may read besides the few that it always may.
 EXPOSED = "Content-Disposition, Content-Location, Retry-After, X-Request-ID"
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -21,12 +20,30 @@ _OPAQUE_HOST = re.compile(r"[A-Za-z0-9._~-]*")
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 
 
-def normalized(origin: str) -> str:
-    """An origin as browsers send it: scheme and host in lower case, IDN as punycode, no default
-    port.
+def parse_list(value: str) -> list[str]:
+    """The origins in a setting's text, separated by commas or spaces, or ["*"] for all.
 
-    Pages of apps have schemes of their own, whose host may be missing: `capacitor://localhost`,
-    `app://`. Raises ValueError, which says why, when no browser would send it.
+    Raises ValueError, which says what they must be and why one is none.
+    """
+    if value == "*":
+        return ["*"]
+    return [_named(word) for word in value.replace(",", " ").split()]
+
+
+def _named(origin: str) -> str:
+    try:
+        return normalized(origin)
+    except ValueError as error:
+        wanted = "must be origins such as https://app.example.org or capacitor://localhost"
+        raise ValueError(f"{wanted}: {origin!r} is none, {error}") from error
+
+
+def normalized(origin: str) -> str:
+    """An origin as browsers send it.
+
+    Scheme and host are in lower case, IDN is punycode, and a default port is left out. Pages of
+    apps have schemes of their own, whose host may be missing: `capacitor://localhost`, `app://`.
+    Raises ValueError, which says why, when no browser would send it.
     """
     if "*" in origin:
         raise ValueError("`*` stands alone, for all origins, and in no other one")
@@ -94,7 +111,7 @@ def _is_of_a_name(character: str) -> bool:
 
 
 def allowed(origin: str | None, among: Collection[str]) -> str | None:
-    """What a page of this origin is told that may read answers; None when it may not.
+    """The origin that a page is told may read answers; None when this page's may not.
 
     `among` are origins as browsers send them, or has "*" for all.
     """

@@ -17,7 +17,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunsplit
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+from runtime.config.origins import DEFAULT_PORTS
+
 # What we add to the query ourselves: another of that name before it would be read instead.
 _OWN_NAME = re.compile(
     r"(?:^|[?&;#])\s*(?:email|token|restoration)\s*(?:\[[^\]]*\])*\s*(?:[=&;#]|$)"
@@ -29,7 +30,10 @@ _MOST_DECODINGS = 5
 
 
 def parse_allowlist(value: str) -> list[str]:
-    """The entries in a setting's text, separated by commas or spaces. Raises ValueError."""
+    """The entries in a setting's text, separated by commas or spaces.
+
+    Raises ValueError, which says what they must be.
+    """
     return [_entry(word) for word in value.replace(",", " ").split()]
 
 
@@ -63,14 +67,25 @@ def _decodings(text: str) -> list[str]:
 
 def _entry(word: str) -> str:
     """One entry, as it was written but for a bare slash behind an origin."""
-    url = urlsplit(word)
-    if url.scheme not in _DEFAULT_PORTS or not url.hostname or url.port == 0:
-        raise ValueError("needs an http or https URL with a host")
-    if "@" in url.netloc or not word.isascii() or "\\" in word or _wanders(url.path):
-        raise ValueError("must be a plain ASCII URL")
+    if (url := _split_page(word)) is None:
+        raise ValueError(
+            "must be http or https URLs such as https://app.example.org or"
+            " https://example.org/app, in ASCII and without `..`"
+        )
     if url.path == "/" and not (url.query or url.fragment):
         url = url._replace(path="")
     return urlunsplit(url)
+
+
+def _split_page(word: str) -> SplitResult | None:
+    """The parts of an http or https URL of plain ASCII; None when it is none."""
+    try:
+        url = urlsplit(word)
+        has_host = url.scheme in DEFAULT_PORTS and url.hostname and url.port != 0
+    except ValueError:
+        return None
+    is_plain = "@" not in url.netloc and word.isascii() and "\\" not in word
+    return url if has_host and is_plain and not _wanders(url.path) else None
 
 
 def _allows(entry: SplitResult, url: SplitResult) -> bool:
@@ -82,7 +97,7 @@ def _allows(entry: SplitResult, url: SplitResult) -> bool:
 
 
 def _origin(url: SplitResult) -> tuple:
-    return url.scheme, url.hostname, url.port or _DEFAULT_PORTS.get(url.scheme)
+    return url.scheme, url.hostname, url.port or DEFAULT_PORTS.get(url.scheme)
 
 
 def _is_below(path: str, top: str) -> bool:
@@ -92,7 +107,7 @@ def _is_below(path: str, top: str) -> bool:
 
 
 def _wanders(path: str) -> bool:
-    """Whether somebody who reads the path may arrive somewhere else."""
+    """Whether a reader of the path may arrive somewhere else."""
     for _ in range(_MOST_DECODINGS):
         names = {segment.partition(";")[0] for segment in path.split("/")}
         if "\\" in path or "\ufffd" in path or names & {".", ".."}:

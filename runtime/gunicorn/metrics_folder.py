@@ -10,7 +10,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.config.settings import ConfigError, make_instance_folder
+from runtime.config.instance_folder import make_instance_folder
+from runtime.config.settings import ConfigError
 
 PREFIX = "metrics-"
 

@@ -33,7 +33,8 @@ from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
 from runtime import clock, metrics
-from runtime.config.settings import ConfigError, is_this_machine
+from runtime.config.settings import ConfigError
+from runtime.config.urls import is_this_machine
 from runtime.logs import request_id
 from runtime.mail import smtp_refusals
 from runtime.mail.headers import POLICY

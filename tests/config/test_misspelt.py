@@ -25,7 +25,7 @@ def test_a_name_that_is_almost_a_settings_is_told(name: str, meant: str):
     assert list(misspelt({name: "x"})) == [(name, meant)]
 
 
-@pytest.mark.parametrize("setting", [setting.name for setting in SETTINGS])
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_a_setting_is_no_misspelt_one(setting: str):
     assert list(misspelt({setting: "x"})) == []
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from runtime.config.load import load
 from runtime.config.origins import host_to_ascii, normalized
-from runtime.config.settings import ConfigError, load
+from runtime.config.settings import ConfigError
 
 
 @pytest.mark.parametrize(

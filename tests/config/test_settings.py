@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from app import create_app
-from runtime.config.settings import ROOT, ConfigError, keep_secret_keys, load
+from runtime.config.load import load
+from runtime.config.secret_keys import keep_secret_keys
+from runtime.config.settings import ROOT, ConfigError
 
 
 def test_with_nothing_set_everything_has_its_default():

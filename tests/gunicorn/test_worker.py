@@ -233,7 +233,7 @@ class Gunicorn(Server):
 
 
 def start(folder: Path, module: str, stderr, **environ: str) -> subprocess.Popen:
-    names = {setting.name for setting in SETTINGS}
+    names = set(SETTINGS)
     clean = {name: value for name, value in os.environ.items() if name not in names}
     return subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", f"python:{module}", "application:app"],

@@ -25,7 +25,8 @@ from runtime.agent.messages import Message, cut_history
 from runtime.agent.providers.embedded import EmbeddedProvider
 from runtime.agent.stop import Stopped
 from runtime.agent.tools.tool import Tool, load_tools
-from runtime.config.settings import ConfigError, model_server
+from runtime.config.load import model_server
+from runtime.config.settings import ConfigError
 from runtime.database.base import db, from_now, release
 from runtime.database.prepared import Prepared
 from runtime.errors import (
