@@ -6,15 +6,13 @@ reads, and one JSON object a line where a machine does.
 
 import json
 import logging
-import os
 import select
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import TextIO
 
 from runtime import wire
 
@@ -22,44 +20,28 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 _logger = logging.getLogger("runtime")
 _json = json.JSONEncoder(ensure_ascii=False, default=str).encode
-_STARTED_AT = time.time()
-# What every record has; the names are None, as where logging is told not to look for them.
-_BLANK = vars(logging.LogRecord(_logger.name, logging.INFO, "", 0, "", (), None)) | dict.fromkeys(
-    ("processName", "threadName", "taskName")
-)
 
 
-def event(name: str, *, level: int = logging.INFO, **fields: object) -> None:
-    """Log one event; its fields must hold no password, code or token, nor a part of one."""
-    if _logger.isEnabledFor(level):
-        _logger.handle(_Event(level, name, fields))
+def event(
+    name: str,
+    *,
+    level: int = logging.INFO,
+    exc_info: BaseException | bool | None = None,
+    **fields: object,
+) -> None:
+    """Log one event; its fields must hold no password, code or token, nor a part of one.
 
-
-class _Event(logging.LogRecord):
-    """A record that tells what happened, and neither a thread's name nor the line of code.
-
-    To find those out takes logging longer than all the rest of a line. A factory of records that
-    somebody has set is not asked.
+    With `exc_info` the traceback follows: of that exception, or with True of the one being handled.
     """
-
-    def __init__(self, level: int, name: str, fields: dict):
-        now = time.time()
-        vars(self).update(
-            _BLANK,
-            levelno=level,
-            levelname=logging.getLevelName(level),
-            msg=name,
-            created=now,
-            msecs=now % 1 * 1000,
-            relativeCreated=(now - _STARTED_AT) * 1000,
-            process=os.getpid(),
-            thread=threading.get_ident(),
-            fields=fields,
-        )
+    _logger.log(level, name, exc_info=exc_info, extra={"fields": fields})
 
 
 def _encode(line: dict) -> str:
-    return wire.escape(_json(line))
+    return _without_surrogates(wire.escape(_json(line)))
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _line(record: logging.LogRecord) -> dict:
@@ -84,7 +66,7 @@ class JsonFormatter(logging.Formatter):
             return _encode(line)
         exception = self.formatException(record.exc_info).encode(errors="backslashreplace")
         line["exception"] = exception.decode()
-        excess = len(_encode(line).encode(errors="backslashreplace")) + 1 - select.PIPE_BUF
+        excess = len(_encode(line).encode()) + 1 - select.PIPE_BUF
         if excess > 0:  # The end tells most.
             line["exception"] = exception[excess:].decode(errors="ignore")
         return _encode(line)
@@ -97,38 +79,22 @@ class ConsoleFormatter(logging.Formatter):
         line = _line(record)
         text = f"{line.pop('time')} {line.pop('level').upper():7} {line.pop('event')}"
         text += "".join(f" {name}={value}" for name, value in line.items())
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        if record.exc_info:
+            text += f"\n{self.formatException(record.exc_info)}"
+        return _without_surrogates(text)
 
 
-class _Stdout(logging.Handler):
-    """Writes to whatever sys.stdout is by then, a line in one system call and under no lock.
+class _Stdout(logging.StreamHandler):
+    """Writes to stdout, or to stderr if `name_of_stream` says so: as `sys` has them by then."""
 
-    Or to stderr, if its `stream` says so.
+    name_of_stream = "stdout"
 
-    While a thread writes others run, and all that have a line to write would queue for its lock.
-    Up to PIPE_BUF bytes, 4,096 on Linux, stay together in a pipe.
-    """
+    def __init__(self):
+        logging.Handler.__init__(self)  # StreamHandler's own sets the stream for good.
 
-    stream = "stdout"
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        try:
-            self.emit(record)
-        except Exception:
-            self.handleError(record)
-        return True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = f"{self.format(record)}\n"
-        stream = getattr(sys, self.stream)
-        try:
-            descriptor = stream.fileno()
-        except OSError:  # a StringIO
-            stream.write(line)
-            return
-        data = line.encode(errors="backslashreplace")
-        while data:
-            data = data[os.write(descriptor, data) :]
+    @property
+    def stream(self) -> TextIO:
+        return getattr(sys, self.name_of_stream)
 
 
 _stdout = _Stdout()
@@ -137,11 +103,11 @@ _stdout = _Stdout()
 @contextmanager
 def on_stderr() -> Iterator[None]:
     """Let the log go to stderr: stdout is a command's own, which another may read."""
-    _stdout.stream = "stderr"
+    _stdout.name_of_stream = "stderr"
     try:
         yield
     finally:
-        _stdout.stream = "stdout"
+        _stdout.name_of_stream = "stdout"
 
 
 def init_app(app) -> None:

@@ -17,8 +17,6 @@ PIECE_CHARS = 64 * 1024
 # Together they want no more connections to the database than so many requests.
 THREADS = 2
 
-_log = logging.getLogger("runtime")
-
 
 class BrokenOff(ConnectionAbortedError):
     """There is no more of it: the connection ends before the document does."""
@@ -95,7 +93,7 @@ class Download(Stream):
             if isinstance(error, Failure) or is_outage(error):
                 logs.event("download_broken_off", reason=type(error).__name__)
             else:
-                _log.exception("download_broken_off")
+                logs.event("download_broken_off", level=logging.ERROR, exc_info=True)
             raise BrokenOff from error
 
 

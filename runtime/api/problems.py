@@ -48,8 +48,6 @@ STATUS: dict[type[Failure], int] = {
     errors.Unavailable: 503,
 }
 
-_log = logging.getLogger("runtime")
-
 
 def init_app(app: Flask) -> None:
     """Answer whatever is raised, in debug mode too: a handler for Exception is asked first."""
@@ -145,5 +143,5 @@ def _render_exception(error: Exception) -> Response:
         logs.event("outage", level=logging.ERROR, reason=outage_reason(error))
         discard()
         return _render_failure(unavailable(error))
-    _log.exception("unhandled_exception")
+    logs.event("unhandled_exception", level=logging.ERROR, exc_info=True)
     return _render_http_exception(InternalServerError())

@@ -10,12 +10,10 @@ from gunicorn import util
 from gunicorn.http import errors
 from werkzeug.http import HTTP_STATUS_CODES
 
-from runtime import i18n, metrics, wire
+from runtime import i18n, logs, metrics, wire
 from runtime.config import origins
 from runtime.errors import HTTP_CODES
 from runtime.gunicorn.inbox import BodyTooLong
-
-log = logging.getLogger("runtime")
 
 # Whose pages may read a refusal: those of CORS_ORIGINS, which `runtime.server` puts here.
 readers: list[str] = []
@@ -101,10 +99,12 @@ def _field(head: bytes, name: bytes) -> str:
 
 def _log(status: int, addr: tuple, cause: str | Exception, request_id: str) -> None:
     fault = cause if isinstance(cause, Exception) else None
-    fields = {"request_id": request_id, "status": status, "peer": addr and addr[0]}
-    log.log(
-        logging.ERROR if fault else logging.INFO,
+    logs.event(
         "request_refused",
+        level=logging.ERROR if fault else logging.INFO,
         exc_info=fault,
-        extra={"fields": fields | {"cause": type(fault).__name__ if fault else cause}},
+        request_id=request_id,
+        status=status,
+        peer=addr and addr[0],
+        cause=type(fault).__name__ if fault else cause,
     )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-log = logging.getLogger("runtime")
+from runtime import logs
 
 # What the kernel may hold of an answer that nobody reads.
 SEND_BUFFER_BYTES = 64 * 1024
@@ -284,7 +284,7 @@ class Sender:
             self._drop(sending)
             return
         except Exception:  # for one client to suffer, not for all on the loop
-            log.exception("stream_failed")
+            logs.event("stream_failed", level=logging.ERROR, exc_info=True)
             self._drop(sending)
             return
         self._count(sending)

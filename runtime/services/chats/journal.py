@@ -304,7 +304,7 @@ class Journal:
             try:
                 self._write_waiting()
             except Exception:  # Of one turn: the runs of later ones are not to suffer.
-                logging.getLogger("runtime").exception("journal_failed")
+                logs.event("journal_failed", level=logging.ERROR, exc_info=True)
             time.sleep(self.running / RUNS_A_COMMIT_A_SECOND)
 
     def _write_waiting(self) -> None:
@@ -325,7 +325,7 @@ class Journal:
                 for group in groups:
                     self._write([group])
                 return
-            logging.getLogger("runtime").exception("journal_failed")
+            logs.event("journal_failed", level=logging.ERROR, exc_info=True)
             alive = set()
         for group in groups:
             if group.log.run_id in alive:

@@ -554,7 +554,7 @@ class _Execution:
             with self._app.app_context():
                 self._pass_on()
         except Exception:
-            logging.getLogger("runtime").exception("run_failed")
+            logs.event("run_failed", level=logging.ERROR, exc_info=True)
             self._fail()
         finally:
             self._agent.places.leave(self._user_id)
