@@ -90,7 +90,7 @@ def address(value: str) -> str:
 
 
 def app_name(value: str) -> str:
-    """A name that may stand in a mail's subject and in its From: see `mail.mailable` for `=?`."""
+    """A name that may stand in a mail's subject and in its From: see `mailable` for `=?`."""
     if len(value) > MAX_APP_NAME or not value.isprintable() or "=?" in value:
         raise ValueError(f"must be at most {MAX_APP_NAME} printable characters, without =?")
     return value

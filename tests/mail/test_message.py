@@ -6,7 +6,7 @@ from email.utils import parseaddr
 
 import pytest
 
-from runtime.mail.headers import POLICY
+from runtime.mail.message import POLICY
 
 NAMES = [
     "Ink",
