@@ -8,13 +8,12 @@ from flask import Flask
 from runtime import logs
 from runtime.api import register
 from runtime.api.http import Application
-from runtime.cli import commands
+from runtime.cli import register as commands
 from runtime.config.instance_folder import keeps_files, make_instance_folder
 from runtime.config.load import load
 from runtime.config.secret_keys import keep_secret_keys
 from runtime.config.settings import ROOT
-from runtime.database import connections
-from runtime.gunicorn import start
+from runtime.database import connections, start
 from runtime.limits import rates, store
 from runtime.mail import letters, queue
 from runtime.security import passwords, tokens

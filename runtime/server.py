@@ -27,7 +27,9 @@ if settings["METRICS_TOKEN"]:
 
 # Only now, since prometheus-client looks for the folder when it is imported.
 from runtime import logs, metrics  # noqa: E402
-from runtime.gunicorn import refusals, start, worker  # noqa: E402
+from runtime.database.start import demand_database  # noqa: E402
+from runtime.gunicorn import refusals, worker  # noqa: E402
+from runtime.gunicorn.port import demand_port  # noqa: E402
 
 
 def connections_for(threads: int) -> int:
@@ -43,8 +45,8 @@ def connections_for(threads: int) -> int:
 def on_starting(server):
     """Stop at what would keep the service from working. gunicorn calls it before it listens."""
     try:
-        start.demand_port(os.environ, settings["PORT"])
-        away = settings["DATABASE_URL"] and start.demand_database(settings["DATABASE_URL"])
+        demand_port(os.environ, settings["PORT"])
+        away = settings["DATABASE_URL"] and demand_database(settings["DATABASE_URL"])
     except ConfigError as error:
         sys.exit(str(error))
     if away:

@@ -4,7 +4,19 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import click
+
 from runtime import wire
+
+
+def print_parts(row: dict, as_json: bool) -> None:
+    """Print one thing, as JSON if asked to."""
+    click.echo(to_json(row) if as_json else parts(row))
+
+
+def print_table(rows: Sequence[dict], names: Sequence[str], json: object) -> None:
+    """Print rows as a table with these columns, or `json` instead if it is anything."""
+    click.echo(to_json(json) if json else table(rows, names))
 
 
 def table(rows: Sequence[dict], names: Sequence[str]) -> str:
@@ -31,7 +43,7 @@ def text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def as_json(value: object) -> str:
+def to_json(value: object) -> str:
     """A value for a program to read; instants are ISO 8601 in UTC with `Z`."""
     return wire.escape(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
 

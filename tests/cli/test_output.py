@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
-from runtime.cli.output import as_json, parts, table, text
+from runtime.cli.output import parts, table, text, to_json
 
 AT = datetime(2026, 11, 22, 18, 15, 30, 123456, tzinfo=timezone(timedelta(hours=8)))
 
@@ -35,7 +35,7 @@ def test_values_are_for_a_person_to_read():
 
 
 def test_json_is_for_a_program_to_read():
-    found = json.loads(as_json({"at": AT, "name": "艾达", "none": None, "count": 1}))
+    found = json.loads(to_json({"at": AT, "name": "艾达", "none": None, "count": 1}))
 
     assert found == {"at": "2026-11-22T10:15:30.123Z", "name": "艾达", "none": None, "count": 1}
     assert datetime.fromisoformat(found["at"]).tzinfo == UTC

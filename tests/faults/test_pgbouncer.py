@@ -10,7 +10,7 @@ import peewee
 import psycopg
 import pytest
 
-from runtime.database import migrate
+from runtime.database import migrate, migration_lock
 from runtime.database.base import db
 from runtime.database.outages import is_outage
 from tests.faults.conftest import flask
@@ -183,7 +183,7 @@ def test_an_upgrade_waits_for_one_that_is_under_way(empty: tuple):
         ThreadPoolExecutor(1) as threads,
     ):
         db.initialize(pool)
-        other.execute("SELECT pg_advisory_lock(%s)", (migrate.ADVISORY_LOCK,))
+        other.execute("SELECT pg_advisory_lock(%s)", (migration_lock.ADVISORY_LOCK,))
         upgrade = threads.submit(migrate.upgrade, pool)
         time.sleep(1)
         assert not upgrade.done()

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from app import create_app
-from runtime.database import migrate
+from runtime.database import migrate, migration_lock
 from runtime.database.base import db
 from runtime.database.connections import POSTGRES_CONNECTIONS, connect
 from runtime.database.outages import is_outage
@@ -437,7 +437,7 @@ def test_three_releases_at_once_migrate_once(tmp_path: Path):
         ThreadPoolExecutor(3) as threads,
         psycopg.connect(server.url, autocommit=True) as first,
     ):
-        first.execute("SELECT pg_advisory_lock(%s)", (migrate.ADVISORY_LOCK,))
+        first.execute("SELECT pg_advisory_lock(%s)", (migration_lock.ADVISORY_LOCK,))
         upgrades = [
             threads.submit(flask, "db", "upgrade", DATABASE_URL=server.url) for _ in range(3)
         ]

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from runtime.config.settings import ROOT
-from runtime.gunicorn.start import PORT_SECONDS
+from runtime.gunicorn.port import PORT_SECONDS
 from tests.faults.conftest import SECRET_KEY, flask
 from tests.ports import free_port, nobody_listening
 from tests.servers import Postgres, Service, wait_until

@@ -1,0 +1,21 @@
+"""`flask routes-document`: renews ROUTES.md."""
+
+import click
+from flask.cli import with_appcontext
+
+from runtime.api import document
+from runtime.cli.command import Command
+
+
+@click.command("routes-document", cls=Command, example="routes-document --check")
+@click.option("--check", is_flag=True, help="Write nothing; fail when it is out of date.")
+@with_appcontext
+def command(check: bool) -> None:
+    """Write runtime/ROUTES.md.
+
+    It is written from the OpenAPI document.
+    """
+    if check and not document.is_current():
+        raise click.ClickException("runtime/ROUTES.md is out of date: run flask routes-document")
+    if not check:
+        click.echo(f"wrote {document.write()}")
