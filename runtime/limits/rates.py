@@ -2,7 +2,7 @@
 
 A key names whom a limit holds for: a network, an address, or both together. `check` counts nothing
 and `spend` counts one; both raise TooManyRequests when nothing is left. So do the functions of
-`runtime.limits.allowances` and `runtime.services.accounts.mailings`, whose bounds are in the
+`runtime.limits.allowances` and `runtime.services.accounts.mail_limits`, whose bounds are in the
 database: those on guesses of codes, and those on mails.
 
 Spend a limit on guesses before the guess; the others after the work that they pay for.
@@ -127,7 +127,7 @@ class RateLimiter:
 
 
 def init_app(app: Flask) -> None:
-    hide = app.extensions["tokens"].hash_address
+    hide = app.extensions["tokens"].keyed_hash
     app.extensions["ratelimit"] = RateLimiter(
         app.extensions["store"], app.config["RATE_LIMITS"], hide
     )

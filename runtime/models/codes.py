@@ -41,7 +41,7 @@ class Coded(Model):
     @classmethod
     def is_waiting(cls, email: str):
         """The condition that a row waits for a code sent to this address."""
-        return fn.LOWER(cls.email).in_((email.lower(), tokens.hash_address(email))) & (
+        return fn.LOWER(cls.email).in_((email.lower(), tokens.keyed_hash(email))) & (
             cls.created_at > from_now(seconds=-WAITING_LIFE.total_seconds())
         )
 
@@ -63,7 +63,7 @@ class Coded(Model):
 
     @classmethod
     def _opened(cls, email: str, network: str):
-        own = cls.network.in_((network, tokens.hash_address(network)))
+        own = cls.network.in_((network, tokens.keyed_hash(network)))
         return cls._waiting(email, cls).where(own).order_by(*cls._newest_with_tries())
 
     @classmethod
@@ -98,12 +98,12 @@ class Coded(Model):
         They wait like before, so that limits tell nobody that the address was erased.
         """
         its = fn.LOWER(cls.email) == email.lower()
-        hidden = {"email": tokens.hash_address(email), **cls.VOID, **cls.NOBODYS}
+        hidden = {"email": tokens.keyed_hash(email), **cls.VOID, **cls.NOBODYS}
         networks = [
             network for (network,) in cls.select(cls.network).where(its).distinct().tuples()
         ]
         for network in networks:
-            changes = {"network": tokens.hash_address(network), **hidden}
+            changes = {"network": tokens.keyed_hash(network), **hidden}
             cls.update(**changes).where(its, cls.network == network).execute()
 
 
@@ -224,7 +224,7 @@ class EmailChange(Coded):
     def hide(cls, email: str) -> None:
         """Likewise, for those that were not proven: the rest of a row is its account's own."""
         unproven = (fn.LOWER(cls.email) == email.lower()) & cls.changed_at.is_null()
-        cls.update(email=tokens.hash_address(email), **cls.VOID).where(unproven).execute()
+        cls.update(email=tokens.keyed_hash(email), **cls.VOID).where(unproven).execute()
 
     @classmethod
     def has_run_out(cls):

@@ -20,7 +20,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from runtime import metrics
 from runtime.errors import Overloaded
-from runtime.security.turns import NoPlace, Turns
+from runtime.security.fair_queue import FairQueue, QueueFull
 
 # OWASP's Password Storage Cheat Sheet: N=2^15, r=8, p=3.
 METHOD = "scrypt:32768:8:3"
@@ -28,8 +28,10 @@ METHOD = "scrypt:32768:8:3"
 QUEUE = 16
 RETRY_AFTER_SECONDS = 2
 NICENESS = 10
-# A hash of a stranger's making may ask for any amount of work: at most eight times ours is done.
+# A hash that another system made may ask for any amount of work and memory. At most eight times
+# our work is done; of the parameters that OWASP names, N=2^17 with r=8 take the most, 128 MiB.
 MAX_SCRYPT_WORK = 8 * 32768 * 8 * 3
+MAX_SCRYPT_BYTES = 130 * 2**20
 MAX_PBKDF2_ITERATIONS = 2_000_000
 # What werkzeug makes: method, salt and digest.
 _HASH = re.compile(
@@ -47,14 +49,9 @@ class Passwords:
     """
 
     def __init__(self, workers: int, queue: int = QUEUE):
-        self._turns = Turns(workers, queue, "passwords", _yield_to_requests)
+        self._queue = FairQueue(workers, queue, "passwords", _yield_to_requests)
         # Checked in place of an unknown account's, so that both take the same time.
-        self._nobody = self.nobodys()
-
-    @staticmethod
-    def nobodys() -> str:
-        """What is kept of a password that nobody has."""
-        return f"{METHOD}${secrets.token_urlsafe(12)}${secrets.token_hex(64)}"
+        self._dummy = f"{METHOD}${secrets.token_urlsafe(12)}${secrets.token_hex(64)}"
 
     def hash(self, password: str, network: str = "") -> str:
         """A salted hash to keep. Raises Overloaded."""
@@ -75,10 +72,10 @@ class Passwords:
         `None` (no such account), and a hash that another system made, check a dummy hash instead:
         they take the same time, and no password matches them.
         """
-        kept = password_hash if password_hash and _is_verifiable(password_hash) else self._nobody
+        kept = password_hash if password_hash and _is_verifiable(password_hash) else self._dummy
         # On a thread of ours; its log lines are the request's.
         counting = count and partial(copy_context().run, count)
-        return self._run(network, _matches_any, kept, _forms(password), self._nobody, counting)
+        return self._run(network, _matches_any, kept, _forms(password), self._dummy, counting)
 
     def _run(self, network: str, function, *arguments):
         queued_at = time.perf_counter()
@@ -88,8 +85,8 @@ class Passwords:
             return function(*arguments)
 
         try:
-            return self._turns.run(network, begin)
-        except NoPlace as error:
+            return self._queue.run(network, begin)
+        except QueueFull as error:
             metrics.limits_reached.labels("passwords").inc()
             raise Overloaded(RETRY_AFTER_SECONDS) from error
 
@@ -128,12 +125,14 @@ def _matches(password_hash: str, password: str, dummy: str) -> bool:
 
 
 def _is_verifiable(password_hash: str) -> bool:
-    """Whether this is a hash of werkzeug's form that takes a bounded time to check."""
+    """Whether this is a hash of werkzeug's form that takes bounded time and memory to check."""
     found = _HASH.fullmatch(password_hash)
     if not found:
         return False
     if found["n"]:
-        return int(found["n"]) * int(found["r"]) * int(found["p"]) <= MAX_SCRYPT_WORK
+        n, r, p = (int(found[name]) for name in "nrp")
+        # RFC 7914 §2: a vector of N blocks and one of p, each of 128 r bytes.
+        return n * r * p <= MAX_SCRYPT_WORK and 128 * r * (n + p) <= MAX_SCRYPT_BYTES
     return int(found["iterations"] or 0) <= MAX_PBKDF2_ITERATIONS
 
 

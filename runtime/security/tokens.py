@@ -100,22 +100,22 @@ class Tokens:
         candidates = [self._digest(key, f"code:{owner}:{code}") for key in self._keys]
         return any([hmac.compare_digest(candidate, code_hash) for candidate in candidates])
 
-    def hash_address(self, email: str) -> str:
-        """A name for an address, or for whatever else is somebody's, that does not give it away.
+    def keyed_hash(self, text: str) -> str:
+        """What stands for an address, a network or the like where it is not kept itself.
 
-        Who knows no key cannot tell whose it is. The oldest key makes it, so that a new one changes
-        no name; when that is dropped all do.
+        Case makes no difference. Without a key it can neither be made nor tried. The oldest key
+        makes it, so that a new one changes no hash; when that one is dropped all change.
         """
-        return self._digest(self._keys[-1], f"address:{email.lower()}")
+        return self._digest(self._keys[-1], f"address:{text.lower()}")
 
     def name_digests(self, name: str) -> list[bytes]:
         """Digests of a name that nobody else can make: one for each key, the newest first."""
         return [bytes.fromhex(self._digest(key, f"name:{name}")) for key in self._keys]
 
     def hash_asked(self, email: str, username: str, network: str, password: str) -> str:
-        """A name for who asks for which sign-up, the same when they ask again.
+        """The keyed hash of a request to sign up: the same when the same person asks again.
 
-        Who knows no key can neither tell the password from it nor try one. As `hash_address`.
+        Without a key it tells nothing of the password. As `keyed_hash`.
         """
         asked = "\0".join((email.lower(), username.lower(), network, password))
         return self._digest(self._keys[-1], f"sign-up:{asked}")

@@ -38,7 +38,7 @@ from runtime.models.codes import WAITING_LIFE, WAY_BACK_LIFE, EmailChange, Maili
 from runtime.models.security_events import SecurityEvent
 from runtime.models.sessions import SESSION_IDLE, Session
 from runtime.models.spendings import FormerSpending
-from runtime.services.accounts.mailings import OPENINGS_SPAN
+from runtime.services.accounts.mail_limits import OPENINGS_SPAN
 
 # A session is remembered for so long after it ran out: limits and mails know by it which networks
 # and devices are an owner's.

@@ -86,10 +86,9 @@ def test_a_name_is_like_itself(name: str):
 def test_the_list_costs_no_start_anything():
     """It is read at the first password that is looked at, and no other code of its package."""
     code = (
-        "import sys, app; app.create_app; from runtime import weakness;"
-        "from runtime import chinese_passwords;"
-        "rules = (weakness._common, chinese_passwords._words, chinese_passwords._numbers);"
-        "assert not any(each.cache_info().currsize for each in rules);"
-        "weakness.is_common('x'); assert 'zxcvbn' not in sys.modules"
+        "import sys, app; app.create_app; from runtime.security import common_passwords as common;"
+        "lists = (common._leaked, common._words, common._numbers);"
+        "assert not any(each.cache_info().currsize for each in lists);"
+        "common.is_common('x'); assert 'zxcvbn' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

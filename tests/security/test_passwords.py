@@ -139,6 +139,8 @@ FOREIGN = [
     "scrypt:a:b:c$salt$00",
     "scrypt:0:0:0$salt$00",
     "scrypt:32768:8$salt$00",
+    "scrypt:524288:8:1$salt$00",
+    "scrypt:2:1:3000000$salt$00",
     "scrypt:999999999:999999999:999999999$salt$00",
     "scrypt:32768:8:3$salt$\u00e9",
     "scrypt:32768:8:3$s\u00e4lt$00",
@@ -149,6 +151,11 @@ FOREIGN = [
     "pbkdf2:sha256:999999999$salt$00",
     "\u0663$\u0663$\u0663",
 ]
+
+
+@pytest.mark.parametrize("method", ["scrypt:131072:8:1", "scrypt:8192:8:10"])
+def test_a_hash_of_any_strength_that_owasp_names_is_verified(method: str):
+    assert Passwords(1).verify(PASSWORD, generate_password_hash(PASSWORD, method))
 
 
 @pytest.mark.parametrize("kept", FOREIGN)

@@ -126,11 +126,11 @@ def test_a_code_survives_a_new_key():
 
 
 def test_an_address_has_one_name_whatever_its_case_and_key():
-    name = Tokens(["old"]).hash_address("Ada@example.org")
+    name = Tokens(["old"]).keyed_hash("Ada@example.org")
 
-    assert name == Tokens(["new", "old"]).hash_address("ada@EXAMPLE.org")
-    assert name != Tokens(["old"]).hash_address("bob@example.org")
-    assert name != Tokens(["another"]).hash_address("ada@example.org")
+    assert name == Tokens(["new", "old"]).keyed_hash("ada@EXAMPLE.org")
+    assert name != Tokens(["old"]).keyed_hash("bob@example.org")
+    assert name != Tokens(["another"]).keyed_hash("ada@example.org")
 
 
 def test_codes_have_six_digits_and_are_all_over_the_place():

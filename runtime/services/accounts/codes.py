@@ -3,7 +3,7 @@
 How often a code may be guessed is bounded in the database, whether or not the address is known.
 Who opened something that waits for a code has five tries at that code alone, which are kept in its
 row: nothing that anybody else does takes one. How much is opened is bounded for an address, over
-all kinds, by `mailings`. All who try from elsewhere share a small pool for each
+all kinds, by `mail_limits`. All who try from elsewhere share a small pool for each
 kind, of which one network has a part.
 
 In any 24 hours those codes can be tried that were opened in the 48 hours until their end, since
@@ -114,7 +114,7 @@ def are_used_up(opened: Sequence[Coded]) -> bool:
 def give_back(row: Coded, email: str, caller: Caller) -> None:
     """Give the try back with which the caller found this row: the right code is no guess."""
     kind = type(row)
-    if row.network in (caller.network, tokens.hash_address(caller.network)):
+    if row.network in (caller.network, tokens.keyed_hash(caller.network)):
         may_have_more = (kind.id == row.id) & (kind.tries_left < TRIES_A_CODE)
         kind.update(tries_left=kind.tries_left + 1).where(may_have_more).execute()
         return
@@ -187,9 +187,9 @@ def in_app(function: Callable, *arguments) -> Callable:
 
 def _pools(kind: type[Coded], email: str, caller: Caller) -> list[tuple]:
     """What a try from elsewhere spends one of: the network's part, and what all share."""
-    pool = tokens.hash_address(kind.purpose + email)
+    pool = tokens.keyed_hash(kind.purpose + email)
     return [
-        (OTHERS_TRIES_A_NETWORK, pool, tokens.hash_address(caller.network)),
+        (OTHERS_TRIES_A_NETWORK, pool, tokens.keyed_hash(caller.network)),
         (OTHERS_TRIES, pool),
     ]
 

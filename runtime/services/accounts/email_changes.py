@@ -31,7 +31,7 @@ from runtime.services.accounts import (
     codes,
     credentials,
     languages,
-    mailings,
+    mail_limits,
     notices,
     security_log,
     sessions,
@@ -81,12 +81,12 @@ def _open(
     user: User, email: str, redirect_to: str | None, caller: Caller
 ) -> tuple[EmailChange, str]:
     """A change that waits, counted, and its code: one that waits already or a new one."""
-    mailings.hold_address(email)
+    mail_limits.hold_address(email)
     newest = EmailChange.opened_by(user, email).first()
     waiting = newest if newest and newest.may_be_asked_again(user, caller.network) else None
     is_opening = waiting is None
     # If an account has this address, its owner is somebody else.
-    may_try = mailings.spend(email, caller.network, is_opening=is_opening, may_own=False)
+    may_try = mail_limits.spend(email, caller.network, is_opening=is_opening, may_own=False)
     change = waiting or EmailChange(user=user, old_email=user.email, created_at=from_now())
     change.email, change.network, change.redirect_to = email, caller.network, redirect_to
     if not may_try:

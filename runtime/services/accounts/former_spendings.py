@@ -51,4 +51,4 @@ def inherit(user: User) -> None:
 
 
 def _hash(email: str) -> str:
-    return tokens.hash_address(f"spending:{email}")
+    return tokens.keyed_hash(f"spending:{email}")

@@ -15,7 +15,7 @@ from runtime.mail.queue import mail
 from runtime.models.codes import CODE_LIFE, CODE_MINUTES, Recovery
 from runtime.models.users import User
 from runtime.security.passwords import passwords
-from runtime.services.accounts import codes, credentials, languages, mailings, notices, sessions
+from runtime.services.accounts import codes, credentials, languages, mail_limits, notices, sessions
 from runtime.services.accounts.security_log import Kind
 from runtime.services.accounts.token_pairs import TokenPair
 
@@ -29,10 +29,10 @@ def begin(*, email: str, redirect_to: str | None, caller: Caller) -> None:
     codes.demand_allowed(redirect_to)
     limiter.check(RECOVERIES_PER_NETWORK, caller.network)
     with db.atomic():
-        mailings.hold_address(email)
+        mail_limits.hold_address(email)
         newest = Recovery.opened(email, caller.network).first()
         waiting = newest if newest and newest.tries_left else None
-        may_try = mailings.spend(email, caller.network, is_opening=waiting is None)
+        may_try = mail_limits.spend(email, caller.network, is_opening=waiting is None)
         recovery = waiting or Recovery(created_at=from_now())
         recovery.email, recovery.network = email, caller.network
         recovery.redirect_to = redirect_to

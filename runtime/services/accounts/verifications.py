@@ -37,7 +37,7 @@ from runtime.services.accounts import (
     credentials,
     former_spendings,
     languages,
-    mailings,
+    mail_limits,
     notices,
     sessions,
 )
@@ -99,11 +99,11 @@ def resend(*, email: str, caller: Caller) -> None:
         raise NothingToResend
     limits = [(RESENDS_PER_NETWORK, network), (RESENDS_PER_ADDRESS, email.lower())]
     limits += [] if opened else [(RESENDS_BY_OTHERS, email.lower())]
-    mailings.check(email, network, is_opening=False)
+    mail_limits.check(email, network, is_opening=False)
     limiter.spend_all(*limits)
     with db.atomic():
-        mailings.hold_address(email)
-        mailings.spend(email, network, is_opening=False)
+        mail_limits.hold_address(email)
+        mail_limits.spend(email, network, is_opening=False)
     letter = codes.in_app(_renew_codes, email, bool(opened), caller)
     mail.send(email, letter, caller.at + CODE_LIFE)
 
@@ -128,7 +128,7 @@ def _demand_room(details: dict) -> None:
         limiter.spend(TAKEN_NAMES_PER_NETWORK, network)
         raise UsernameTaken
     is_new = SignUp.find_asked(email, details["asked_hash"]) is None
-    mailings.check(email, network, is_opening=is_new)
+    mail_limits.check(email, network, is_opening=is_new)
     release()
 
 
@@ -136,9 +136,9 @@ def _open(details: dict, caller: Caller) -> tuple[SignUp, str]:
     """The sign-up of these columns, counted, and its code: one that waits already or a new one."""
     email, asked_hash = details["email"], details["asked_hash"]
     with db.atomic():
-        mailings.hold_address(email)
+        mail_limits.hold_address(email)
         waiting = SignUp.find_asked(email, asked_hash)
-        may_try = mailings.spend(email, caller.network, is_opening=waiting is None)
+        may_try = mail_limits.spend(email, caller.network, is_opening=waiting is None)
         sign_up = waiting or SignUp(created_at=from_now())
         for name, value in details.items():
             setattr(sign_up, name, value)
@@ -207,7 +207,7 @@ def _newest(waiting: Sequence[SignUp], opener: str | None) -> list[SignUp]:
     """
     waiting = [sign_up for sign_up in waiting if sign_up.password_hash] or waiting
     if opener:
-        mine = (opener, tokens.hash_address(opener))
+        mine = (opener, tokens.keyed_hash(opener))
         return [sign_up for sign_up in waiting if sign_up.network in mine][:CODES_A_MAIL]
     by_network: dict[str, SignUp] = {}
     for sign_up in waiting:

@@ -43,7 +43,7 @@ def busy(passwords: QuickPasswords) -> Iterator[None]:
         has_begun.set()
         may_end.wait()
 
-    thread = Thread(target=passwords._turns.run, args=("192.0.2.1", work))
+    thread = Thread(target=passwords._queue.run, args=("192.0.2.1", work))
     thread.start()
     has_begun.wait()
     try:

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from runtime.security.turns import NoPlace, Turns
+from runtime.security.fair_queue import FairQueue, QueueFull
 from tests.servers import wait_until
 
 
@@ -14,7 +14,7 @@ class Crowd:
     """People who ask for turns that last until they are told to end."""
 
     def __init__(self, threads: int, queue: int):
-        self.turns = Turns(threads, queue)
+        self.queue = FairQueue(threads, queue)
         self.go_on = threading.Event()
         self.order: list[str] = []
         self._askers = ThreadPoolExecutor(100)
@@ -25,7 +25,7 @@ class Crowd:
 
     def _ask(self, who: str) -> Future:
         before = self.held(who)
-        asked = self._askers.submit(self.turns.run, who, lambda: self._work(who))
+        asked = self._askers.submit(self.queue.run, who, lambda: self._work(who))
         wait_until(lambda: asked.done() or self.held(who) > before, 5, "it holds a place")
         return asked
 
@@ -36,7 +36,7 @@ class Crowd:
         return asked
 
     def held(self, who: str) -> int:
-        return self.turns._held[who]
+        return self.queue._held[who]
 
     def _work(self, who: str) -> str:
         self.order.append(who)
@@ -62,7 +62,7 @@ def crowd() -> Callable[[int, int], Crowd]:
 
 
 def refused(asked: list[Future]) -> int:
-    return sum(each.done() and isinstance(each.exception(), NoPlace) for each in asked)
+    return sum(each.done() and isinstance(each.exception(), QueueFull) for each in asked)
 
 
 def test_who_asks_alone_may_hold_every_place(crowd):
@@ -115,10 +115,10 @@ def test_everybody_is_served_in_turn(crowd):
 
 
 def test_a_place_is_free_again_when_the_work_fails(crowd):
-    turns = Turns(1, 0)
+    queue = FairQueue(1, 0)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            turns.run("ada", lambda: 1 / 0)
+            queue.run("ada", lambda: 1 / 0)
 
-    assert turns.run("ada", lambda: "done") == "done"
-    assert not turns._held
+    assert queue.run("ada", lambda: "done") == "done"
+    assert not queue._held

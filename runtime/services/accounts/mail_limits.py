@@ -78,7 +78,7 @@ def spend(email: str, network: str, *, is_opening: bool, may_own: bool = True) -
     if is_own is None:
         return False
     Mailing.create(
-        address_hash=tokens.hash_address(email),
+        address_hash=tokens.keyed_hash(email),
         network_hash=asked.network,
         is_opening=is_opening,
         is_own=is_own,
@@ -89,16 +89,16 @@ def spend(email: str, network: str, *, is_opening: bool, may_own: bool = True) -
 
 def hold_address(email: str) -> None:
     """Let nobody else open or count anything for an address until the transaction's end."""
-    Allowance.hold(f"mailings:{tokens.hash_address(email)}")
+    Allowance.hold(f"mailings:{tokens.keyed_hash(email)}")
 
 
 def _asked(email: str, network: str, is_opening: bool, may_own: bool) -> Asked:
     is_own = may_own and sessions.has_signed_in_from(email, network)
-    return Asked(tokens.hash_address(network), is_opening, is_own)
+    return Asked(tokens.keyed_hash(network), is_opening, is_own)
 
 
 def _earlier(email: str) -> list[Mailing]:
-    its = Mailing.address_hash == tokens.hash_address(email)
+    its = Mailing.address_hash == tokens.keyed_hash(email)
     since = Mailing.created_at > clock.now() - OPENINGS_SPAN
     return list(Mailing.select().where(its, since).order_by(Mailing.created_at))
 

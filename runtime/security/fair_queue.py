@@ -1,4 +1,4 @@
-"""Turns: jobs on a few threads, whose places are shared out among those who ask for them.
+"""A few threads and a short queue before them, shared out among those who ask.
 
 It knows nothing of passwords or networks: `who` is any text that names who asks.
 """
@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 
-class NoPlace(Exception):
+class QueueFull(Exception):
     """No place is free, and those who hold some hold no more than who asks."""
 
 
@@ -21,19 +21,19 @@ class _Job:
     future: Future = field(default_factory=Future)
 
 
-class Turns:
+class FairQueue:
     """Runs jobs on `threads` threads; `queue` more may wait.
 
-    Nobody needs a share while others ask for nothing: one who asks alone may hold every place. If
-    another asks then, the newest waiting job of who holds the most gives way. The threads serve
-    everybody who waits in turn, so that who has one job does not wait behind another's sixteen.
+    Who asks alone may hold every place. If another asks then, the newest waiting job of who holds
+    the most gives way. The threads serve those who wait in turn: a single job does not wait behind
+    another's sixteen.
     """
 
     def __init__(
         self,
         threads: int,
         queue: int,
-        name: str = "turns",
+        name: str = "fair-queue",
         initializer: Callable[[], None] | None = None,
     ):
         self._executor = ThreadPoolExecutor(threads, name, initializer=initializer)
@@ -46,8 +46,8 @@ class Turns:
     def run(self, who: str, work: Callable[[], object]) -> object:
         """What `work` returns or raises, once it had its turn.
 
-        Raises NoPlace when there is no place, or when the place was given to somebody else before
-        the work began.
+        Raises QueueFull when there is no place, or when the place was given to another before the
+        work began.
         """
         job = _Job(who, work)
         with self._lock:
@@ -62,25 +62,26 @@ class Turns:
         """Take a waiting job from who holds the most, if that is more than `who` would hold."""
         most = max(self._waiting, key=self._held.__getitem__, default=who)
         if self._held[most] <= self._held[who] + 1:
-            raise NoPlace
+            raise QueueFull
         job = self._waiting[most].pop()
         if not self._waiting[most]:
             del self._waiting[most]
         self._leave(job)
-        job.future.set_exception(NoPlace())
+        job.future.set_exception(QueueFull())
 
     def _run_next(self) -> None:
         job = self._take_next()
         if job is None:  # Its job gave way to another's.
             return
+        # What it came to is told last: who hears of it may ask again at once, and find a place.
+        outcome, told = None, job.future.set_result
         try:
-            result = job.work()
+            outcome = job.work()
         except BaseException as error:
-            self._done(job)
-            job.future.set_exception(error)
-        else:
-            self._done(job)
-            job.future.set_result(result)
+            outcome, told = error, job.future.set_exception
+        with self._lock:
+            self._leave(job)
+        told(outcome)
 
     def _take_next(self) -> _Job | None:
         with self._lock:
@@ -91,11 +92,6 @@ class Turns:
             if jobs:
                 self._waiting[who] = jobs  # Behind everybody else.
             return job
-
-    def _done(self, job: _Job) -> None:
-        """Free the place first: who gets the result may ask again at once."""
-        with self._lock:
-            self._leave(job)
 
     def _leave(self, job: _Job) -> None:
         self._held[job.who] -= 1
