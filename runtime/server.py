@@ -167,7 +167,7 @@ sendfile = False
 # X-Forwarded-* is the application's, by TRUSTED_PROXIES; by default gunicorn believes it, and
 # a SCRIPT_NAME header, from this machine.
 forwarded_allow_ips = ""
-secure_scheme_headers = {}
+secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
 
 limit_request_line = 8190

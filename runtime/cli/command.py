@@ -4,7 +4,6 @@ A command ends with 0 when it did what it was asked to, 1 when it could not, and
 line, and 2 when it was used wrongly. What it prints on stdout is the answer alone.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -25,7 +24,8 @@ class Command(click.Command):
     """Says in one line what it cannot do, and shows how it is used by an example."""
 
     def __init__(self, *args: Any, example: str = "", **kwargs: Any):
-        super().__init__(*args, **kwargs, epilog=f"\b\nExample:\n  flask {example}")
+        kwargs["epilog"] = f"\b\nExample:\n  flask {example}"
+        super().__init__(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it. Raises ClickException, which ends with 1, for a failure that is foreseen."""
@@ -42,13 +42,11 @@ class Command(click.Command):
 class Group(AppGroup):
     """Commands of one noun."""
 
+    command_class = Command
+
     def __init__(self, name: str, help: str):
         epilog = "Exit status: 0 done, 1 refused or not there, 2 wrong usage."
         super().__init__(name, help=help, epilog=epilog)
-
-    def command(self, name: str, *, example: str) -> Callable:
-        """Add a function as a command of this name."""
-        return super().command(name, cls=Command, example=example)
 
 
 def _reason(error: Exception) -> str | None:

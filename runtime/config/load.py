@@ -1,6 +1,7 @@
 """Reads the settings from the environment."""
 
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from runtime.config.settings import SETTINGS, ConfigError
@@ -9,12 +10,12 @@ from runtime.config.urls import is_this_machine
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 
-def load(environ: Mapping[str, str]) -> dict:
+def load(environ: Mapping[str, str]) -> dict[str, Any]:
     """Every setting's value by its name; an empty variable counts as unset.
 
     Raises ConfigError when one makes no sense, alone or beside the others.
     """
-    settings = {name: _read(name, _text_of(name, environ)) for name in SETTINGS}
+    settings: dict[str, Any] = {name: _read(name, _text_of(name, environ)) for name in SETTINGS}
     if model_server(settings) and not settings["AGENT_MODEL"]:
         raise ConfigError("AGENT_MODEL must name the model when a model's server is configured")
     if settings["DATABASE_URL"] and not settings["SECRET_KEY"]:

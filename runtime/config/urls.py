@@ -93,7 +93,7 @@ def app_url(value: str) -> str:
     """A URL that may stand in a mail, and whose query has no parameter of a mailed link."""
     found = _split(value)
     is_page = found and found.scheme in ("http", "https") and found.hostname
-    if not is_page or "@" in found.netloc or not _PLAIN_URL.fullmatch(value):
+    if not is_page or "@" in urlsplit(value).netloc or not _PLAIN_URL.fullmatch(value):
         raise ValueError("must be a URL of ASCII characters, as in https://app.example.org/")
     if has_own_name(value):
         raise ValueError(

@@ -20,7 +20,7 @@ class InstantField(peewee.DateTimeField):
 
     def db_value(self, value: datetime | None) -> str | None:
         """The column's value: SQLite compares the text, so each has its microseconds."""
-        return value and f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
+        return None if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
 
     def python_value(self, value: datetime | str | None) -> datetime | None:
         """The instant in a column, which SQLite gives as a text."""

@@ -73,7 +73,7 @@ def _has_locked(connection: Connection) -> bool:
     connection.execute("BEGIN")
     connection.execute(WITHOUT_END)
     lock = f"SELECT pg_try_advisory_xact_lock({ADVISORY_LOCK})"
-    [has_locked] = connection.execute(lock).fetchone()
+    [[has_locked]] = connection.execute(lock)
     if not has_locked:
         connection.execute("ROLLBACK")
     return has_locked

@@ -10,6 +10,7 @@ behind one nothing is prepared, and every transaction sets its own bounds.
 
 import math
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -82,7 +83,7 @@ class PooledCursor(psycopg.Cursor):
     """Has the server bound each transaction anew, a statement outside of one too."""
 
     def execute(self, query, params=None, **options):
-        conn = self.connection
+        conn = cast(Connection, self.connection)
         if not conn.bounds or conn.pgconn.transaction_status != TransactionStatus.IDLE:
             return super().execute(query, params, **options)
         if query.startswith("BEGIN"):
@@ -117,11 +118,11 @@ def _bound(conn: Connection, has_own_timeout: bool) -> None:
     pid = conn.pgconn.backend_pid
     # Not in the connection's options, which are the URL's own, and no pooler's.
     if not has_own_timeout:
-        row = conn.execute(FIRST_STATEMENT, (f"{STATEMENT_SECONDS}s", pid)).fetchone()
-        if row[0]:
+        [[is_pooled, _timeout]] = conn.execute(FIRST_STATEMENT, (f"{STATEMENT_SECONDS}s", pid))
+        if is_pooled:
             conn.go_through_pooler(STATEMENT_SECONDS * 1000)
         return
-    is_pooled, ms = conn.execute(FIRST_STATEMENT_WITH_OWN_TIMEOUT, (pid,)).fetchone()
+    [[is_pooled, ms]] = conn.execute(FIRST_STATEMENT_WITH_OWN_TIMEOUT, (pid,))
     conn.read_seconds = ms / 1000 + READ_SECONDS - STATEMENT_SECONDS if ms else None
     if is_pooled:
         conn.go_through_pooler(0)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 from limits.storage import MemoryStorage
 
@@ -20,10 +21,10 @@ class Memory(MemoryStorage):
         self._one_at_a_time = threading.Lock()
         self._forgot_at = time.monotonic()
         super().__init__()
-        # It starts one when this one is not alive any more.
-        self.timer = threading.main_thread()
+        # It starts a thread when this one is not alive any more.
+        self.timer = threading.main_thread()  # type: ignore[assignment]
 
-    def acquire_entry(self, *arguments, **options) -> bool:
+    def acquire_entry(self, *arguments: Any, **options: Any) -> bool:
         with self._one_at_a_time:
             if time.monotonic() >= self._forgot_at + FORGET_SECONDS:
                 self._forget()

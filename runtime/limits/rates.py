@@ -11,6 +11,7 @@ Spend a limit on guesses before the guess; the others after the work that they p
 import math
 import time
 from collections.abc import Callable
+from typing import cast
 
 from flask import Flask, current_app
 from limits import RateLimitItem, parse
@@ -133,4 +134,4 @@ def init_app(app: Flask) -> None:
     )
 
 
-limiter: RateLimiter = LocalProxy(lambda: current_app.extensions["ratelimit"])
+limiter = cast(RateLimiter, LocalProxy(lambda: current_app.extensions["ratelimit"]))
