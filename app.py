@@ -7,7 +7,7 @@ from flask import Flask
 
 from runtime import logs
 from runtime.api import register
-from runtime.api.http import Application
+from runtime.api.application import Application
 from runtime.cli import register as commands
 from runtime.config.instance_folder import keeps_files, make_instance_folder
 from runtime.config.load import load

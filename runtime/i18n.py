@@ -1,6 +1,6 @@
-"""Every sentence a person reads in an answer, Chinese and English side by side.
+"""The language of an answer, and its sentences: Chinese and English side by side.
 
-Mails have their own page, `runtime.mail.letters`.
+Those of a failure stand at its class in `runtime.errors`; mails have their own files.
 """
 
 from collections.abc import Mapping
@@ -8,78 +8,12 @@ from collections.abc import Mapping
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
-from runtime.errors import Failure, TooManyRequests
+from runtime.errors import FAILURES, REFUSALS, Failure, Refusal, Sentences, TooManyRequests
 
 LANGUAGES = ("zh", "en")
 
-# What went wrong: one for each code in runtime.errors.
-FAILURES: Mapping[str, tuple[str, str]] = {
-    "invalid_parameters": ("请求参数无效", "The request's parameters are invalid."),
-    "username_taken": ("用户名已被占用", "The username is taken."),
-    "username_taken_meanwhile": (
-        "用户名已被他人占用，请换一个用户名重新注册",
-        "The username was taken meanwhile. Please sign up again with another one.",
-    ),
-    "not_authenticated": ("未认证", "You are not signed in."),
-    "invalid_access_token": ("未认证", "Your sign-in has expired. Please sign in again."),
-    "wrong_credentials": ("邮箱或密码错误", "The email or the password is wrong."),
-    "wrong_password": ("当前密码错误", "The current password is wrong."),
-    "common_password": (
-        "密码太常见，请换一个更难猜的",
-        "This password is among the first that are guessed. Please choose another one, such as a"
-        " few words that have nothing to do with each other.",
-    ),
-    "own_name_as_password": (
-        "密码不能是自己的用户名或邮箱",
-        "The password may not be your own username or email address, nor that with digits or"
-        " signs added.",
-    ),
-    "invalid_code": ("验证码无效或已过期", "The code is invalid or has expired."),
-    "code_used_up": (
-        "验证码已输错太多次，不再有效，请重新开始",
-        "The code was mistyped too many times and is no longer valid. Please start again.",
-    ),
-    "no_password": (
-        "该账号还没有密码，请先通过“忘记密码”设置",
-        'Your account has no password yet. Please set one with "Forgot password" first.',
-    ),
-    "invalid_refresh_token": ("无效的 refresh token", "The refresh token is invalid."),
-    "forbidden": ("无权限访问", "You have no access to this."),
-    "session_not_found": ("会话不存在或已结束", "There is no such session, or it has ended."),
-    "user_not_found": ("用户不存在", "There is no such user."),
-    "chat_not_found": ("对话不存在", "There is no such chat."),
-    "run_not_found": ("该次回答不存在", "There is no such run in this chat."),
-    "idempotency_key_reused": (
-        "该 Idempotency-Key 已用于另一个请求",
-        "This Idempotency-Key was used with another request.",
-    ),
-    "nothing_new": ("没有新的消息", "There is no new message in it."),
-    "chat_busy": (
-        "上一条消息仍在处理中，请稍候",
-        "The previous message is still being answered. Please wait.",
-    ),
-    "too_many_requests": ("请求过于频繁", "Too many requests. Please try again later."),
-    "day_full": (
-        "今天发送的内容已达上限，请明天再试",
-        "You have written as much as you may in a day. Please go on tomorrow.",
-    ),
-    "too_many_chats": (
-        "对话数量已达上限，请先删除不需要的对话",
-        "You have as many chats as you may have. Please delete some first.",
-    ),
-    "overloaded": ("请求过于频繁", "The server is busy. Please try again in a moment."),
-    "out_of_tokens": (
-        "今天的用量已用完，请明天再试",
-        "Today's allowance is used up. Please try again tomorrow.",
-    ),
-    "unavailable": (
-        "服务暂时不可用，请稍后再试",
-        "The service is unavailable for the moment. Please try again.",
-    ),
-}
-
 # How a run failed: one for each code in runtime.agent.events.
-RUN_ERRORS: Mapping[str, tuple[str, str]] = {
+RUN_ERRORS: Mapping[str, Sentences] = {
     "run_provider_unavailable": (
         "模型暂时无法连接，请稍后再试",
         "The model cannot be reached at the moment. Please try again.",
@@ -132,23 +66,8 @@ RUN_ERRORS: Mapping[str, tuple[str, str]] = {
     "run_internal": ("服务器内部错误，请稍后再试", "Something went wrong on our side."),
 }
 
-# What the framework or the server refuses, by status: one for each of errors.HTTP_CODES.
-HTTP_REFUSALS: Mapping[str, tuple[str, str]] = {
-    "http_400": ("请求格式错误", "The request is malformed."),
-    "http_404": ("请求的地址不存在", "There is nothing at this address."),
-    "http_405": ("不支持该请求方法", "This method is not allowed here."),
-    "http_406": ("无法提供所要求的格式", "The requested format is not available."),
-    "http_408": ("请求超时", "The request took too long to arrive."),
-    "http_413": ("请求内容过大", "The request is too large."),
-    "http_414": ("请求地址过长", "The address is too long."),
-    "http_417": ("无法满足请求头 Expect 的要求", "What the Expect header asks for is not offered."),
-    "http_431": ("请求头过大", "The request's headers are too large."),
-    "http_500": ("服务器内部错误，请稍后再试", "Something went wrong on our side."),
-    "http_501": ("不支持的传输编码", "This transfer coding is not supported."),
-}
-
-# What is wrong with one parameter; the code may be a failure's as well.
-FAULTS: Mapping[str, tuple[str, str]] = {
+# What is wrong with one parameter; its code may be a failure's too.
+FAULTS: Mapping[str, Sentences] = {
     "required": ("此项必填", "This is required."),
     "not_null": ("此项不能为 null", "This may not be null."),
     "unknown_field": ("未知字段", "This field is unknown."),
@@ -213,23 +132,11 @@ FAULTS: Mapping[str, tuple[str, str]] = {
     ),
 }
 
-SENTENCES: Mapping[str, tuple[str, str]] = FAILURES | RUN_ERRORS | HTTP_REFUSALS | FAULTS
-
-# Of the failures that know when to come back: the same with how long that is.
-WAITS: Mapping[str, tuple[str, str]] = {
-    "too_many_requests": (
-        "请求过于频繁，请 {}后再试",
-        "Too many requests. Please try again in {}.",
-    ),
-    "overloaded": ("请求过于频繁，请 {}后再试", "The server is busy. Please try again in {}."),
-    "out_of_tokens": (
-        "今天的用量已用完，请 {}后再试",
-        "Today's allowance is used up. Please try again in {}.",
-    ),
-    "day_full": (
-        "今天发送的内容已达上限，请 {}后再试",
-        "You have written as much as you may in a day. Please try again in {}.",
-    ),
+SENTENCES: Mapping[str, Sentences] = {
+    **FAULTS,
+    **RUN_ERRORS,
+    **{refusal.code: refusal.sentences for refusal in REFUSALS.values()},
+    **{failure.code: failure.sentences for failure in FAILURES},
 }
 
 # Of an Accept-Language so much is read.
@@ -266,15 +173,19 @@ def sentence(code: str, language: str, *values: object) -> str:
 
     Raises KeyError when there is none: a sentence that is missing is a fault of the code.
     """
-    return SENTENCES[code][LANGUAGES.index(language)].format(*values)
+    return _in(language, SENTENCES[code]).format(*values)
 
 
-def told(failure: Failure, language: str) -> str:
-    """What a failure's reader is told: its sentence, with how long to wait for a limit."""
+def told(failure: Failure | type[Failure] | Refusal, language: str) -> str:
+    """The sentence of a failure, with how long to wait if it is a limit that was reached."""
     if not isinstance(failure, TooManyRequests):
-        return sentence(failure.code, language)
+        return _in(language, failure.sentences)
     wait = duration(failure.seconds_to_wait, language)
-    return WAITS[failure.code][LANGUAGES.index(language)].format(wait)
+    return _in(language, failure.sentences_with_wait).format(wait)
+
+
+def _in(language: str, sentences: Sentences) -> str:
+    return sentences[LANGUAGES.index(language)]
 
 
 def duration(seconds: int, language: str) -> str:

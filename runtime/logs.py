@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
-from runtime import wire
+from runtime import json_text
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -37,7 +37,7 @@ def event(
 
 
 def _encode(line: dict) -> str:
-    return _without_surrogates(wire.escape(_json(line)))
+    return _without_surrogates(json_text.escape(_json(line)))
 
 
 def _without_surrogates(text: str) -> str:

@@ -12,9 +12,10 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from runtime import i18n
 from runtime.api import problems, streams
-from runtime.api.blueprint import COMMON_STATUSES
-from runtime.api.problems import MEDIA_TYPE
+from runtime.api.openapi import PREFIX
+from runtime.api.responses import COMMON_STATUSES
 from runtime.config.settings import ROOT
+from runtime.problem_details import MEDIA_TYPE
 
 PATH = ROOT / "runtime" / "ROUTES.md"
 
@@ -77,14 +78,13 @@ PLACES = {"path": "Path Parameters", "query": "Query Parameters", "header": "Hea
 def render() -> str:
     """ROUTES.md as it should be now."""
     spec = current_app.extensions["api"].spec.to_dict()
-    prefix = current_app.config["OPENAPI_URL_PREFIX"]
     common = "、".join(f"{status} {HTTP_STATUS_CODES[status]}" for status in COMMON_STATUSES)
-    parts = [HEAD.format(prefix=prefix, common=common)]
+    parts = [HEAD.format(prefix=PREFIX, common=common)]
     for tag in spec["tags"]:
         parts.append(f"## {tag['name']}\n")
         for method, path, operation in _operations(spec):
             if tag["name"] in operation["tags"]:
-                parts.append(_route(spec, method, path.removeprefix(prefix), operation))
+                parts.append(_route(spec, method, path.removeprefix(PREFIX), operation))
     return "\n".join([*parts, _tail()])
 
 

@@ -1,13 +1,14 @@
 """Answers of any length: JSON that is made piece by piece, as its reader takes it."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from flask import Flask, Response, current_app
 
 from runtime import logs
-from runtime.api import http
+from runtime.api import responses
+from runtime.api.application import encode
 from runtime.database.outages import is_outage
 from runtime.errors import Failure
 from runtime.gunicorn.sender import Stream
@@ -16,6 +17,12 @@ from runtime.gunicorn.sender import Stream
 PIECE_CHARS = 64 * 1024
 # Together they want no more connections to the database than so many requests.
 THREADS = 2
+
+HEADERS = {
+    "Content-Disposition": responses.header(
+        "文件名", type="string", pattern='^attachment; filename=".+"$'
+    )
+}
 
 
 class BrokenOff(ConnectionAbortedError):
@@ -112,7 +119,7 @@ def tokens(value: object) -> Iterator[str]:
             yield from tokens(each)
         yield "}"
     else:
-        yield http.encode(value).decode().strip()
+        yield encode(value).decode().strip()
 
 
 def _pieces(parts: Iterator[str]) -> Iterator[bytes]:
@@ -127,17 +134,8 @@ def _pieces(parts: Iterator[str]) -> Iterator[bytes]:
     yield f"{''.join(gathered)}\n".encode()
 
 
-def respond(value: object, filename: str) -> Response:
-    """The answer that is this value, as a file to be kept."""
-    return _respond(Download(value), filename)
-
-
-def respond_head(filename: str) -> Response:
-    """The same without the file, for HEAD."""
-    return _respond(iter(()), filename)
-
-
-def _respond(body: Iterator[bytes] | Download, filename: str) -> Response:
+def respond(body: Iterable[bytes], filename: str) -> Response:
+    """The answer that is this body, a Download as a rule, as a file to be kept."""
     # Passed through, so that the server meets the stream itself, not a generator over it.
     response = Response(body, mimetype="application/json", direct_passthrough=True)
     response.headers["Content-Disposition"] = f'attachment; filename="{filename}"'

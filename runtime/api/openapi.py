@@ -1,7 +1,8 @@
-"""The OpenAPI document: what flask-smorest adds of its own is left out, what it omits is added."""
+"""The OpenAPI document: when it is written, and how it is served."""
 
 import gzip
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -9,10 +10,16 @@ from hashlib import sha256
 import apispec
 import flask_smorest
 import marshmallow as ma
-from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
-from flask import Response, request
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.common import resolve_schema_instance
+from flask import Flask, Response, request
+from werkzeug.routing import Rule
 
-from runtime.api import http, problems
+from runtime.api import responses
+from runtime.api.application import encode
+from runtime.api.schemas.problems import ProblemSchema
+
+PREFIX = "/api/v1"
 
 DESCRIPTION = """\
 请求与响应均为 UTF-8 的 JSON，未列出的字段一律拒绝，AG-UI 的请求除外。
@@ -28,22 +35,22 @@ DESCRIPTION = """\
 
 
 class Api(flask_smorest.Api):
-    """flask-smorest without its own rendering of errors: that drops `Allow` and `Retry-After`.
-
-    The document is written when it is first asked for: it takes longer than all else that an
-    application does when it is made. gunicorn's master asks, for all workers.
+    """flask-smorest's, but the document is written when it is first asked for: it takes longer than
+    all else that an application does when it is made. gunicorn's master asks, for all workers.
     """
 
     DEFAULT_ERROR_RESPONSE_NAME = None
+    ERROR_SCHEMA = ProblemSchema
 
-    def __init__(self, app):
+    def __init__(self, app: Flask):
         self._undocumented: list[flask_smorest.Blueprint] = []
         self._one_at_a_time = threading.Lock()
-        super().__init__(app, spec_kwargs={"marshmallow_plugin": _Plugin()})
+        self._served = app
+        super().__init__(app, spec_kwargs={"marshmallow_plugin": _Plugin(app.view_functions)})
 
     def register_blueprint(self, blp: flask_smorest.Blueprint) -> None:
-        """Serve its routes, and document them when somebody asks."""
-        self._app.register_blueprint(blp)
+        """Serve its routes, and document them later."""
+        self._served.register_blueprint(blp)
         self._undocumented.append(blp)
 
     @property
@@ -52,31 +59,22 @@ class Api(flask_smorest.Api):
         with self._one_at_a_time:
             while self._undocumented:
                 blp = self._undocumented.pop(0)
-                blp.register_views_in_doc(
-                    self, self._app, self._spec, name=blp.name, parameters=None
-                )
-                self._spec.tag({"name": blp.name, "description": blp.description})
-            return self._spec
+                named = {"name": blp.name, "parameters": None}
+                blp.register_views_in_doc(self, self._served, self._written, **named)
+                self._written.tag({"name": blp.name, "description": blp.description})
+            return self._written
 
     @spec.setter
     def spec(self, spec: apispec.APISpec) -> None:
-        self._spec = spec
+        self._written = spec
 
     @cached_property
     def document(self) -> "Document":
         """The document as it is sent."""
         return Document.of(self.spec.to_dict())
 
-    def _openapi_json(self) -> Response:
-        return self.document.respond()
-
-    def _register_error_handlers(self):
-        problems.init_app(self._app)
-
-    def _register_nothing(self):
-        """None of flask-smorest's own errors, pages and tags: no answer here has their shape."""
-
-    _register_responses = _register_pagination_header = _register_etag_headers = _register_nothing
+    def _register_pagination_header(self) -> None:
+        """No shape of flask-smorest's pages: no answer here has it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Document:
 
     @classmethod
     def of(cls, value: dict) -> "Document":
-        plain = http.encode(value)
+        plain = encode(value)
         return cls(plain, gzip.compress(plain, mtime=0), sha256(plain).hexdigest()[:32])
 
     def respond(self) -> Response:
@@ -105,18 +103,23 @@ class Document:
         return response.make_conditional(request)
 
 
-class _Converter(OpenAPIConverter):
-    def schema2jsonschema(self, schema: ma.Schema) -> dict:
-        return {**super().schema2jsonschema(schema), "examples": [_example(schema)]}
-
-    def field2nullable(self, field: ma.fields.Field, ret: dict) -> dict:
-        """`null` last in the type, and once: a field may have said so itself."""
-        kinds = super().field2nullable(field, ret)
-        return {**kinds, "type": list(dict.fromkeys(kinds["type"]))} if "type" in kinds else kinds
-
-
 class _Plugin(MarshmallowPlugin):
-    Converter = _Converter
+    """apispec's, with an example for each shape, and for each route what it may answer."""
+
+    def __init__(self, views: Mapping[str, Callable]):
+        super().__init__()
+        self._views = views
+
+    def schema_helper(self, name, definition, schema=None, **kwargs) -> dict | None:
+        """A shape of the document, with an example."""
+        shape = super().schema_helper(name, definition, schema, **kwargs)
+        return shape and {**shape, "examples": [_example(resolve_schema_instance(schema))]}
+
+    def operation_helper(self, path=None, operations=None, *, rule: Rule, **kwargs) -> None:
+        """Complete the operations of a path, while their schemas are marshmallow's."""
+        for operation in operations.values():
+            responses.complete(operation, self._views[rule.endpoint], path)
+        super().operation_helper(path, operations, **kwargs)
 
 
 def _example(schema: ma.Schema) -> dict:

@@ -17,7 +17,7 @@ from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from runtime.api.schemas.shapes import MAX_FAULTS
+from runtime.api.schemas.base import MAX_FAULTS
 from runtime.database.base import release
 from runtime.errors import Fault, InvalidParameters
 

@@ -1,24 +1,21 @@
-"""HTTP and nothing else: the only place that knows a status code or a header."""
+"""The routes, in the order of the route document, and the pages to read it."""
 
-from flask import Flask, current_app
+from flask import Flask, Response, current_app
 
 from runtime import __version__
-from runtime.api import downloads, http
-from runtime.api.ag_ui import routes
+from runtime.api import downloads, http, problems
+from runtime.api.ag_ui import routes as ag_ui
 from runtime.api.guards import SCHEME
-from runtime.api.openapi import DESCRIPTION, Api
+from runtime.api.openapi import DESCRIPTION, PREFIX, Api
 from runtime.api.routes import agent_chats, auth, infra, metrics, users
-
-PREFIX = "/api/v1"
 
 
 def init_app(app: Flask) -> None:
-    """Register the blueprints, in the route document's order, and the page to read them."""
+    """Register all of them, what every answer has, and how a failure is told."""
     app.config.update(
         API_TITLE=app.config["APP_NAME"],
         API_VERSION=__version__,
         OPENAPI_VERSION="3.1.0",
-        OPENAPI_URL_PREFIX=PREFIX,
         API_SPEC_OPTIONS={
             "info": {"description": DESCRIPTION},
             "servers": [{"url": "/"}],
@@ -28,14 +25,20 @@ def init_app(app: Flask) -> None:
     )
     http.init_app(app)
     downloads.init_app(app)
-    api = Api(app)
-    app.extensions["api"] = api
-    for module in (auth, users, agent_chats, routes, infra):
-        api.register_blueprint(module.blp)
+    app.extensions["api"] = api = Api(app)
+    # After flask-smorest's own handler of failures, in its place: that one drops headers.
+    problems.init_app(app)
+    for group in (auth, users, agent_chats, ag_ui, infra):
+        api.register_blueprint(group.blp)
     metrics.init_app(app)
-    app.add_url_rule(f"{PREFIX}/docs", "docs", _docs)
+    app.add_url_rule(f"{PREFIX}/openapi.json", "openapi", _get_openapi)
+    app.add_url_rule(f"{PREFIX}/docs", "docs", _get_docs)
 
 
-def _docs():
+def _get_openapi() -> Response:
+    return current_app.extensions["api"].document.respond()
+
+
+def _get_docs() -> Response:
     """The page that shows the OpenAPI document."""
     return current_app.send_static_file("docs.html")

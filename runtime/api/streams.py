@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from flask import Response, request
 
-from runtime import wire
+from runtime import json_text
 from runtime.gunicorn.sender import Stream
 from runtime.services.chats.journal import Entry, Log
 
@@ -19,7 +19,7 @@ READ_ENTRIES = 256
 
 
 class EventStream(Stream):
-    """What follows one event of a run, until its last one; `location` is where to have it again.
+    """What follows one event of a run, until its last one.
 
     `leave` is called when nobody reads any more.
     """
@@ -33,10 +33,7 @@ class EventStream(Stream):
         leave: Callable[[], None],
         after: int,
         frame: Callable[[Entry], str],
-        *,
-        location: str | None = None,
     ) -> None:
-        self.location = location
         self._log = log
         self._leave = leave
         self._seen = after
@@ -90,15 +87,15 @@ def is_wanted() -> bool:
     return request.accept_mimetypes.best_match(offered) == MEDIA_TYPE
 
 
-def respond(stream: EventStream) -> Response:
-    """The answer that is this stream."""
+def respond(stream: EventStream, location: str | None = None) -> Response:
+    """The answer that is this stream; it can be had again at the `location`."""
     # Passed through, so that the server meets the stream itself, not a generator over it.
     response = Response(stream, content_type=MEDIA_TYPE, direct_passthrough=True)
     # Proxies that gather or compress would keep back what has just happened.
     response.headers["Cache-Control"] = "no-store, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
-    if stream.location:
-        response.headers["Content-Location"] = stream.location
+    if location:
+        response.headers["Content-Location"] = location
     return response
 
 
@@ -107,4 +104,4 @@ def frame(number: int, data: str) -> str:
 
     Journals of earlier releases have U+2028 and its like as they are.
     """
-    return f"id: {number}\ndata: {wire.escape(data)}\n\n"
+    return f"id: {number}\ndata: {json_text.escape(data)}\n\n"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from runtime import wire
+from runtime import json_text
 
 
 def print_parts(row: dict, as_json: bool) -> None:
@@ -45,7 +45,7 @@ def text(value: object) -> str:
 
 def to_json(value: object) -> str:
     """A value for a program to read; instants are ISO 8601 in UTC with `Z`."""
-    return wire.escape(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+    return json_text.escape(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
 
 
 def _plain(value: object) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from runtime import i18n
-from runtime.api.schemas.shapes import CreateVerificationSchema
+from runtime.api.schemas.auth import CreateVerificationSchema
 from runtime.cli.command import Group, as_json, at_once
 from runtime.cli.output import print_parts, print_table
 from runtime.database.pagination import CURSOR

@@ -10,10 +10,11 @@ from gunicorn import util
 from gunicorn.http import errors
 from werkzeug.http import HTTP_STATUS_CODES
 
-from runtime import i18n, logs, metrics, wire
+from runtime import i18n, json_text, logs, metrics, response_headers
 from runtime.config import origins
-from runtime.errors import HTTP_CODES
+from runtime.errors import REFUSALS, Unavailable
 from runtime.gunicorn.inbox import BodyTooLong
+from runtime.problem_details import MEDIA_TYPE, problem
 
 # Whose pages may read a refusal: those of CORS_ORIGINS, which `runtime.server` puts here.
 readers: list[str] = []
@@ -56,19 +57,19 @@ def refuse(
     """
     metrics.requests_refused.labels(status).inc()
     language = i18n.choose(i18n.accepted_in(_field(head, b"accept-language")))
-    request_id = wire.request_id(_field(head, b"x-request-id"))
+    request_id = response_headers.request_id(_field(head, b"x-request-id"))
     body = _problem(status, language, path)
     lines = {
         "Date": util.http_date(),
         "Connection": "close",
-        "Content-Type": "application/problem+json",
+        "Content-Type": MEDIA_TYPE,
         "Content-Length": str(len(body)),
         "Content-Language": language,
         "Vary": "Accept-Language, Origin" if readers else "Accept-Language",
-        "Cache-Control": wire.NO_STORE,
-        "Content-Security-Policy": wire.DATA_POLICY,
+        "Cache-Control": response_headers.NO_STORE,
+        "Content-Security-Policy": response_headers.DATA_POLICY,
         "X-Request-ID": request_id,
-        **wire.HEADERS,
+        **response_headers.COMMON,
         **origins.headers(_field(head, b"origin") or None, readers),
         **({"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}),
     }
@@ -80,15 +81,10 @@ def refuse(
 
 
 def _problem(status: int, language: str, path: str) -> bytes:
-    problem = {
-        "type": "about:blank",
-        "title": HTTP_STATUS_CODES[status],
-        "status": status,
-        "code": "unavailable" if status == 503 else HTTP_CODES[status],
-        "detail": i18n.sentence("unavailable" if status == 503 else f"http_{status}", language),
-        "instance": wire.brief(quote(path, safe="/!$&'()*+,;=:@%", errors="replace")),
-    }
-    return f"{wire.encode(problem)}\n".encode()
+    failure = Unavailable if status == Unavailable.status else REFUSALS[status]
+    uri = quote(path, safe="/!$&'()*+,;=:@%", errors="replace")
+    body = problem(failure, i18n.told(failure, language), uri)
+    return f"{json_text.encode(body)}\n".encode()
 
 
 def _field(head: bytes, name: bytes) -> str:

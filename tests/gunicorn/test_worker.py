@@ -23,7 +23,7 @@ from statistics import mean, median
 import pytest
 
 from runtime.config.settings import SETTINGS
-from runtime.errors import HTTP_CODES
+from runtime.errors import REFUSALS
 from runtime.gunicorn.inbox import HEAD_BYTES, Arrival, Inbox
 from runtime.gunicorn.worker import BODY_BYTES
 from tests.servers import Server, Service
@@ -303,7 +303,7 @@ def assert_is_a_problem(answer: Answer, status: int, instance: str = "/") -> Non
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
     assert problem.keys() == {"type", "title", "status", "code", "detail", "instance"}
     assert (problem["status"], problem["instance"]) == (status, instance)
-    assert problem["code"] == HTTP_CODES[status]
+    assert problem["code"] == REFUSALS[status].code
 
 
 def test_a_request_is_answered_and_its_connection_kept(server):

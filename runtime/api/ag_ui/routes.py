@@ -4,24 +4,26 @@ import json
 from uuid import UUID
 
 import marshmallow as ma
+from flask import Response
 
 from runtime.agent.tools.foreign import foreign
 from runtime.agent.tools.tool import Tool
-from runtime.api import http
+from runtime.api import http, streams
 from runtime.api.ag_ui import news, translation
 from runtime.api.ag_ui.translation import Translation
+from runtime.api.application import MAX_CHAT_BYTES, body_up_to
 from runtime.api.blueprint import Blueprint
 from runtime.api.guards import current_user
-from runtime.api.schemas.shapes import MAX_MESSAGE_CHARS, Id, RunAgentInputSchema
+from runtime.api.schemas.ag_ui import RunAgentInputSchema
+from runtime.api.schemas.agent_chats import MAX_MESSAGE_CHARS
+from runtime.api.schemas.fields import Id
 from runtime.api.streams import EventStream
 from runtime.errors import (
     ChatBusy,
     ChatNotFound,
     DayFull,
     Fault,
-    InvalidAccessToken,
     InvalidParameters,
-    NotAuthenticated,
     NothingNew,
     OutOfTokens,
     TooManyChats,
@@ -43,22 +45,12 @@ NO_PARAMETERS = {"type": "object", "properties": {}}
 blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 前端使用的对话。")
 
 
-@blp.route("/agent-chats/ag-ui", methods=["POST"])
-@blp.arguments(RunAgentInputSchema, max_bytes=http.MAX_CHAT_BYTES)
-@blp.response(200, may_stream=True, example=translation.EXAMPLE)
-@blp.fails(
-    NotAuthenticated,
-    InvalidAccessToken,
-    ChatNotFound,
-    ChatBusy,
-    InvalidParameters,
-    NothingNew,
-    TooManyRequests,
-    OutOfTokens,
-    DayFull,
-    TooManyChats,
-)
-def run_agent(body: dict) -> EventStream:
+@blp.post("/agent-chats/ag-ui")
+@body_up_to(MAX_CHAT_BYTES)
+@blp.arguments(RunAgentInputSchema)
+@blp.response(200, content_type=streams.MEDIA_TYPE, example=translation.EXAMPLE)
+@blp.fails(ChatNotFound, ChatBusy, NothingNew, TooManyRequests, OutOfTokens, DayFull, TooManyChats)
+def run_agent(body: dict) -> Response:
     """按 AG-UI 1.0 运行 Agent 对话(需要认证)。
 
     请求体为 `RunAgentInput`，未列出的成员一律忽略。`threadId` 是 UUID 时即为对话的 id，其他字符串
@@ -126,13 +118,14 @@ def _tools(given: list[dict]) -> list[Tool]:
     ]
 
 
-def _begun(followed: Followed, body: dict) -> EventStream:
+def _begun(followed: Followed, body: dict) -> Response:
     """The run's events from its first one."""
     this = _translation(followed.run, body)
-    return _HeadedStream(followed.log, followed.leave, 0, this.frame, head=this.begin())
+    stream = _HeadedStream(followed.log, followed.leave, 0, this.frame, head=this.begin())
+    return streams.respond(stream)
 
 
-def _resumed(run: Run, body: dict) -> EventStream:
+def _resumed(run: Run, body: dict) -> Response:
     """What is settled by now, and then the rest."""
     this = _translation(run, body)
     held = {message["id"]: message for message in body["messages"]}
@@ -145,7 +138,8 @@ def _resumed(run: Run, body: dict) -> EventStream:
         followed.leave()
         raise
     seen = entries[-1].number if entries else 0
-    return _HeadedStream(followed.log, followed.leave, seen, this.frame, head=head)
+    stream = _HeadedStream(followed.log, followed.leave, seen, this.frame, head=head)
+    return streams.respond(stream)
 
 
 def _translation(run: Run, body: dict) -> Translation:

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping
 from itertools import chain
 from uuid import uuid5
 
-from runtime import wire
+from runtime import json_text
 from runtime.agent.events import ErrorCode
 from runtime.agent.text import clean
 from runtime.agent.tools.result_text import cut
@@ -149,7 +149,7 @@ class Translation:
 
 
 def _frame(event: dict) -> str:
-    return f"data: {wire.encode(event)}\n\n"
+    return f"data: {json_text.encode(event)}\n\n"
 
 
 def _renamed(event: dict) -> dict:

@@ -2,10 +2,14 @@
 
 from uuid import UUID
 
+from flask import Response
+
+from runtime import json_text
 from runtime.api import http, streams
+from runtime.api.application import MAX_CHAT_BYTES, body_up_to
 from runtime.api.blueprint import Blueprint
 from runtime.api.guards import current_user
-from runtime.api.schemas.shapes import (
+from runtime.api.schemas.agent_chats import (
     BudgetSchema,
     ChangeChatSchema,
     ChatSchema,
@@ -13,11 +17,11 @@ from runtime.api.schemas.shapes import (
     CreateRunHeadersSchema,
     CreateRunSchema,
     MessagesSchema,
-    PageSchema,
     ResumeSchema,
-    RunSchema,
     RunStateSchema,
 )
+from runtime.api.schemas.base import PageSchema
+from runtime.api.schemas.events import EventSchema, RunSchema
 from runtime.api.streams import EventStream
 from runtime.database.pagination import Page
 from runtime.errors import (
@@ -25,9 +29,6 @@ from runtime.errors import (
     ChatNotFound,
     DayFull,
     IdempotencyKeyReused,
-    InvalidAccessToken,
-    InvalidParameters,
-    NotAuthenticated,
     OutOfTokens,
     RunNotFound,
     TooManyChats,
@@ -39,26 +40,36 @@ from runtime.services.chats.budgets import Today
 from runtime.services.chats.journal import Entry
 from runtime.services.chats.runs import Answer, Followed
 
+_STREAM = {
+    "content_type": streams.MEDIA_TYPE,
+    "example": streams.frame(3, json_text.encode(EventSchema.example)),
+    "headers": {
+        "Content-Location": {
+            "description": "流可以从这里续读，带上 `Last-Event-ID`。",
+            "schema": {"type": "string"},
+        }
+    },
+}
+
 blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 Agent 对话。")
 
 
-@blp.route("/agent-chats", methods=["POST"])
-@blp.arguments(CreateRunSchema, max_bytes=http.MAX_CHAT_BYTES)
+@blp.post("/agent-chats")
+@body_up_to(MAX_CHAT_BYTES)
+@blp.arguments(CreateRunSchema)
 @blp.arguments(CreateRunHeadersSchema, location="headers")
-@blp.response(200, RunSchema, may_stream=True)
+@blp.response(200, RunSchema)
+@blp.alt_response(200, **_STREAM)
 @blp.fails(
-    NotAuthenticated,
-    InvalidAccessToken,
     ChatNotFound,
     ChatBusy,
-    InvalidParameters,
     IdempotencyKeyReused,
     TooManyRequests,
     OutOfTokens,
     DayFull,
     TooManyChats,
 )
-def create_run(body: dict, headers: dict) -> Answer | EventStream:
+def create_run(body: dict, headers: dict) -> Answer | Response:
     """运行 Agent 对话(需要认证)。
 
     事件的名称与顺序遵循 AG-UI；最后一个是 RUN_FINISHED，模型出错或被停止时是 RUN_ERROR，此时
@@ -77,10 +88,9 @@ def create_run(body: dict, headers: dict) -> Answer | EventStream:
     return _stream(followed, after=int(headers["after"]) if key else 0)
 
 
-@blp.route("/agent-chats", methods=["GET"])
+@blp.get("/agent-chats")
 @blp.arguments(PageSchema, location="query")
 @blp.response(200, ChatsSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters)
 def list_chats(query: dict) -> Page:
     """列出自己的对话(需要认证)。
 
@@ -89,9 +99,8 @@ def list_chats(query: dict) -> Page:
     return chats.page_of(current_user(), query["limit"], query["cursor"])
 
 
-@blp.route("/agent-chats/budget", methods=["GET"])
+@blp.get("/agent-chats/budget")
 @blp.response(200, BudgetSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken)
 def get_budget() -> Today:
     """查询今天还能用多少 token(需要认证)。
 
@@ -102,18 +111,18 @@ def get_budget() -> Today:
     return budgets.today(current_user())
 
 
-@blp.route("/agent-chats/<uuid:session_id>", methods=["GET"])
+@blp.get("/agent-chats/<uuid:session_id>")
 @blp.response(200, ChatSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound)
+@blp.fails(ChatNotFound)
 def get_chat(session_id: UUID) -> Chat:
     """查询一个对话(需要认证)。"""
     return chats.get(current_user(), session_id)
 
 
-@blp.route("/agent-chats/<uuid:session_id>", methods=["PATCH"])
+@blp.patch("/agent-chats/<uuid:session_id>")
 @blp.arguments(ChangeChatSchema)
 @blp.response(200, ChatSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
+@blp.fails(ChatNotFound)
 def change_chat(body: dict, session_id: UUID) -> Chat:
     """重命名一个对话(需要认证)。
 
@@ -122,9 +131,9 @@ def change_chat(body: dict, session_id: UUID) -> Chat:
     return chats.rename(current_user(), session_id, body["title"])
 
 
-@blp.route("/agent-chats/<uuid:session_id>", methods=["DELETE"])
+@blp.delete("/agent-chats/<uuid:session_id>")
 @blp.response(204)
-@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, ChatBusy, TooManyRequests)
+@blp.fails(ChatNotFound, ChatBusy, TooManyRequests)
 def delete_chat(session_id: UUID) -> None:
     """删除一个对话(需要认证)。
 
@@ -133,10 +142,10 @@ def delete_chat(session_id: UUID) -> None:
     runs.delete_chat(current_user(), session_id)
 
 
-@blp.route("/agent-chats/<uuid:session_id>/messages", methods=["GET"])
+@blp.get("/agent-chats/<uuid:session_id>/messages")
 @blp.arguments(PageSchema, location="query")
 @blp.response(200, MessagesSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, ChatNotFound, InvalidParameters)
+@blp.fails(ChatNotFound)
 def list_messages(query: dict, session_id: UUID) -> Page:
     """读取一个对话的消息(需要认证)。
 
@@ -150,11 +159,11 @@ def list_messages(query: dict, session_id: UUID) -> Page:
     return found
 
 
-@blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/events", methods=["GET"])
+@blp.get("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/events")
 @blp.arguments(ResumeSchema, location="headers")
-@blp.response(200, may_stream=True)
-@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, InvalidParameters, TooManyRequests)
-def get_run_events(headers: dict, session_id: UUID, run_id: UUID) -> EventStream:
+@blp.response(200, **_STREAM)
+@blp.fails(RunNotFound, TooManyRequests)
+def get_run_events(headers: dict, session_id: UUID, run_id: UUID) -> Response:
     """续读一次运行的事件(需要认证)。
 
     发送 `Last-Event-ID` 之后的所有事件，没有该请求头时从第一个开始；运行中的则继续到结束。
@@ -165,9 +174,9 @@ def get_run_events(headers: dict, session_id: UUID, run_id: UUID) -> EventStream
     return _stream(followed, after=int(headers["after"]))
 
 
-@blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>", methods=["GET"])
+@blp.get("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>")
 @blp.response(200, RunStateSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound)
+@blp.fails(RunNotFound)
 def get_run(session_id: UUID, run_id: UUID) -> Run:
     """查询一次运行的状态与用量(需要认证)。
 
@@ -177,9 +186,9 @@ def get_run(session_id: UUID, run_id: UUID) -> Run:
     return _explained(runs.get(current_user(), session_id, run_id))
 
 
-@blp.route("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/cancel", methods=["POST"])
+@blp.post("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/cancel")
 @blp.response(200, RunStateSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, RunNotFound, TooManyRequests)
+@blp.fails(RunNotFound, TooManyRequests)
 def cancel_run(session_id: UUID, run_id: UUID) -> Run:
     """停止一次运行(需要认证)。
 
@@ -195,11 +204,11 @@ def _explained(run: Run) -> Run:
     return run
 
 
-def _stream(followed: Followed, after: int) -> EventStream:
+def _stream(followed: Followed, after: int) -> Response:
     run, language = followed.run, http.language()
 
     def frame(entry: Entry) -> str:
         return streams.frame(entry.number, runs.rendered(entry, language))
 
     location = f"{blp.url_prefix}/agent-chats/{run.chat_id}/runs/{run.id}/events"
-    return EventStream(followed.log, followed.leave, after, frame, location=location)
+    return streams.respond(EventStream(followed.log, followed.leave, after, frame), location)

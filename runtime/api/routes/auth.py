@@ -5,7 +5,7 @@ from uuid import UUID
 from runtime.api import http
 from runtime.api.blueprint import Blueprint
 from runtime.api.guards import current_session, current_user, public
-from runtime.api.schemas.shapes import (
+from runtime.api.schemas.auth import (
     CodeMailedSchema,
     CodeSchema,
     CreateEmailRestorationSchema,
@@ -15,23 +15,20 @@ from runtime.api.schemas.shapes import (
     EndSessionsSchema,
     FindUserSchema,
     FoundUserSchema,
-    PageSchema,
     RefreshTokenSchema,
     ResendVerificationSchema,
     SessionSchema,
     SessionsSchema,
     VerifyRecoverySchema,
 )
+from runtime.api.schemas.base import PageSchema
 from runtime.database.pagination import Page
 from runtime.errors import (
     CodeUsedUp,
     CommonPassword,
     Forbidden,
-    InvalidAccessToken,
     InvalidCode,
-    InvalidParameters,
     InvalidRefreshToken,
-    NotAuthenticated,
     NothingToResend,
     Overloaded,
     OwnNameAsPassword,
@@ -62,18 +59,11 @@ blp = Blueprint(
 )
 
 
-@blp.route("/verifications", methods=["POST"])
+@blp.post("/verifications")
 @public
 @blp.arguments(CreateVerificationSchema)
 @blp.response(202, CodeMailedSchema)
-@blp.fails(
-    InvalidParameters,
-    UsernameTaken,
-    CommonPassword,
-    OwnNameAsPassword,
-    TooManyRequests,
-    Overloaded,
-)
+@blp.fails(UsernameTaken, CommonPassword, OwnNameAsPassword, TooManyRequests, Overloaded)
 def create_verification(body: dict) -> dict:
     """创建验证码(注册发起)。
 
@@ -86,11 +76,11 @@ def create_verification(body: dict) -> dict:
     return body
 
 
-@blp.route("/verifications/resend", methods=["POST"])
+@blp.post("/verifications/resend")
 @public
 @blp.arguments(ResendVerificationSchema)
 @blp.response(204)
-@blp.fails(InvalidParameters, NothingToResend, TooManyRequests)
+@blp.fails(NothingToResend, TooManyRequests)
 def resend_verification(body: dict) -> None:
     """重发验证码。
 
@@ -101,11 +91,11 @@ def resend_verification(body: dict) -> None:
     verifications.resend(**body, caller=http.caller())
 
 
-@blp.route("/verifications/verify", methods=["POST"])
+@blp.post("/verifications/verify")
 @public
 @blp.arguments(CodeSchema)
 @blp.response(200, SessionSchema)
-@blp.fails(InvalidCode, CodeUsedUp, InvalidParameters, UsernameTakenMeanwhile, TooManyRequests)
+@blp.fails(InvalidCode, CodeUsedUp, UsernameTakenMeanwhile, TooManyRequests)
 def verify_verification(body: dict) -> TokenPair:
     """验证码校验。
 
@@ -117,11 +107,11 @@ def verify_verification(body: dict) -> TokenPair:
     return verifications.verify(email=body["email"], code=body["token"], caller=http.caller())
 
 
-@blp.route("/recoveries", methods=["POST"])
+@blp.post("/recoveries")
 @public
 @blp.arguments(CreateRecoverySchema)
 @blp.response(202, CodeMailedSchema)
-@blp.fails(InvalidParameters, TooManyRequests)
+@blp.fails(TooManyRequests)
 def create_recovery(body: dict) -> dict:
     """创建密码重设(忘记密码)。
 
@@ -133,19 +123,11 @@ def create_recovery(body: dict) -> dict:
     return body
 
 
-@blp.route("/recoveries/verify", methods=["POST"])
+@blp.post("/recoveries/verify")
 @public
 @blp.arguments(VerifyRecoverySchema)
 @blp.response(200, SessionSchema)
-@blp.fails(
-    InvalidCode,
-    CodeUsedUp,
-    InvalidParameters,
-    CommonPassword,
-    OwnNameAsPassword,
-    TooManyRequests,
-    Overloaded,
-)
+@blp.fails(InvalidCode, CodeUsedUp, CommonPassword, OwnNameAsPassword, TooManyRequests, Overloaded)
 def verify_recovery(body: dict) -> TokenPair:
     """校验密码重设的验证码，设置新密码并登录。
 
@@ -160,11 +142,11 @@ def verify_recovery(body: dict) -> TokenPair:
     )
 
 
-@blp.route("/email-restorations", methods=["POST"])
+@blp.post("/email-restorations")
 @public
 @blp.arguments(CreateEmailRestorationSchema)
 @blp.response(204)
-@blp.fails(InvalidCode, InvalidParameters)
+@blp.fails(InvalidCode)
 def create_email_restoration(body: dict) -> None:
     """撤销更换邮箱，恢复原来的邮箱。
 
@@ -174,11 +156,11 @@ def create_email_restoration(body: dict) -> None:
     email_changes.undo(body["token"], caller=http.caller())
 
 
-@blp.route("/sessions", methods=["POST"])
+@blp.post("/sessions")
 @public
 @blp.arguments(CreateSessionSchema)
 @blp.response(200, SessionSchema)
-@blp.fails(WrongCredentials, InvalidParameters, TooManyRequests, Overloaded)
+@blp.fails(WrongCredentials, TooManyRequests, Overloaded)
 def create_session(body: dict) -> TokenPair:
     """登录(创建会话)。
 
@@ -190,11 +172,11 @@ def create_session(body: dict) -> TokenPair:
     return sign_ins.sign_in(**body, caller=http.caller())
 
 
-@blp.route("/sessions/refresh", methods=["POST"])
+@blp.post("/sessions/refresh")
 @public
 @blp.arguments(RefreshTokenSchema)
 @blp.response(200, SessionSchema)
-@blp.fails(InvalidRefreshToken, InvalidParameters)
+@blp.fails(InvalidRefreshToken)
 def refresh_session(body: dict) -> TokenPair:
     """刷新 Token。
 
@@ -205,11 +187,10 @@ def refresh_session(body: dict) -> TokenPair:
     return refreshes.refresh(body["refresh_token"], http.caller())
 
 
-@blp.route("/sessions", methods=["DELETE"])
+@blp.delete("/sessions")
 @public
 @blp.arguments(EndSessionsSchema)
 @blp.response(204)
-@blp.fails(InvalidParameters)
 def delete_session(body: dict) -> None:
     """登出(删除会话)。
 
@@ -221,10 +202,9 @@ def delete_session(body: dict) -> None:
     sessions.end(**body, caller=http.caller())
 
 
-@blp.route("/sessions", methods=["GET"])
+@blp.get("/sessions")
 @blp.arguments(PageSchema, location="query")
 @blp.response(200, SessionsSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters)
 def list_sessions(query: dict) -> Page:
     """列出自己的会话(需要认证)。
 
@@ -234,9 +214,9 @@ def list_sessions(query: dict) -> Page:
     return sessions.list_live(current_session(), **query)
 
 
-@blp.route("/sessions/<uuid:session_id>", methods=["DELETE"])
+@blp.delete("/sessions/<uuid:session_id>")
 @blp.response(204)
-@blp.fails(NotAuthenticated, InvalidAccessToken, SessionNotFound)
+@blp.fails(SessionNotFound)
 def end_session(session_id: UUID) -> None:
     """结束自己的一个会话(需要认证)。
 
@@ -245,10 +225,10 @@ def end_session(session_id: UUID) -> None:
     sessions.end_one(current_user(), session_id, http.caller())
 
 
-@blp.route("/users", methods=["GET"])
+@blp.get("/users")
 @blp.arguments(FindUserSchema, location="query")
 @blp.response(200, FoundUserSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, Forbidden, UserNotFound, InvalidParameters)
+@blp.fails(Forbidden, UserNotFound)
 def find_user(query: dict) -> User:
     """按邮箱查询用户(需要认证)。
 

@@ -2,7 +2,10 @@
 
 from runtime.api.blueprint import Blueprint
 from runtime.api.guards import public
-from runtime.api.schemas.shapes import HealthSchema, InfraHealthSchema
+from runtime.api.schemas.infra import (
+    HealthSchema,
+    InfraHealthSchema,
+)
 from runtime.services import health
 
 blp = Blueprint(
@@ -13,7 +16,7 @@ blp = Blueprint(
 )
 
 
-@blp.route("/infra/health", methods=["GET"])
+@blp.get("/infra/health")
 @public
 @blp.response(200, InfraHealthSchema)
 def get_infra_health() -> dict:
@@ -25,7 +28,7 @@ def get_infra_health() -> dict:
     return health.check()
 
 
-@blp.route("/health", methods=["GET"])
+@blp.get("/health")
 @public
 @blp.response(200, HealthSchema)
 def get_health() -> dict:

@@ -1,19 +1,26 @@
 """/users: profiles, and what their owners change about their accounts."""
 
-from runtime.api import http
+from flask import Response, request
+
+from runtime.api import downloads, http
 from runtime.api.blueprint import Blueprint
+from runtime.api.downloads import Download
 from runtime.api.guards import current_session, current_user, user_in_path
-from runtime.api.schemas.shapes import (
+from runtime.api.schemas.auth import (
+    CodeMailedSchema,
+    CodeSchema,
+    SessionSchema,
+)
+from runtime.api.schemas.base import PageSchema
+from runtime.api.schemas.export import (
+    ExportSchema,
+)
+from runtime.api.schemas.users import (
     ChangeEmailSchema,
     ChangePasswordSchema,
     ChangeUserSchema,
-    CodeMailedSchema,
-    CodeSchema,
     CurrentPasswordSchema,
-    ExportSchema,
-    PageSchema,
     SecurityEventsSchema,
-    SessionSchema,
     UsernamePathSchema,
     UserSchema,
 )
@@ -21,11 +28,8 @@ from runtime.database.pagination import Page, page
 from runtime.errors import (
     CommonPassword,
     EmailCodeUsedUp,
-    InvalidAccessToken,
     InvalidEmailCode,
-    InvalidParameters,
     NoPassword,
-    NotAuthenticated,
     Overloaded,
     OwnNameAsPassword,
     TooManyRequests,
@@ -38,23 +42,21 @@ from runtime.models.users import User
 from runtime.services import closures, exports
 from runtime.services.accounts import email_changes, password_changes, users
 from runtime.services.accounts.token_pairs import TokenPair
-from runtime.services.exports import Export
 
 blp = Blueprint("Users", __name__, url_prefix="/api/v1/users", description="用户资料。")
 
 
-@blp.route("/me", methods=["GET"])
+@blp.get("/me")
 @blp.response(200, UserSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken)
 def get_me() -> User:
     """获取当前用户信息(需要认证)。"""
     return current_user()
 
 
-@blp.route("/me", methods=["PATCH"])
+@blp.patch("/me")
 @blp.arguments(ChangeUserSchema)
 @blp.response(200, UserSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters, UsernameTaken)
+@blp.fails(UsernameTaken)
 def change_me(body: dict) -> User:
     """更新当前用户信息(需要认证)。
 
@@ -63,18 +65,10 @@ def change_me(body: dict) -> User:
     return users.change_profile(current_user(), body)
 
 
-@blp.route("/me", methods=["DELETE"])
+@blp.delete("/me")
 @blp.arguments(CurrentPasswordSchema)
 @blp.response(204)
-@blp.fails(
-    NotAuthenticated,
-    InvalidAccessToken,
-    InvalidParameters,
-    WrongPassword,
-    NoPassword,
-    TooManyRequests,
-    Overloaded,
-)
+@blp.fails(WrongPassword, NoPassword, TooManyRequests, Overloaded)
 def delete_me(body: dict) -> None:
     """删除自己的账号(需要认证)。
 
@@ -85,19 +79,11 @@ def delete_me(body: dict) -> None:
     closures.erase_own(current_session(), body["current_password"], http.caller())
 
 
-@blp.route("/me/password", methods=["PUT"])
+@blp.put("/me/password")
 @blp.arguments(ChangePasswordSchema)
 @blp.response(200, SessionSchema)
 @blp.fails(
-    NotAuthenticated,
-    InvalidAccessToken,
-    InvalidParameters,
-    CommonPassword,
-    OwnNameAsPassword,
-    WrongPassword,
-    NoPassword,
-    TooManyRequests,
-    Overloaded,
+    CommonPassword, OwnNameAsPassword, WrongPassword, NoPassword, TooManyRequests, Overloaded
 )
 def change_password(body: dict) -> TokenPair:
     """修改密码(需要认证)。
@@ -108,18 +94,10 @@ def change_password(body: dict) -> TokenPair:
     return password_changes.change(current_session(), **body, caller=http.caller())
 
 
-@blp.route("/me/email", methods=["POST"])
+@blp.post("/me/email")
 @blp.arguments(ChangeEmailSchema)
 @blp.response(202, CodeMailedSchema)
-@blp.fails(
-    NotAuthenticated,
-    InvalidAccessToken,
-    InvalidParameters,
-    WrongPassword,
-    NoPassword,
-    TooManyRequests,
-    Overloaded,
-)
+@blp.fails(WrongPassword, NoPassword, TooManyRequests, Overloaded)
 def create_email_change(body: dict) -> dict:
     """更换邮箱(需要认证)。
 
@@ -133,17 +111,10 @@ def create_email_change(body: dict) -> dict:
     return body
 
 
-@blp.route("/me/email/verify", methods=["POST"])
+@blp.post("/me/email/verify")
 @blp.arguments(CodeSchema)
 @blp.response(200, SessionSchema)
-@blp.fails(
-    NotAuthenticated,
-    InvalidAccessToken,
-    InvalidParameters,
-    InvalidEmailCode,
-    EmailCodeUsedUp,
-    TooManyRequests,
-)
+@blp.fails(InvalidEmailCode, EmailCodeUsedUp, TooManyRequests)
 def verify_email_change(body: dict) -> TokenPair:
     """校验新邮箱的验证码，更换邮箱(需要认证)。
 
@@ -158,10 +129,9 @@ def verify_email_change(body: dict) -> TokenPair:
     )
 
 
-@blp.route("/me/events", methods=["GET"])
+@blp.get("/me/events")
 @blp.arguments(PageSchema, location="query")
 @blp.response(200, SecurityEventsSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, InvalidParameters)
 def list_events(query: dict) -> Page:
     """列出自己账号的安全事件(需要认证)。
 
@@ -173,10 +143,10 @@ def list_events(query: dict) -> Page:
     return page(current_user().events, SecurityEvent.created_at, **query)
 
 
-@blp.route("/me/export", methods=["GET"])
-@blp.response(200, ExportSchema, filename="export.json")
-@blp.fails(NotAuthenticated, InvalidAccessToken, TooManyRequests)
-def export_me() -> Export:
+@blp.get("/me/export")
+@blp.response(200, ExportSchema, headers=downloads.HEADERS)
+@blp.fails(TooManyRequests)
+def export_me() -> Response:
     """导出自己的全部数据(需要认证)。
 
     服务所保存的关于自己的一切：资料、等待验证的注册、会话、安全事件、用量，以及对话连同每次运行的
@@ -185,20 +155,22 @@ def export_me() -> Export:
     边读取边发送，多大都可以。中途出错，或会话在此期间结束，连接即断开，收到的部分不是完整的 JSON。
     每天最多 5 次，每次都记入安全事件。
     """
-    return exports.begin(current_session(), http.caller())
+    if request.method == "HEAD":  # which makes no file, and costs none
+        return downloads.respond(iter(()), "export.json")
+    export = exports.begin(current_session(), http.caller())
+    return downloads.respond(Download(ExportSchema().dump(export)), "export.json")
 
 
-@blp.route("/<username>", methods=["GET"])
-@blp.arguments(UsernamePathSchema, location="path", is_read=False)
+@blp.get("/<username>")
+@blp.arguments(UsernamePathSchema, location="path")
 @blp.response(200, UserSchema)
-@blp.fails(NotAuthenticated, InvalidAccessToken, UserNotFound, InvalidParameters)
-def get_user(username: str) -> User:
+@blp.fails(UserNotFound)
+def get_user(path: dict, username: str) -> User:
     """按用户名查询用户(需要认证)。
 
     不区分大小写。
     """
     user = user_in_path()
-    if user is None:  # A name that somebody has needs no other look.
-        blp.ARGUMENTS_PARSER.parse(UsernamePathSchema, location="path")
+    if user is None:
         raise UserNotFound
     return user

@@ -24,7 +24,7 @@ from uuid import UUID
 
 from peewee import SqliteDatabase, chunked
 
-from runtime import logs, metrics, wire
+from runtime import json_text, logs, metrics
 from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunStarted, compact
 from runtime.agent.messages import Usage
 from runtime.agent.stop import Stop
@@ -93,7 +93,7 @@ class Entry(NamedTuple):
         event = json.loads(self.text)
         seen = len(self.pieces) - (self.number - number)
         event["delta"] = event["delta"][sum(self.pieces[:seen]) :]
-        return Entry(self.number, wire.encode(event), self.pieces[seen:])
+        return Entry(self.number, json_text.encode(event), self.pieces[seen:])
 
 
 class Log:
@@ -532,7 +532,7 @@ def _values(groups: list[_Group]) -> list[str]:
         for group in groups
         if (ending := group.ending)
     ]
-    return [wire.encode(each) for each in (runs, events, endings)]
+    return [json_text.encode(each) for each in (runs, events, endings)]
 
 
 # Each run is found by its id, and locked only if it has not ended. Asked for `finished_at IS NULL`
@@ -628,7 +628,7 @@ def _joined(entries: list[Entry]) -> Entry:
         for entry, delta in zip(entries, deltas, strict=True)
         for length in entry.pieces or (len(delta),)
     ]
-    return Entry(entries[-1].number, wire.encode(event), tuple(pieces))
+    return Entry(entries[-1].number, json_text.encode(event), tuple(pieces))
 
 
 def _entry(number: int, event: Event) -> Entry:
@@ -639,7 +639,7 @@ def _entry(number: int, event: Event) -> Entry:
         told["usage"] = {k: v for k, v in asdict(event.usage).items() if v is not None}
     vendor = getattr(event, "vendor", None)
     # In ASCII: a server may send what no database takes.
-    return Entry(number, wire.encode(told), vendor=json.dumps(vendor) if vendor else None)
+    return Entry(number, json_text.encode(told), vendor=json.dumps(vendor) if vendor else None)
 
 
 def _last_text(entries: list[Entry]) -> str | None:

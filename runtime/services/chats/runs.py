@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 from flask import Flask, current_app
 from peewee import EXCLUDED, Insert, IntegrityError, Select, SqliteDatabase, fn
 
-from runtime import clock, i18n, logs, wire
+from runtime import clock, i18n, json_text, logs
 from runtime.agent.events import ErrorCode, Event, RunError
 from runtime.agent.loop import Bounds
 from runtime.agent.loop import run as run_agent
@@ -290,7 +290,7 @@ def rendered(entry: Entry, language: str) -> str:
     """The same, as JSON."""
     if not entry.is_ending:
         return entry.text
-    return wire.encode(event_of(entry, language))
+    return json_text.encode(event_of(entry, language))
 
 
 def told(error: str, language: str) -> str:

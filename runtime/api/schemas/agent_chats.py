@@ -1,0 +1,130 @@
+"""/agent-chats: chats, their messages and runs, the tokens of the day."""
+
+from runtime.api.schemas.base import AnswerSchema, Schema
+from runtime.api.schemas.fields import (
+    MESSAGE_ID,
+    Count,
+    Cursor,
+    Id,
+    Instant,
+    Objects,
+    PlainText,
+    Rows,
+    String,
+    Word,
+)
+
+RUN_STATUSES = ("running", "finished", "failed", "stopped")
+MAX_MESSAGE_CHARS = 8000
+
+
+class CreateRunSchema(Schema):
+    message = PlainText(required=True, low=1, high=MAX_MESSAGE_CHARS, example="现在几点？")
+    session_id = Id(
+        allow_none=True,
+        load_default=None,
+        description="新的 UUID 成为新对话的 id；自己的对话则继续。",
+    )
+
+
+class ResumeSchema(Schema):
+    after = String(
+        data_key="Last-Event-ID",
+        pattern=r"[0-9]{1,9}",
+        mismatch="not_an_event_id",
+        load_default="0",
+        example="17",
+    )
+
+
+class CreateRunHeadersSchema(ResumeSchema):
+    key = String(
+        data_key="Idempotency-Key",
+        low=1,
+        high=255,
+        pattern=r"[!-~]+",
+        mismatch="not_an_idempotency_key",
+        load_default=None,
+        example="8e03978e-40d5-43dd-bc93-6894a57f9324",
+    )
+
+
+class ChangeChatSchema(Schema):
+    title = PlainText(
+        required=True,
+        low=1,
+        high=100,
+        allow_none=True,
+        example="东京的天气",
+        description="null 恢复由第一条消息而来的标题。",
+    )
+
+
+class ChatSchema(AnswerSchema):
+    session_id = Id(required=True, attribute="id")
+    title = String(required=True, attribute="name", example="东京的天气")
+    created_at = Instant(required=True)
+    active_at = Instant(
+        required=True,
+        attribute="last_active_at",
+        description="最近一条消息的时间",
+    )
+
+
+class ChatsSchema(AnswerSchema):
+    chats = Rows(ChatSchema)
+    next_cursor = Cursor(required=True, allow_none=True)
+
+
+class ToolCallSchema(AnswerSchema):
+    tool_call_id = String(required=True, attribute="id", example="call_1")
+    tool_name = String(required=True, attribute="name", example="current_time")
+    arguments = String(required=True, example='{"zone": "Asia/Tokyo"}')
+    result = String(
+        required=True,
+        allow_none=True,
+        example='{"time": "19:15"}',
+        description="还没有结果时为 null",
+    )
+
+
+_RUN_ERROR = "模型暂时无法连接，请稍后再试"
+
+
+class MessageSchema(AnswerSchema):
+    id = String(required=True, example=MESSAGE_ID)
+    run_id = Id(required=True, attribute="run.id")
+    status = Word(*RUN_STATUSES, required=True, attribute="run.status")
+    created_at = Instant(required=True, attribute="run.created_at")
+    role = Word("user", "assistant", required=True)
+    content = String(required=True, example="现在是 19:15。")
+    reasoning = String(
+        required=True,
+        allow_none=True,
+        example="用户想知道现在的时间。",
+        description="模型作答之前的思考；null 表示没有。",
+    )
+    tool_calls = Objects(ToolCallSchema, required=True)
+    error = String(required=True, allow_none=True, attribute="run.reason", example=_RUN_ERROR)
+
+
+class MessagesSchema(AnswerSchema):
+    messages = Rows(MessageSchema)
+    next_cursor = Cursor(required=True, allow_none=True)
+
+
+class RunStateSchema(AnswerSchema):
+    id = Id(required=True)
+    session_id = Id(required=True, attribute="chat_id")
+    status = Word(*RUN_STATUSES, required=True)
+    error = String(required=True, allow_none=True, attribute="reason", example=_RUN_ERROR)
+    input_tokens = Count(128, allow_none=True)
+    output_tokens = Count(42, allow_none=True)
+    created_at = Instant(required=True)
+    finished_at = Instant(required=True, allow_none=True)
+
+
+class BudgetSchema(AnswerSchema):
+    limit = Count(200_000, low=1, allow_none=True)
+    left = Count(151_200, allow_none=True)
+    resets_at = Instant(required=True)
