@@ -353,6 +353,13 @@ class Unavailable(Failure):
     seconds_to_wait = 1
 
 
+# What several routes refuse for.
+CODE_REFUSED = (InvalidCode, CodeUsedUp)
+NEW_PASSWORD_REFUSED = (CommonPassword, OwnNameAsPassword)
+CURRENT_PASSWORD_REFUSED = (WrongPassword, NoPassword, TooManyRequests, Overloaded)
+RUN_REFUSED = (ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, DayFull, TooManyChats)
+
+
 def _kinds_of(kind: type[Failure]) -> list[type[Failure]]:
     return [each for child in kind.__subclasses__() for each in (child, *_kinds_of(child))]
 

@@ -39,21 +39,27 @@ def current_session() -> Session:
     return current_request().session
 
 
+def bearer_token() -> str:
+    """The token in Authorization. Raises NotAuthenticated when there is none."""
+    authorization = current_request().authorization
+    if authorization is None or authorization.type != "bearer" or authorization.token is None:
+        raise NotAuthenticated
+    return authorization.token
+
+
 def authenticate() -> None:
     """Raises NotAuthenticated without a token, InvalidAccessToken with a wrong one."""
     asked = current_request()
     if getattr(current_app.view_functions[asked.endpoint], "is_public", False):
         return
-    authorization = asked.authorization
-    if authorization is None or authorization.type != "bearer" or authorization.token is None:
-        raise NotAuthenticated
+    token = bearer_token()
     username = asked.view_args.get("username", "")
     # A name that no user can have is not looked for: the route says what is wrong with it.
     if username and username.isascii() and username.isprintable():
-        found = sessions.authenticate_and_find(authorization.token, username)
+        found = sessions.authenticate_and_find(token, username)
         asked.session, asked.user_in_path = found
     else:
-        asked.session = sessions.authenticate(authorization.token)
+        asked.session = sessions.authenticate(token)
 
 
 def user_in_path() -> User | None:

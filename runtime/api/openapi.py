@@ -15,8 +15,10 @@ from apispec.ext.marshmallow.common import resolve_schema_instance
 from flask import Flask, Response, request
 from werkzeug.routing import Rule
 
+from runtime import __version__
 from runtime.api import responses
 from runtime.api.application import encode
+from runtime.api.guards import SCHEME
 from runtime.api.schemas.problems import ProblemSchema
 
 PREFIX = "/api/v1"
@@ -46,7 +48,19 @@ class Api(flask_smorest.Api):
         self._undocumented: list[flask_smorest.Blueprint] = []
         self._one_at_a_time = threading.Lock()
         self._served = app
-        super().__init__(app, spec_kwargs={"marshmallow_plugin": _Plugin(app.view_functions)})
+        super().__init__(
+            app,
+            spec_kwargs={
+                "title": app.config["APP_NAME"],
+                "version": __version__,
+                "openapi_version": "3.1.0",
+                "info": {"description": DESCRIPTION},
+                "servers": [{"url": "/"}],
+                "security": [{"bearer": []}],
+                "components": {"securitySchemes": SCHEME},
+                "marshmallow_plugin": _Plugin(app.view_functions),
+            },
+        )
 
     def register_blueprint(self, blp: flask_smorest.Blueprint) -> None:
         """Serve its routes, and document them later."""

@@ -2,27 +2,14 @@
 
 from flask import Flask, Response, current_app
 
-from runtime import __version__
 from runtime.api import downloads, http, problems
 from runtime.api.ag_ui import routes as ag_ui
-from runtime.api.guards import SCHEME
-from runtime.api.openapi import DESCRIPTION, PREFIX, Api
+from runtime.api.openapi import PREFIX, Api
 from runtime.api.routes import agent_chats, auth, infra, metrics, users
 
 
 def init_app(app: Flask) -> None:
     """Register all of them, what every answer has, and how a failure is told."""
-    app.config.update(
-        API_TITLE=app.config["APP_NAME"],
-        API_VERSION=__version__,
-        OPENAPI_VERSION="3.1.0",
-        API_SPEC_OPTIONS={
-            "info": {"description": DESCRIPTION},
-            "servers": [{"url": "/"}],
-            "security": [{"bearer": []}],
-            "components": {"securitySchemes": SCHEME},
-        },
-    )
     http.init_app(app)
     downloads.init_app(app)
     app.extensions["api"] = api = Api(app)

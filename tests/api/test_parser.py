@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from runtime.api.parser import MAX_DEPTH, decode
+from runtime.api.json_body import MAX_DEPTH, decode
 from runtime.database.base import db
 from tests.conftest import Person, at_once
 

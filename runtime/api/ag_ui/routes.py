@@ -9,7 +9,7 @@ from flask import Response
 from runtime.agent.tools.foreign import foreign
 from runtime.agent.tools.tool import Tool
 from runtime.api import http, streams
-from runtime.api.ag_ui import news, translation
+from runtime.api.ag_ui import new_messages, translation
 from runtime.api.ag_ui.translation import Translation
 from runtime.api.application import MAX_CHAT_BYTES, body_up_to
 from runtime.api.blueprint import Blueprint
@@ -18,17 +18,7 @@ from runtime.api.schemas.ag_ui import RunAgentInputSchema
 from runtime.api.schemas.agent_chats import MAX_MESSAGE_CHARS
 from runtime.api.schemas.fields import Id
 from runtime.api.streams import EventStream
-from runtime.errors import (
-    ChatBusy,
-    ChatNotFound,
-    DayFull,
-    Fault,
-    InvalidParameters,
-    NothingNew,
-    OutOfTokens,
-    TooManyChats,
-    TooManyRequests,
-)
+from runtime.errors import RUN_REFUSED, Fault, InvalidParameters, NothingNew
 from runtime.models.chats import Run
 from runtime.models.users import User
 from runtime.services.chats import chat_state, chats, runs
@@ -49,7 +39,7 @@ blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 
 @body_up_to(MAX_CHAT_BYTES)
 @blp.arguments(RunAgentInputSchema)
 @blp.response(200, content_type=streams.MEDIA_TYPE, example=translation.EXAMPLE)
-@blp.fails(ChatNotFound, ChatBusy, NothingNew, TooManyRequests, OutOfTokens, DayFull, TooManyChats)
+@blp.fails(NothingNew, *RUN_REFUSED)
 def run_agent(body: dict) -> Response:
     """按 AG-UI 1.0 运行 Agent 对话(需要认证)。
 
@@ -74,7 +64,7 @@ def run_agent(body: dict) -> Response:
     run_id = made_of(chat_id, f"run {body['run_id']}")
     messages = body["messages"]
     # In this order: nothing would be new of a run that another request began in between.
-    state = chat_state.find(user, chat_id, news.ids_at_end(messages))
+    state = chat_state.find(user, chat_id, new_messages.ids_at_end(messages))
     run = Run.find(user, chat_id, run_id)
     if run:
         return _resumed(run, body)
@@ -96,10 +86,10 @@ def _run(run_id: UUID, chat_id: UUID, messages: list[dict], state: ChatState) ->
 
     Raises NothingNew; InvalidParameters when it is too long or is more than text.
     """
-    brought = news.find(messages, state)
-    if not (brought or state.is_unfinished):
+    found = new_messages.find(messages, state)
+    if not (found or state.is_unfinished):
         raise NothingNew
-    run = Run.on(brought, run_id, chat_id)
+    run = Run.on(found, run_id, chat_id)
     if len(run.message) > MAX_MESSAGE_CHARS:
         raise InvalidParameters(Fault("#/messages", f"too_long {MAX_MESSAGE_CHARS}"))
     return run

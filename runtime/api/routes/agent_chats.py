@@ -25,13 +25,11 @@ from runtime.api.schemas.events import EventSchema, RunSchema
 from runtime.api.streams import EventStream
 from runtime.database.pagination import Page
 from runtime.errors import (
+    RUN_REFUSED,
     ChatBusy,
     ChatNotFound,
-    DayFull,
     IdempotencyKeyReused,
-    OutOfTokens,
     RunNotFound,
-    TooManyChats,
     TooManyRequests,
 )
 from runtime.models.chats import Chat, Run
@@ -60,15 +58,7 @@ blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 A
 @blp.arguments(CreateRunHeadersSchema, location="headers")
 @blp.response(200, RunSchema)
 @blp.alt_response(200, **_STREAM)
-@blp.fails(
-    ChatNotFound,
-    ChatBusy,
-    IdempotencyKeyReused,
-    TooManyRequests,
-    OutOfTokens,
-    DayFull,
-    TooManyChats,
-)
+@blp.fails(IdempotencyKeyReused, *RUN_REFUSED)
 def create_run(body: dict, headers: dict) -> Answer | Response:
     """运行 Agent 对话(需要认证)。
 

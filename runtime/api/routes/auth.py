@@ -24,14 +24,13 @@ from runtime.api.schemas.auth import (
 from runtime.api.schemas.base import PageSchema
 from runtime.database.pagination import Page
 from runtime.errors import (
-    CodeUsedUp,
-    CommonPassword,
+    CODE_REFUSED,
+    NEW_PASSWORD_REFUSED,
     Forbidden,
     InvalidCode,
     InvalidRefreshToken,
     NothingToResend,
     Overloaded,
-    OwnNameAsPassword,
     SessionNotFound,
     TooManyRequests,
     UsernameTaken,
@@ -63,7 +62,7 @@ blp = Blueprint(
 @public
 @blp.arguments(CreateVerificationSchema)
 @blp.response(202, CodeMailedSchema)
-@blp.fails(UsernameTaken, CommonPassword, OwnNameAsPassword, TooManyRequests, Overloaded)
+@blp.fails(UsernameTaken, *NEW_PASSWORD_REFUSED, TooManyRequests, Overloaded)
 def create_verification(body: dict) -> dict:
     """创建验证码(注册发起)。
 
@@ -95,7 +94,7 @@ def resend_verification(body: dict) -> None:
 @public
 @blp.arguments(CodeSchema)
 @blp.response(200, SessionSchema)
-@blp.fails(InvalidCode, CodeUsedUp, UsernameTakenMeanwhile, TooManyRequests)
+@blp.fails(*CODE_REFUSED, UsernameTakenMeanwhile, TooManyRequests)
 def verify_verification(body: dict) -> TokenPair:
     """验证码校验。
 
@@ -127,7 +126,7 @@ def create_recovery(body: dict) -> dict:
 @public
 @blp.arguments(VerifyRecoverySchema)
 @blp.response(200, SessionSchema)
-@blp.fails(InvalidCode, CodeUsedUp, CommonPassword, OwnNameAsPassword, TooManyRequests, Overloaded)
+@blp.fails(*CODE_REFUSED, *NEW_PASSWORD_REFUSED, TooManyRequests, Overloaded)
 def verify_recovery(body: dict) -> TokenPair:
     """校验密码重设的验证码，设置新密码并登录。
 

@@ -2,10 +2,11 @@
 
 import hmac
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app
 
 from runtime import metrics
-from runtime.errors import InvalidAccessToken, NotAuthenticated
+from runtime.api.guards import bearer_token
+from runtime.errors import InvalidAccessToken
 
 
 def init_app(app: Flask) -> None:
@@ -16,10 +17,7 @@ def init_app(app: Flask) -> None:
 
 def _get_metrics() -> Response:
     """Raises NotAuthenticated without a token, InvalidAccessToken with a wrong one."""
-    authorization = request.authorization
-    if authorization is None or authorization.type != "bearer" or authorization.token is None:
-        raise NotAuthenticated
     wanted = current_app.config["METRICS_TOKEN"]
-    if not hmac.compare_digest(authorization.token.encode(), wanted.encode()):
+    if not hmac.compare_digest(bearer_token().encode(), wanted.encode()):
         raise InvalidAccessToken
     return Response(metrics.text(), content_type=metrics.CONTENT_TYPE)

@@ -26,16 +26,13 @@ from runtime.api.schemas.users import (
 )
 from runtime.database.pagination import Page, page
 from runtime.errors import (
-    CommonPassword,
+    CURRENT_PASSWORD_REFUSED,
+    NEW_PASSWORD_REFUSED,
     EmailCodeUsedUp,
     InvalidEmailCode,
-    NoPassword,
-    Overloaded,
-    OwnNameAsPassword,
     TooManyRequests,
     UsernameTaken,
     UserNotFound,
-    WrongPassword,
 )
 from runtime.models.security_events import SecurityEvent
 from runtime.models.users import User
@@ -68,7 +65,7 @@ def change_me(body: dict) -> User:
 @blp.delete("/me")
 @blp.arguments(CurrentPasswordSchema)
 @blp.response(204)
-@blp.fails(WrongPassword, NoPassword, TooManyRequests, Overloaded)
+@blp.fails(*CURRENT_PASSWORD_REFUSED)
 def delete_me(body: dict) -> None:
     """删除自己的账号(需要认证)。
 
@@ -82,9 +79,7 @@ def delete_me(body: dict) -> None:
 @blp.put("/me/password")
 @blp.arguments(ChangePasswordSchema)
 @blp.response(200, SessionSchema)
-@blp.fails(
-    CommonPassword, OwnNameAsPassword, WrongPassword, NoPassword, TooManyRequests, Overloaded
-)
+@blp.fails(*NEW_PASSWORD_REFUSED, *CURRENT_PASSWORD_REFUSED)
 def change_password(body: dict) -> TokenPair:
     """修改密码(需要认证)。
 
@@ -97,7 +92,7 @@ def change_password(body: dict) -> TokenPair:
 @blp.post("/me/email")
 @blp.arguments(ChangeEmailSchema)
 @blp.response(202, CodeMailedSchema)
-@blp.fails(WrongPassword, NoPassword, TooManyRequests, Overloaded)
+@blp.fails(*CURRENT_PASSWORD_REFUSED)
 def create_email_change(body: dict) -> dict:
     """更换邮箱(需要认证)。
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.api.ag_ui import news
+from runtime.api.ag_ui import new_messages
 from runtime.errors import InvalidParameters
 from runtime.services.chats.chat_state import ChatState
 
@@ -25,6 +25,6 @@ def test_of_many_parts_that_cannot_be_passed_on_only_the_first_are_looked_at():
     parts = Counted([0] * 1000)
 
     with pytest.raises(InvalidParameters) as refused:
-        news.find([{"id": "u1", "role": "user", "content": parts}], ChatState())
+        new_messages.find([{"id": "u1", "role": "user", "content": parts}], ChatState())
 
-    assert len(refused.value.faults) == parts.asked_for == news.MAX_FAULTS
+    assert len(refused.value.faults) == parts.asked_for == new_messages.MAX_FAULTS

@@ -14,7 +14,7 @@ from runtime.services.chats.chat_state import ChatState
 
 
 def ids_at_end(messages: list[dict]) -> set[str]:
-    """The ids of the user's messages after the last one of an assistant: the rest is no news."""
+    """The ids of the user's messages after the last one of an assistant: the rest is not new."""
     ids = set()
     for message in reversed(messages):
         if message["role"] == "assistant":
@@ -37,27 +37,27 @@ def find(messages: list[dict], state: ChatState) -> list[InputMessage]:
     faults = (fault for place, message in found for fault in _faults(place, message))
     if first := list(islice(faults, MAX_FAULTS)):
         raise InvalidParameters(*first)
-    brought = [(message, text_of(message)) for _place, message in found]
+    texts = [(message, text_of(message)) for _place, message in found]
     return [
         InputMessage(
             message["id"], text, message["toolCallId"] if message["role"] == "tool" else None
         )
-        for message, text in brought
+        for message, text in texts
         if text or message["role"] == "tool"
     ]
 
 
 def _places(messages: list[dict], state: ChatState) -> Iterator[int]:
     """Where in the list the new ones are, from its end."""
-    is_news = True
+    may_be_new = True
     for place in reversed(range(len(messages))):
         message = messages[place]
         role, its_id = message["role"], message["id"]
         if role == "tool" and message.get("toolCallId") in state.unanswered:
             yield place
         elif role in ("assistant", "tool") or its_id in state.brought:
-            is_news = False
-        elif role == "user" and is_news:
+            may_be_new = False
+        elif role == "user" and may_be_new:
             yield place
 
 
