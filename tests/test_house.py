@@ -10,7 +10,7 @@ from flask import Flask
 
 from runtime import errors, i18n
 from runtime.agent.events import ErrorCode
-from runtime.api import document
+from runtime.api import route_document
 from runtime.config.settings import ROOT, SETTINGS
 
 RUNTIME = ROOT / "runtime"
@@ -111,7 +111,7 @@ def test_no_query_is_written_in_the_api():
 
 def test_the_route_document_says_what_the_routes_do(app: Flask):
     with app.app_context():
-        assert document.is_current(), "run: flask routes-document"
+        assert route_document.is_current(), "run: flask routes-document"
 
 
 def test_the_readme_lists_every_setting():

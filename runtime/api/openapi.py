@@ -73,8 +73,9 @@ class Api(flask_smorest.Api):
         with self._one_at_a_time:
             while self._undocumented:
                 blp = self._undocumented.pop(0)
-                named = {"name": blp.name, "parameters": None}
-                blp.register_views_in_doc(self, self._served, self._written, **named)
+                blp.register_views_in_doc(
+                    self, self._served, self._written, name=blp.name, parameters=None
+                )
                 self._written.tag({"name": blp.name, "description": blp.description})
             return self._written
 

@@ -3,7 +3,7 @@
 import click
 from flask.cli import with_appcontext
 
-from runtime.api import document
+from runtime.api import route_document
 from runtime.cli.command import Command
 
 
@@ -15,7 +15,7 @@ def command(check: bool) -> None:
 
     It is written from the OpenAPI document.
     """
-    if check and not document.is_current():
+    if check and not route_document.is_current():
         raise click.ClickException("runtime/ROUTES.md is out of date: run flask routes-document")
     if not check:
-        click.echo(f"wrote {document.write()}")
+        click.echo(f"wrote {route_document.write()}")

@@ -6,7 +6,7 @@ The chat is the server's: all else in them is a copy, which may be an edited one
 from collections.abc import Iterator
 from itertools import islice
 
-from runtime.api.ag_ui.translation import is_text, text_of
+from runtime.api.ag_ui.messages import is_text, text_of
 from runtime.api.parser import MAX_FAULTS
 from runtime.errors import Fault, InvalidParameters
 from runtime.models.chats import InputMessage

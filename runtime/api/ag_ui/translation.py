@@ -1,20 +1,23 @@
-"""Runs and chats as AG-UI 1.0 has them: events and messages in camelCase, nothing null.
+"""The events of a run as AG-UI 1.0 has them: in camelCase, nothing null.
 
 Clients before 1.0, which declare no `protocolVersion`, break off at an outcome that they do not
 know; they are sent none.
 """
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
-from uuid import uuid5
 
 from runtime import json_text
 from runtime.agent.events import ErrorCode
-from runtime.agent.text import clean
-from runtime.agent.tools.result_text import cut
-from runtime.agent.transcript import Call, Thought, steps_of
-from runtime.models.chats import InputMessage, Run
+from runtime.api.ag_ui.messages import (
+    as_client_has_it,
+    is_still_open,
+    messages_of,
+    result_message,
+    subject_of,
+)
+from runtime.models.chats import Run
 from runtime.services.chats import runs
 from runtime.services.chats.journal import Entry, join
 
@@ -75,20 +78,20 @@ class Translation:
         """What a stream begins with when there are entries already: the chat's messages, then
         what of this run is open, once more from its start.
 
-        `recorded` are the chat's runs with their events, `held` the client's messages by id: one
-        that says the same as ours stays as it is, for it may have more than the text.
+        `recorded` are the chat's runs with their events, `held` the client's messages by id: if one
+        says the same as ours it stays as it is, for it may have more than the text.
         """
         events = [json.loads(entry.text) for entry in join(entries)]
         sent = [self._translated(event) for event in events]
         if entries and entries[-1].is_ending:
             self._open, rest = {}, sent[-1][-1:]
         else:
-            rest = [_renamed(each) for each in events if _must_be_said_again(each, self._open)]
+            rest = [_renamed(each) for each in events if is_still_open(each, self._open)]
         messages = []
         for run, its_events in recorded:
             is_this = run.id == self._run.id
             messages += messages_of(run, events if is_this else its_events, self._open)
-        messages = [_as_held(message, held) for message in messages]
+        messages = [as_client_has_it(message, held) for message in messages]
         snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": messages}
         return self.begin() + "".join(map(_frame, [snapshot, *rest]))
 
@@ -103,7 +106,7 @@ class Translation:
                 return self._ended(event)
             case {"type": "TOOL_CALL_RESULT", "tool_call_id": call_id}:
                 self._unanswered.pop(call_id, None)
-                message = _result(self._run, call_id, event["result"])
+                message = result_message(self._run, call_id, event["result"])
                 return [{"type": "TOOL_CALL_RESULT", "messageId": message.pop("id"), **message}]
             case {"type": "TOOL_CALL_START", "tool_call_id": call_id}:
                 self._unanswered[call_id] = None
@@ -122,7 +125,7 @@ class Translation:
             case {"type": "REASONING_MESSAGE_END", "message_id": its_id}:
                 self._open[its_id] = _about(its_id, "REASONING_END")
             case {"type": "TOOL_CALL_END" | "TEXT_MESSAGE_END" | "REASONING_END"}:
-                self._open.pop(_id(event), None)
+                self._open.pop(subject_of(event), None)
         return [_renamed(event)] if event["type"] in FIELDS else []
 
     def _ended(self, event: dict) -> list[dict]:
@@ -164,86 +167,3 @@ def _about(message_id: str, *types: str) -> list[dict]:
 
 def _made(kind: str, fields: dict) -> dict:
     return {"type": kind, **fields, **CONSTANTS.get(kind, {})}
-
-
-def _id(event: dict) -> str | None:
-    """What an event is about: a call, or else a message."""
-    return event.get("tool_call_id") or event.get("message_id")
-
-
-def _must_be_said_again(event: dict, open_ids: Container[str]) -> bool:
-    """Whether an event is not in the messages so far: an open text's start, and all of what else
-    is open.
-    """
-    return _id(event) in open_ids and event["type"] != "TEXT_MESSAGE_CONTENT"
-
-
-def messages_of(run: Run, events: Iterable[dict], open_ids: Container[str] = ()) -> list[dict]:
-    """What a client must hold of a run: what was said, each step's message, each result.
-
-    Of what is open it has the text, and no call.
-    """
-    messages = [_input_message(each) for each in run.input_messages]
-    for step in steps_of(each for each in events if not _must_be_said_again(each, open_ids)):
-        messages += map(_thought, step.thoughts)
-        if not (step.text or step.calls):
-            continue
-        message: dict = {"id": step.message_id, "role": "assistant"}
-        if step.text:
-            message["content"] = step.text
-        if step.calls:
-            message["toolCalls"] = [_call(call) for call in step.calls]
-        answered = [call for call in step.calls if call.result is not None]
-        messages += [message, *(_result(run, call.id, call.result) for call in answered)]
-        messages += map(_thought, step.afterthoughts)
-    return messages
-
-
-def _thought(thought: Thought) -> dict:
-    return {"id": thought.id, "role": "reasoning", "content": thought.text}
-
-
-def _call(call: Call) -> dict:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
-
-
-def _input_message(each: InputMessage) -> dict:
-    if each.tool_call_id is None:
-        return {"id": each.id, "role": "user", "content": each.text}
-    return {"id": each.id, "role": "tool", "toolCallId": each.tool_call_id, "content": each.text}
-
-
-def _result(run: Run, call_id: str, result: str) -> dict:
-    """The message that has a call's result; its id can always be made again."""
-    its_id = str(uuid5(run.id, call_id))
-    return {"id": its_id, "role": "tool", "toolCallId": call_id, "content": result}
-
-
-def _as_held(message: dict, held: Mapping[str, dict]) -> dict:
-    """The message as the client holds it, if it says the same there."""
-    own = held.get(message["id"])
-    if own is None or message["role"] == "assistant" or own["role"] != message["role"]:
-        return message
-    is_same = own.get("toolCallId") == message.get("toolCallId")
-    if not is_same or text_of(own) != message["content"]:
-        return message
-    return {name: value for name, value in own.items() if value is not None}
-
-
-def text_of(message: dict) -> str:
-    """What a model can use of a client's message: its text, or else a tool's error."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    text = clean("\n".join(part["text"] for part in parts if is_text(part)))
-    if message["role"] != "tool":
-        return text
-    error = message.get("error")
-    return cut(text or clean(error if isinstance(error, str) else ""))
-
-
-def is_text(part: object) -> bool:
-    """Whether a part of a message's content is text."""
-    return (
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-    )

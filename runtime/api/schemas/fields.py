@@ -34,18 +34,25 @@ class Documented:
 class Fits(validate.Validator):
     """Text of a length (apispec reads `min` and `max`) that matches a pattern, as a whole.
 
-    The last word has `check`: it gives the code of what is wrong with a text, or None. Of a text
-    one fault is told, the first.
+    `check` gives the code of what is still wrong with a text, or None. One fault is told, the
+    first.
     """
 
     equal = None
 
-    def __init__(self, low: int | None, high: int | None, pattern: str | None, mismatch: str):
+    def __init__(
+        self,
+        low: int | None,
+        high: int | None,
+        pattern: str | None,
+        mismatch: str,
+        check: Callable[[str], str | None] | None,
+    ):
         self.min, self.max = low, high
         # Compiled at its first use, and kept by `re`: a URL's takes 5 ms of every start.
         self._pattern = pattern
         self._mismatch = mismatch
-        self.check: Callable[[str], str | None] = lambda text: None
+        self._check = check
 
     def __call__(self, value: str) -> str:
         if fault := self._fault_of(value):
@@ -59,7 +66,7 @@ class Fits(validate.Validator):
             return f"too_long {self.max}"
         if self._pattern and not re.fullmatch(self._pattern, value):
             return self._mismatch
-        return self.check(value)
+        return self._check(value) if self._check else None
 
 
 class String(Documented, ma.fields.String):
@@ -75,8 +82,7 @@ class String(Documented, ma.fields.String):
         self, *, low=None, high=None, pattern=None, mismatch="", metadata=None, check=None, **kwargs
     ):
         metadata = ({"pattern": f"^{pattern}$"} if pattern else {}) | (metadata or {})
-        fits = Fits(low, high, pattern, mismatch)
-        fits.check = check or fits.check
+        fits = Fits(low, high, pattern, mismatch, check)
         super().__init__(metadata=metadata, validate=fits, **kwargs)
 
 
