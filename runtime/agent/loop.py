@@ -18,7 +18,7 @@ from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunSta
 from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history
 from runtime.agent.providers.finish_reasons import CODES, meaning_of
 from runtime.agent.providers.provider import Provider, ProviderError, StepFinished, VendorMembers
-from runtime.agent.step import Failed, Step, id_of, thought_events
+from runtime.agent.step import Account, Failed, Step
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import clean
 from runtime.agent.tools.parallel_calls import Outcome, TookTooLong, side_by_side
@@ -26,9 +26,6 @@ from runtime.agent.tools.result_text import cut
 from runtime.agent.tools.tool import Context, Tool, ToolError
 
 log = logging.getLogger(__name__)
-
-# OpenAI refuses a longer id when it comes back in the history.
-MAX_ID_CHARS = 40
 
 
 @dataclass(frozen=True)
@@ -66,85 +63,70 @@ def run(
     by when the provider's connection is closed. Closing the generator closes it at once too, and
     emits nothing more.
     """
-    this = _Run(
-        run_id or str(uuid4()), messages, provider, tools, bounds or Bounds(), context, stop
-    )
-    yield RunStarted(this.id)
+    run_id, bounds, code = run_id or str(uuid4()), bounds or Bounds(), None
+    by_name = {tool.name: tool for tool in tools}
+    this = _Run(run_id, [*messages], provider, by_name, bounds, context, stop or Stop())
+    yield RunStarted(run_id)
     try:
         yield from this.steps()
-        ending: Event = RunFinished(this.id, this.output, this.usage)
     except Stopped as stopped:
-        ending = RunError(this.id, stopped.code, this.output or None, this.usage)
+        code = stopped.code
     except (ProviderError, Failed) as failure:
-        log.warning("run %s failed: %s: %s", this.id, failure.code, failure)
-        ending = RunError(this.id, failure.code, this.output or None, this.usage)
+        log.warning("run %s failed: %s: %s", run_id, failure.code, failure)
+        code = failure.code
     except Exception:
-        log.exception("run %s failed", this.id)
-        ending = RunError(this.id, ErrorCode.INTERNAL, this.output or None, this.usage)
+        log.exception("run %s failed", run_id)
+        code = ErrorCode.INTERNAL
+    output = "".join(this.account.answer)
     yield from this.step.close()
-    yield from this.last_thoughts()
-    yield ending
+    last = Step(this.account, bounds.max_steps + 1)
+    yield from last.think()
+    yield from last.close()
+    if code:
+        yield RunError(run_id, code, output or None, this.usage)
+    else:
+        yield RunFinished(run_id, output, this.usage)
 
 
+@dataclass
 class _Run:
     """What is known of a run while it goes on."""
 
-    def __init__(
-        self,
-        run_id: str,
-        messages: Sequence[Message],
-        provider: Provider,
-        tools: Sequence[Tool],
-        bounds: Bounds,
-        context: Context | None,
-        stop: Stop | None,
-    ) -> None:
-        self.id = run_id
-        self.messages = list(messages)
-        self.provider = provider
-        self.tools = {tool.name: tool for tool in tools}
-        self.bounds = bounds
-        self.context = context
-        self.stop = stop or Stop()
-        self.deadline = time.monotonic() + bounds.max_seconds
-        self.usage = Usage()
-        self.chars_left = bounds.max_output_chars
-        # Thoughts have a bound of their own, beyond which they are not kept: they are no answer.
-        self.thought_chars_left = bounds.max_output_chars
-        self.held_thoughts: list[str] = []
-        self.answer: list[str] = []
-        self.call_ids = {call.id for message in messages for call in message.tool_calls}
-        self.step = Step(self, 0)
+    id: str
+    messages: list[Message]
+    provider: Provider
+    tools: dict[str, Tool]
+    bounds: Bounds
+    context: Context | None
+    stop: Stop
 
-    @property
-    def output(self) -> str:
-        """The text of the last message so far."""
-        return "".join(self.answer)
+    def __post_init__(self) -> None:
+        self.usage = Usage()
+        self.deadline = time.monotonic() + self.bounds.max_seconds
+        call_ids = {call.id for message in self.messages for call in message.tool_calls}
+        most = self.bounds.max_output_chars
+        self.account = Account(self.id, most, most, call_ids)
+        self.step = Step(self.account, 0)
 
     def steps(self) -> Iterator[Event]:
         """Steps until one calls no tool, or one that is not ours. Raises Failed, ProviderError."""
-        for steps_left in reversed(range(self.bounds.max_steps)):
-            self.step = Step(self, self.bounds.max_steps - steps_left)
+        for number in range(1, self.bounds.max_steps + 1):
+            self.step = Step(self.account, number)
             yield from self._ask()
-            calls = self.step.tool_calls
-            if not calls:
-                return
-            ours = [call for call in calls if not self._is_left_to_others(call)]
-            if not steps_left and ours == [*calls]:
-                raise Failed(ErrorCode.TOO_MANY_STEPS)
-            self.messages.append(
-                Message("assistant", self.step.text, calls, vendor=self.step.vendor)
-            )
+            message = self.step.message
+            ours = [call for call in message.tool_calls if not self._is_left_to_others(call)]
+            is_over = len(ours) < len(message.tool_calls) or not message.tool_calls
+            if number == self.bounds.max_steps and not is_over:
+                break
+            self.messages.append(message)
             yield from self._answer(ours)
-            if ours != [*calls]:
+            if is_over:
                 return
         raise Failed(ErrorCode.TOO_MANY_STEPS)
 
     def _ask(self) -> Iterator[Event]:
         self.seconds_left()
-        held, self.held_thoughts = self.held_thoughts, []
-        for thought in held:
-            yield from self.step.think(thought)
+        yield from self.step.think()
         stream = self.provider.stream(
             cut_history(self.messages, self.bounds.max_history_chars),
             list(self.tools.values()),
@@ -163,11 +145,11 @@ class _Run:
                     reason = chunk.finish_reason
                 else:
                     yield from self.step.add(chunk)
-        if (kind := meaning_of(reason)) != "stop":
+        if (meaning := meaning_of(reason)) != "stop":
             yield from self.step.flush()
-            if kind == "length" and self.step.is_empty:
+            if meaning == "length" and self.step.is_empty:
                 raise Failed(ErrorCode.THOUGHT_TOO_LONG)
-            code = CODES.get(kind, ErrorCode.ANSWER_UNFINISHED)
+            code = CODES.get(meaning, ErrorCode.ANSWER_UNFINISHED)
             raise ProviderError(code, f"the model ended with {reason[:80]!r}")
         yield from self.step.finish()
 
@@ -197,19 +179,14 @@ class _Run:
 
     def _result(self, call: ToolCall, outcome: Outcome[str]) -> ToolResult:
         """What the tool gave, or the error as the model should read it."""
-        if outcome.error is None:
+        error = outcome.error
+        if error is None:
             return ToolResult(call.id, call.name, outcome.result)
-        if isinstance(outcome.error, TookTooLong):
-            reason = f"the tool gave {outcome.error}"
-        elif isinstance(outcome.error, ToolError):
-            reason = str(outcome.error)
-        else:
+        reason = f"the tool gave {error}" if isinstance(error, TookTooLong) else str(error)
+        if not isinstance(error, TookTooLong | ToolError):
             # Its words were not written for the model, nor for the user: they may hold a secret.
-            log.warning("run %s: tool %s failed", self.id, call.name, exc_info=outcome.error)
+            log.warning("run %s: tool %s failed", self.id, call.name, exc_info=error)
             reason = "the tool failed"
-        return self._error(call, reason)
-
-    def _error(self, call: ToolCall, reason: str) -> ToolResult:
         return ToolResult(call.id, call.name, cut(clean(f"Error: {reason}")), is_error=True)
 
     def seconds_left(self) -> float:
@@ -219,28 +196,3 @@ class _Run:
         if left <= 0:
             raise Failed(ErrorCode.OUT_OF_TIME)
         return left
-
-    def new_call_id(self, given: str | None) -> str:
-        """The provider's id for a call if it can be used, and was not before; or a new one."""
-        call_id = clean(given or "")
-        if not call_id or len(call_id) > MAX_ID_CHARS or call_id in self.call_ids:
-            call_id = f"call_{uuid4().hex[:24]}"
-        self.call_ids.add(call_id)
-        return call_id
-
-    def afford_thought(self, text: str) -> str:
-        """As much of a thought as is still kept."""
-        text = text[: self.thought_chars_left]
-        self.thought_chars_left -= len(text)
-        return text
-
-    def last_thoughts(self) -> Iterator[Event]:
-        """The thoughts of the last step that came when it had begun to speak."""
-        if self.held_thoughts:
-            yield from thought_events(self.id, id_of(self.id, "last thought"), self.held_thoughts)
-
-    def afford(self, text: str) -> str:
-        """As much of the text as the bound on the run's output still allows."""
-        text = text[: self.chars_left]
-        self.chars_left -= len(text)
-        return text

@@ -1,10 +1,10 @@
 """One answer of the model on its way: its chunks made into events that begin and end in order."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-from uuid import NAMESPACE_OID, uuid5
+from functools import partial
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from runtime.agent.events import (
     ErrorCode,
@@ -21,7 +21,7 @@ from runtime.agent.events import (
     ToolCallEnd,
     ToolCallStart,
 )
-from runtime.agent.messages import ToolCall, Vendor
+from runtime.agent.messages import Message, ToolCall
 from runtime.agent.providers.provider import (
     Chunk,
     ReasoningDelta,
@@ -29,11 +29,13 @@ from runtime.agent.providers.provider import (
     ToolCallDelta,
     VendorMembers,
 )
-from runtime.agent.text import TextCleaner
+from runtime.agent.text import TextCleaner, clean
 from runtime.agent.think_tags import Piece, ThinkTags
 
 # More calls in one step than anybody means; they would cost time and room without a bound.
 MAX_CALLS_OF_A_STEP = 32
+# OpenAI refuses a longer id when it comes back in the history.
+MAX_ID_CHARS = 40
 
 
 class Failed(Exception):
@@ -44,17 +46,29 @@ class Failed(Exception):
         self.code = code
 
 
-class Run(Protocol):
-    """What a step needs of its run: see `loop`."""
+@dataclass
+class Account:
+    """What the steps of one run share: how much they may still write, and the ids that are taken.
 
-    id: str
-    answer: list[str]
-    held_thoughts: list[str]
+    Thoughts have a bound of their own, beyond which they are not kept: they are no answer.
+    `held_thoughts` came when their step had begun to speak; `answer` is the text of the last
+    message.
+    """
+
+    run_id: str
+    chars_left: int
     thought_chars_left: int
+    call_ids: set[str]
+    held_thoughts: str = ""
+    answer: list[str] = field(default_factory=list)
 
-    def afford(self, text: str) -> str: ...
-    def afford_thought(self, text: str) -> str: ...
-    def new_call_id(self, given: str | None) -> str: ...
+    def new_call_id(self, given: str | None) -> str:
+        """The provider's id for a call if it can be used, and was not before; or a new one."""
+        call_id = clean(given or "")
+        if not call_id or len(call_id) > MAX_ID_CHARS or call_id in self.call_ids:
+            call_id = f"call_{uuid4().hex[:24]}"
+        self.call_ids.add(call_id)
+        return call_id
 
 
 @dataclass
@@ -72,10 +86,11 @@ class _Call:
 class Step:
     """One answer of the model: its chunks made into events that begin and end in order."""
 
-    def __init__(self, run: Run, number: int) -> None:
-        self._run = run
+    def __init__(self, account: Account, number: int) -> None:
+        self._account = account
+        self._run_id = account.run_id
         self._number = number
-        self._message_id = id_of(run.id, str(number))
+        self._message_id = self._id_of(str(number))
         self._cleaner, self._thought_cleaner = TextCleaner(), TextCleaner()
         self._text: list[str] = []
         self._calls: dict[int, _Call] = {}
@@ -90,22 +105,14 @@ class Step:
         return not self._calls and not self._text
 
     @property
-    def text(self) -> str:
-        return "".join(self._text)
-
-    @property
-    def vendor(self) -> Vendor | None:
-        """What the server sent of its own with the step."""
+    def message(self) -> Message:
+        """The step as the model said it, with its calls in the order they began."""
         members = self._members
-        return Vendor(members.origin, members.message) if members.message else None
-
-    @property
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls in the order they began."""
-        return tuple(
-            ToolCall(call.id, call.name, "".join(call.arguments), self._vendor_of(number))
+        calls = tuple(
+            ToolCall(call.id, call.name, "".join(call.arguments), members.of_call(number, call.id))
             for number, call in self._calls.items()
         )
+        return Message("assistant", "".join(self._text), calls, vendor=members.of_message())
 
     def add(self, chunk: Chunk) -> Iterator[Event]:
         """The events a chunk gives, which may be none."""
@@ -114,51 +121,21 @@ class Step:
                 return self._add_pieces(self._tags.split(self._cleaner.clean(chunk.text)))
             case ToolCallDelta():
                 return self._add_call(chunk)
-            case VendorMembers():
-                self._members = chunk
             case ReasoningDelta():
                 return self._add_thought(self._thought_cleaner.clean(chunk.text))
+            case VendorMembers():
+                self._members = chunk
         return iter(())
 
     def flush(self) -> Iterator[Event]:
         """The events of a text's end that may have become a tag."""
         yield from self._add_pieces(self._tags.finish())
 
-    def think(self, thought: str) -> Iterator[Event]:
-        """The events of a thought that came too late for the step before."""
-        self._run.thought_chars_left += len(thought)  # it was counted then
-        yield from self._add_thought(thought)
-
-    def _add_pieces(self, pieces: Iterable[Piece]) -> Iterator[Event]:
-        for piece in pieces:
-            add = self._add_thought if piece.is_thought else self._add_text
-            yield from add(piece.text)
-
-    def _add_thought(self, text: str) -> Iterator[Event]:
-        kept = self._run.afford_thought(text)
-        if not kept:
-            return
-        if not self.is_empty:
-            # Clients of AG-UI look for a call's message where they put the last one, so that no
-            # other may stand between.
-            self._run.held_thoughts.append(kept)
-            return
-        if self._thought_id is None:
-            self._thought_id = id_of(self._run.id, f"{self._number} thought")
-            yield ReasoningStart(self._run.id, self._thought_id)
-            yield ReasoningMessageStart(self._run.id, self._thought_id)
-        yield ReasoningMessageContent(self._run.id, self._thought_id, kept)
-
-    def _end_thought(self) -> Iterator[Event]:
-        if self._thought_id is not None:
-            yield ReasoningMessageEnd(self._run.id, self._thought_id)
-            yield ReasoningEnd(self._run.id, self._thought_id)
-            self._thought_id = None
-
-    def _vendor_of(self, number: int) -> Vendor | None:
-        call, members = self._calls[number], self._members.calls.get(number, {})
-        members = {n: v for n, v in members.items() if (n, v) != ("id", call.id)}
-        return Vendor(self._members.origin, members) if members else None
+    def think(self) -> Iterator[Event]:
+        """The events of the thoughts that came too late for the step before."""
+        held, self._account.held_thoughts = self._account.held_thoughts, ""
+        self._account.thought_chars_left += len(held)  # it was counted then
+        yield from self._add_thought(held)
 
     def finish(self) -> Iterator[Event]:
         """The events that complete a step which came to its end. Raises Failed if it is empty."""
@@ -175,25 +152,66 @@ class Step:
     def close(self) -> Iterator[Event]:
         """The ends of everything that is open, whether or not the step came to its end."""
         yield from self._end_thought()
-        vendors = {call.id: self._vendor_of(number) for number, call in self._calls.items()}
-        step = self.vendor
+        numbers = {call.id: number for number, call in self._calls.items()}
+        message = self._members.of_message()
         while self._open:
             end = self._open.pop(0)
-            call = vendors.get(end.tool_call_id) if isinstance(end, ToolCallEnd) else None
-            yield replace(end, vendor=_kept(step, call))
-            step = None
+            is_call = isinstance(end, ToolCallEnd)
+            call_id = end.tool_call_id if is_call else ""
+            call = self._members.of_call(numbers[call_id], call_id) if is_call else None
+            told = {"message": message, "call": call}
+            members = {name: dict(vendor.members) for name, vendor in told.items() if vendor}
+            origin = {"origin": self._members.origin}
+            yield replace(end, vendor=origin | members if members else None)
+            message = None
+
+    def _id_of(self, name: str) -> str:
+        """The id of a message of the run, which can always be made again."""
+        return str(uuid5(NAMESPACE_OID, f"{self._run_id} {name}"))
+
+    def _add_pieces(self, pieces: Iterable[Piece]) -> Iterator[Event]:
+        for piece in pieces:
+            add = self._add_thought if piece.is_thought else self._add_text
+            yield from add(piece.text)
+
+    def _add_thought(self, text: str) -> Iterator[Event]:
+        kept = text[: self._account.thought_chars_left]
+        self._account.thought_chars_left -= len(kept)
+        if not self.is_empty:
+            # Clients of AG-UI look for a call's message where they put the last one, so that no
+            # other may stand between.
+            self._account.held_thoughts += kept
+        elif kept:
+            if self._thought_id is None:
+                self._thought_id = self._id_of(f"{self._number} thought")
+                yield ReasoningStart(self._run_id, self._thought_id)
+                yield ReasoningMessageStart(self._run_id, self._thought_id)
+            yield ReasoningMessageContent(self._run_id, self._thought_id, kept)
+
+    def _end_thought(self) -> Iterator[Event]:
+        if self._thought_id is not None:
+            yield ReasoningMessageEnd(self._run_id, self._thought_id)
+            yield ReasoningEnd(self._run_id, self._thought_id)
+            self._thought_id = None
 
     def _add_text(self, text: str) -> Iterator[Event]:
-        affordable = self._run.afford(text)
-        if affordable:
-            yield from self._end_thought()
+        affordable = text[: self._account.chars_left]
         if affordable and not self._text:
-            self._run.answer = self._text
-            self._open.insert(0, TextMessageEnd(self._run.id, self._message_id))
-            yield TextMessageStart(self._run.id, self._message_id)
+            yield from self._end_thought()
+            self._account.answer = self._text
+            self._open.insert(0, TextMessageEnd(self._run_id, self._message_id))
+            yield TextMessageStart(self._run_id, self._message_id)
+        yield from self._write(
+            text, self._text, partial(TextMessageContent, self._run_id, self._message_id)
+        )
+
+    def _write(self, text: str, to: list[str], event: Callable[[str], Event]) -> Iterator[Event]:
+        """The event of as much of a text as may still be written. Raises Failed if it is cut."""
+        affordable = text[: self._account.chars_left]
+        self._account.chars_left -= len(affordable)
         if affordable:
-            self._text.append(affordable)
-            yield TextMessageContent(self._run.id, self._message_id, affordable)
+            to.append(affordable)
+            yield event(affordable)
         if len(affordable) < len(text):
             raise Failed(ErrorCode.ANSWER_TOO_LONG)
 
@@ -214,39 +232,14 @@ class Step:
         yield from self._add_arguments(call, arguments)
 
     def _begin(self, call: _Call, name: str) -> Iterator[Event]:
-        call.id = self._run.new_call_id(call.given_id)
+        call.id = self._account.new_call_id(call.given_id)
         # A name no server would take back in the history is a tool we do not have either.
         call.name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
-        self._open.append(ToolCallEnd(self._run.id, call.id))
-        yield ToolCallStart(self._run.id, call.id, call.name, self._message_id)
+        self._open.append(ToolCallEnd(self._run_id, call.id))
+        yield ToolCallStart(self._run_id, call.id, call.name, self._message_id)
         yield from self._add_arguments(call, call.unsent)
 
     def _add_arguments(self, call: _Call, arguments: str) -> Iterator[Event]:
-        affordable = self._run.afford(arguments)
-        if affordable:
-            call.arguments.append(affordable)
-            yield ToolCallArgs(self._run.id, call.id, affordable)
-        if len(affordable) < len(arguments):
-            raise Failed(ErrorCode.ANSWER_TOO_LONG)
-
-
-def id_of(run_id: str, name: str) -> str:
-    """The id of a message of a run, which can always be made again."""
-    return str(uuid5(NAMESPACE_OID, f"{run_id} {name}"))
-
-
-def thought_events(run_id: str, message_id: str, thoughts: Sequence[str]) -> Iterator[Event]:
-    """A whole message of thoughts."""
-    yield ReasoningStart(run_id, message_id)
-    yield ReasoningMessageStart(run_id, message_id)
-    yield ReasoningMessageContent(run_id, message_id, "".join(thoughts))
-    yield ReasoningMessageEnd(run_id, message_id)
-    yield ReasoningEnd(run_id, message_id)
-
-
-def _kept(step: Vendor | None, call: Vendor | None) -> dict[str, Any] | None:
-    """What an end tells of a step and of its own call, as events have it."""
-    given = {"message": step, "call": call}
-    members = {name: dict(vendor.members) for name, vendor in given.items() if vendor}
-    origin = next((vendor.origin for vendor in given.values() if vendor), None)
-    return {"origin": origin, **members} if members else None
+        yield from self._write(
+            arguments, call.arguments, partial(ToolCallArgs, self._run_id, call.id)
+        )

@@ -21,11 +21,11 @@ from runtime.agent.events import (
     ToolCallStart,
     compact,
 )
-from runtime.agent.loop import MAX_ID_CHARS, Bounds, run
+from runtime.agent.loop import Bounds, run
 from runtime.agent.messages import Message, ToolCall, Usage
 from runtime.agent.providers.openai import OpenAIProvider
 from runtime.agent.providers.provider import Chunk, StepFinished, TextDelta, ToolCallDelta
-from runtime.agent.step import MAX_CALLS_OF_A_STEP
+from runtime.agent.step import MAX_CALLS_OF_A_STEP, MAX_ID_CHARS
 from runtime.agent.stop import Stop
 from runtime.agent.tools.tool import Tool, ToolError, tool
 from runtime.agent.transcript import from_events, unanswered

@@ -149,30 +149,32 @@ class _Events:
         """The objects that are whole with some more lines. Raises ProviderError for no JSON."""
         self.are_there = self.are_there or any(FIELD.match(line) for line in lines)
         for line in lines:
+            made: dict[str, Any] | str | None = None
             if line.startswith("data:"):
-                yield from self._data(line[len("data:") :].strip())
+                made = self._data(line[len("data:") :].strip())
             elif line.startswith("{") or line.strip() == DONE:
-                yield from self._data(line.strip())
+                made = self._data(line.strip())
             elif line.startswith("event:"):
                 self._is_error = line[len("event:") :].strip() in ("error", "exception", "fatal")
             elif not line.strip():
-                yield from self._end()
+                made = self._object(self._held) if self._held else None
+                self._is_error = False
+            if made is not None:
+                yield made
 
-    def _data(self, data: str) -> Iterator[dict[str, Any] | str]:
+    def _data(self, data: str) -> dict[str, Any] | str | None:
+        """The object that is whole with some more data, or DONE; None if there is neither yet."""
         if data == DONE:
-            yield DONE
-            return
-        self._held = f"{self._held}\n{data}".strip()
+            return DONE
+        self._held = f"{self._held}\n{data}" if self._held else data
         value = json_or_text(self._held)
-        is_begun = isinstance(value, str) and self._held.startswith(("{", "["))
         # Not at the end of the event: some servers send no blank lines.
-        if self._held and not (is_begun and len(self._held) < MAX_LINE_BYTES):
-            yield self._object(value)
+        if isinstance(value, str) and (not value or self._may_go_on()):
+            return None
+        return self._object(value)
 
-    def _end(self) -> Iterator[dict[str, Any]]:
-        if self._held:
-            yield self._object(self._held)
-        self._is_error = False
+    def _may_go_on(self) -> bool:
+        return self._held.startswith(("{", "[")) and len(self._held) < MAX_LINE_BYTES
 
     def _object(self, value: Any) -> dict[str, Any]:
         self._held = ""

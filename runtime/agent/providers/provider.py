@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from runtime.agent.events import Delta, ErrorCode
-from runtime.agent.messages import Message, Usage
+from runtime.agent.messages import Message, Usage, Vendor
 from runtime.agent.providers.server_error import ServerError
 from runtime.agent.stop import Stop
 from runtime.agent.tools.tool import Tool
@@ -57,6 +57,16 @@ class VendorMembers(Delta):
     message: dict[str, Any] = field(default_factory=dict)
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
     origin: str = ""
+
+    def of_message(self) -> Vendor | None:
+        """What came with the step."""
+        return Vendor(self.origin, self.message) if self.message else None
+
+    def of_call(self, index: int, call_id: str) -> Vendor | None:
+        """What came with a call; its own id is among it where ours is another."""
+        given = self.calls.get(index, {})
+        members = {n: v for n, v in given.items() if (n, v) != ("id", call_id)}
+        return Vendor(self.origin, members) if members else None
 
 
 @dataclass(frozen=True)
