@@ -101,12 +101,12 @@ def cut_history(messages: Sequence[Message], max_chars: int) -> list[Message]:
     two turns, or in the middle of one: that keeps what the user said, and its newest steps.
     """
     system, turns = _turns(messages)
-    left = max_chars - _chars(system)
+    left = max_chars - chars_of(system)
     kept: list[list[Message]] = []
     for turn in reversed(turns):
         kept.append(_cut_turn(turn, left, is_last=turn is turns[-1]))
         # Behind the first one that is cut nothing fits any more.
-        left -= _chars(turn)
+        left -= chars_of(turn)
     return [*system, *(message for turn in reversed(kept) for message in turn)]
 
 
@@ -114,10 +114,10 @@ def _cut_turn(turn: list[Message], max_chars: int, is_last: bool) -> list[Messag
     """What the user said and the newest steps behind it that fit, or nothing if none does."""
     begins = 1 if turn[0].role == "user" else 0
     said, steps = turn[:begins], _steps(turn[begins:])
-    left = max_chars - _chars(said)
+    left = max_chars - chars_of(said)
     kept: list[list[Message]] = []
     for step in reversed(steps):
-        left -= _chars(step)
+        left -= chars_of(step)
         if left < 0 and (kept or not is_last):
             break
         kept.append(step)
@@ -136,7 +136,8 @@ def _steps(messages: Sequence[Message]) -> list[list[Message]]:
     return steps
 
 
-def _chars(messages: Iterable[Message]) -> int:
+def chars_of(messages: Iterable[Message]) -> int:
+    """How much of a history's room the messages take."""
     return sum(message.chars for message in messages)
 
 

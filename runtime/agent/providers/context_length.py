@@ -1,11 +1,9 @@
-"""How long a conversation a model has room for: told by its refusals, and remembered."""
+"""How long a conversation a model has room for: told by what it refuses."""
 
 import re
-import threading
-import time
 from collections.abc import Sequence
 
-from runtime.agent.messages import Message, cut_history
+from runtime.agent.messages import Message, chars_of
 from runtime.agent.providers.server_error import FLAGS, ServerError
 
 # How often a conversation is cut and asked again.
@@ -50,48 +48,8 @@ def speaks_of_length(message: Message) -> bool:
     return message.role != "system" and re.search(TOO_LONG, message.content, FLAGS) is not None
 
 
-def chars_of(messages: Sequence[Message]) -> int:
-    """How much room a conversation takes."""
-    return sum(message.chars for message in messages)
-
-
 def bytes_of(messages: Sequence[Message]) -> int:
-    """The same in bytes of UTF-8, of which a token has about as many in every language."""
-    return sum(message.chars + _more_bytes(message.content) for message in messages)
-
-
-def _more_bytes(text: str) -> int:
-    return 0 if text.isascii() else len(text.encode("utf-8", "replace")) - len(text)
-
-
-class ContextLength:
-    """What was found to fit in one model, in bytes. Safe for many threads.
-
-    Not in characters, or somebody's emoji would keep everybody's English short. After `seconds`
-    twice as much is tried.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._bytes: int | None = None
-        self._since = 0.0
-        self._lock = threading.Lock()
-
-    def fit(self, messages: Sequence[Message]) -> list[Message]:
-        """The end of the conversation that fits, as far as is known."""
-        most = self._most()
-        if most is None:
-            return list(messages)
-        return cut_history(messages, most * chars_of(messages) // max(1, bytes_of(messages)))
-
-    def learn(self, most: int) -> None:
-        """Remember that no more than so many bytes are taken."""
-        with self._lock:
-            self._bytes, self._since = most, time.monotonic()
-
-    def _most(self) -> int | None:
-        with self._lock:
-            if self._bytes is None:
-                return None
-            periods = int((time.monotonic() - self._since) / self._seconds) if self._seconds else 30
-            return self._bytes * 2 ** min(periods, 30)
+    """The size in bytes of UTF-8, of which a token has about as many in every language."""
+    texts = [message.content for message in messages]
+    more = sum(len(each.encode("utf-8", "replace")) - len(each) for each in texts)
+    return chars_of(messages) + more

@@ -6,12 +6,10 @@ It stands in while no real one is configured, so that a newcomer sees every kind
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from runtime.agent.messages import Message, ToolCall, Usage
 from runtime.agent.providers.provider import Chunk, StepFinished, TextDelta, ToolCallDelta
-from runtime.agent.stop import Stop
 from runtime.agent.tools.tool import Tool
 
 CJK = r"\u3400-\u9fff"
@@ -42,6 +40,8 @@ WORDS = {
     r"÷": "/",
 }
 SUM = r"[\d(][\d\s.()]*(?:[-+*/%]+[\s(-]*[\d.][\d\s.()]*)+"
+# A tool, and the arguments that it is to be called with.
+Wish = tuple[str, dict[str, Any]]
 DATE = r"\d{4}-\d\d?-\d\d?"
 
 ENGLISH = {
@@ -86,11 +86,8 @@ class EmbeddedProvider:
         messages: Sequence[Message],
         tools: Sequence[Tool],
         *,
-        deadline: float,
-        silence_seconds: float,
-        stop: Stop,
         max_output_tokens: int | None = None,
-        may_repeat: bool = True,
+        **_how: Any,
     ) -> Iterator[Chunk]:
         """One step; see `Provider.stream`. Its usage counts words, which is no token anywhere."""
         turn = _last_turn(messages)
@@ -98,18 +95,12 @@ class EmbeddedProvider:
         words = CHINESE if re.search(f"[{CJK}]", question) else ENGLISH
         results = [_result(message, turn, words) for message in turn if message.role == "tool"]
         offered = {tool.name for tool in tools}
-        wishes = [] if results else [wish for wish in _wishes(question) if wish.tool in offered]
-        if results:
-            text = " ".join(results)
-        elif wishes:
-            text = words["look"]
-        else:
-            talk = [message for message in messages if _is_talk(message)]
-            text = words["help"].format(messages=len(talk))
-        text = f"{words['label']} {text}"
-        allowed = text.split()[:max_output_tokens]
-        if len(allowed) < len(text.split()):
-            text = " ".join(allowed)
+        wishes = [] if results else [wish for wish in _wishes(question) if wish[0] in offered]
+        talk = [each for each in messages if each.role in ("user", "assistant") and each.content]
+        said = words["look"] if wishes else words["help"].format(messages=len(talk))
+        text = f"{words['label']} {' '.join(results) or said}"
+        if max_output_tokens is not None and len(text.split()) > max_output_tokens:
+            text = " ".join(text.split()[:max_output_tokens])
             yield TextDelta(text)
             yield StepFinished("length", _usage(messages, text))
             return
@@ -118,29 +109,19 @@ class EmbeddedProvider:
         yield StepFinished("tool_calls" if wishes else "stop", _usage(messages, text))
 
 
-@dataclass(frozen=True)
-class _Wish:
-    tool: str
-    arguments: dict[str, Any]
-
-
 def _last_turn(messages: Sequence[Message]) -> Sequence[Message]:
     asked = [number for number, message in enumerate(messages) if message.role == "user"]
     return messages[asked[-1] :] if asked else []
 
 
-def _is_talk(message: Message) -> bool:
-    return message.role in ("user", "assistant") and bool(message.content)
-
-
-def _wishes(question: str) -> list[_Wish]:
+def _wishes(question: str) -> list[Wish]:
     """The tool calls that would answer the question."""
-    wishes = [_Wish("calculate", {"expression": each}) for each in _sums(question)]
+    wishes: list[Wish] = [("calculate", {"expression": each}) for each in _sums(question)]
     if re.search(TIME, question, re.IGNORECASE):
-        wishes += [_Wish("current_time", {"zone": zone}) for zone in _zones(question)]
+        wishes += [("current_time", {"zone": zone}) for zone in _zones(question)]
     if re.search(PROFILE, question, re.IGNORECASE):
         asks_for_email = re.search(EMAIL, question, re.IGNORECASE)
-        wishes.append(_Wish("my_profile", {"with_email": True} if asks_for_email else {}))
+        wishes.append(("my_profile", {"with_email": True} if asks_for_email else {}))
     return wishes
 
 
@@ -158,12 +139,12 @@ def _sums(question: str) -> list[str]:
     return [each for each in found if each.count("(") == each.count(")")]
 
 
-def _calls(wishes: Sequence[_Wish], messages: Sequence[Message]) -> Iterator[Chunk]:
+def _calls(wishes: Sequence[Wish], messages: Sequence[Message]) -> Iterator[Chunk]:
     before = sum(len(message.tool_calls) for message in messages)
-    for index, wish in enumerate(wishes):
-        arguments = json.dumps(wish.arguments, ensure_ascii=False)
+    for index, (tool, wished) in enumerate(wishes):
+        arguments = json.dumps(wished, ensure_ascii=False)
         half = len(arguments) // 2
-        yield ToolCallDelta(index, f"call_{before + index + 1}", wish.tool, arguments[:half])
+        yield ToolCallDelta(index, f"call_{before + index + 1}", tool, arguments[:half])
         yield ToolCallDelta(index, arguments=arguments[half:])
 
 

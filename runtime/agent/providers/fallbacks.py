@@ -10,10 +10,7 @@ it could be what the server quoted; and for minutes.
 """
 
 import re
-import threading
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -21,11 +18,8 @@ from runtime.agent.messages import Message
 from runtime.agent.providers.request import BOUNDS, StepRequest
 from runtime.agent.providers.server_error import UNKNOWN, ServerError, are_near
 from runtime.agent.tools.foreign import with_choices_in_words
-from runtime.agent.tools.parameters import JsonSchema
 from runtime.agent.tools.tool import Tool
 
-# Long enough that a busy service rarely asks in vain, short enough that an upgrade is noticed.
-BELIEVED_SECONDS = 600.0
 # A request is put otherwise so often at the most.
 MAX_CHANGES = 8
 # Statuses that speak of the key, the money or the moment, not of how a request is put.
@@ -112,12 +106,17 @@ def _causes(
     others = error.says("|".join(name for name in dialect.BOUNDS if name not in body) or "$^")
     bounds = [name for name in dialect.BOUNDS if name in body]
     yield from (name for name in bounds if others or error.is_about(name))
-    yield from (VENDOR + n for n in _vendor_members(request) if _is_about_member(error, n))
+    members = list({n: 1 for m in request.messages if m.vendor for n in m.vendor.members})
+    # A place is of a member of the messages: `messages.2.reasoning_content`.
+    named = {part for place in error.places for part in place}
+    is_named = named.__contains__ if named else error.is_about
+    yield from (VENDOR + name for name in members if is_named(name))
     if body.get("stream") and _is_about_streaming(error):
         yield STREAM
     if _has_calls(request) and _is_about_ids(error):
         yield IDS + str(_id_length(error))
-    if any(_has_numbers(tool.parameters) for tool in request.tools) and error.says(r"\benums?\b"):
+    schemas = [tool.parameters for tool in request.tools]
+    if error.says(r"\benums?\b") and schemas != [*map(with_choices_in_words, schemas)]:
         yield ENUM
     if request.tools and _is_about_effort(error):
         yield EFFORT
@@ -128,7 +127,7 @@ def _causes(
     if _has_calls(request) and _is_about_content(error):
         yield CONTENT
     if "input" in body and error.says(r"encrypted|['\"`]reasoning['\"`]|item with id"):
-        yield from (VENDOR + name for name in _vendor_members(request))
+        yield from (VENDOR + name for name in members)
     if "messages" in body and error.says(r"\bv1/responses|responses api"):
         yield RESPONSES
 
@@ -144,23 +143,8 @@ def _is_about_effort(error: ServerError) -> bool:
     )
 
 
-def _has_numbers(schema: JsonSchema) -> bool:
-    return with_choices_in_words(schema) != schema
-
-
 def _has_calls(request: StepRequest) -> bool:
     return any(message.tool_calls or message.role == "tool" for message in request.messages)
-
-
-def _vendor_members(request: StepRequest) -> list[str]:
-    return list({n: 1 for m in request.messages if m.vendor for n in m.vendor.members})
-
-
-def _is_about_member(error: ServerError, name: str) -> bool:
-    """Whether it is about a member of the messages: `messages.2.reasoning_content`."""
-    if error.places:
-        return any(name in place for place in error.places)
-    return error.is_about(name)
 
 
 def _is_about_content(error: ServerError) -> bool:
@@ -228,25 +212,3 @@ def may_be_quoted(said: Sequence[Message], tools: Sequence[Tool], names: Collect
     texts = [message.content for message in said if message.role != "system"]
     texts += [f"{t.name} {t.description} {t.parameters}" for t in tools if not t.function]
     return any(are_near(text, words, _COMPLAINT) for text in texts)
-
-
-@dataclass
-class KnownFallbacks:
-    """What one model's server was found to refuse, each for `seconds`. Safe for many threads."""
-
-    seconds: float = BELIEVED_SECONDS
-    _until: dict[str, float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def names(self) -> frozenset[str]:
-        """What is believed to be refused at the moment."""
-        now = time.monotonic()
-        with self._lock:
-            self._until = {name: until for name, until in self._until.items() if until > now}
-            return frozenset(self._until)
-
-    def learn(self, names: Collection[str]) -> None:
-        """Believe these from now on."""
-        until = time.monotonic() + self.seconds
-        with self._lock:
-            self._until |= dict.fromkeys(names, until)

@@ -13,29 +13,26 @@ from typing import Any
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from runtime.agent.events import ErrorCode
-from runtime.agent.messages import Message, cut_history
+from runtime.agent.messages import Message, chars_of, cut_history
 from runtime.agent.providers import completions, responses
 from runtime.agent.providers.address import Address, Proxies
 from runtime.agent.providers.context_length import (
     MAX_CUTS,
-    ContextLength,
     bytes_of,
-    chars_of,
     is_too_long,
     share_that_fits,
     speaks_of_length,
 )
 from runtime.agent.providers.failures import hint, in_words
 from runtime.agent.providers.fallbacks import (
-    BELIEVED_SECONDS,
     IDS,
     MAX_CHANGES,
     RESPONSES,
-    KnownFallbacks,
     fallback_for,
     may_be_quoted,
     may_teach,
 )
+from runtime.agent.providers.known_limits import BELIEVED_SECONDS, KnownLimits
 from runtime.agent.providers.provider import Chunk, ProviderError
 from runtime.agent.providers.read_deadline import ReadDeadline
 from runtime.agent.providers.request import StepRequest
@@ -87,8 +84,7 @@ class OpenAIProvider:
         self.transport = Transport(address, proxy, connect_seconds, max_connections)
         self._attempts = attempts
         self._backoff_seconds = backoff_seconds
-        self.known = KnownFallbacks(believed_seconds)
-        self.context_length = ContextLength(believed_seconds)
+        self.known = KnownLimits(believed_seconds)
 
     @property
     def name(self) -> str:
@@ -98,7 +94,7 @@ class OpenAIProvider:
     @property
     def refused(self) -> str:
         """What the server is believed to refuse, for an operator."""
-        return ", ".join(sorted(self.known.names()))
+        return ", ".join(sorted(self.known.fallbacks()))
 
     def stream(
         self,
@@ -153,7 +149,7 @@ class _Step:
     def __init__(self, provider: OpenAIProvider, request: StepRequest) -> None:
         self._provider = provider
         self._said = request.messages
-        self._messages = provider.context_length.fit(request.messages)
+        self._messages = provider.known.fit(request.messages)
         self._asked = request
         self._changes: set[str] = set()
         self._tries, self._cuts, self._most = 0, 0, 0
@@ -184,7 +180,7 @@ class _Step:
         yield reader.finished()
 
     def _write(self) -> None:
-        fallbacks = self._provider.known.names() | self._changes
+        fallbacks = self._provider.known.fallbacks() | self._changes
         is_other = RESPONSES in fallbacks or self._provider.dialect == RESPONSES
         self._dialect = responses if is_other else completions
         has_tools = bool(self._asked.tools)
@@ -259,7 +255,7 @@ class _Step:
             return
         provider.known.learn(found)
         if self._cuts and not any(speaks_of_length(each) for each in self._said):
-            provider.context_length.learn(self._most)
+            provider.known.learn_length(self._most)
             found.append(f"more than {self._most} bytes of conversation")
         if found:
             named = provider.model, provider.transport.address.host, ", ".join(found)

@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 # Some two hundred tokens in their frames.
@@ -95,27 +94,23 @@ class _DeadlineReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._is_drained and not self._may_wait:
-            return None
-        while True:
+        while self._may_wait or not self._is_drained:
             seconds = self._deadline.next_wait()
             try:
                 count = self._sock.recv_into(buffer)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as reason:
                 if not self._may_wait:
-                    return None
+                    break
+                ready = select.poll()
                 wants_write = isinstance(reason, ssl.SSLWantWriteError)
-                self._wait(select.POLLOUT if wants_write else select.POLLIN, seconds)
+                ready.register(self._sock, select.POLLOUT if wants_write else select.POLLIN)
+                if not ready.poll(seconds * 1000):
+                    raise TimeoutError("nothing has come for too long") from None
                 continue
             # TLS gives one record at a time, however many are here.
             self._is_drained = count < len(buffer) and not isinstance(self._sock, ssl.SSLSocket)
             return count
-
-    def _wait(self, event: int, seconds: float) -> None:
-        ready = select.poll()
-        ready.register(self._sock, event)
-        if not ready.poll(seconds * 1000):
-            raise TimeoutError("nothing has come for too long")
+        return None
 
     def has_arrived(self) -> bool:
         # The end of the last chunk's line may be left of it.
@@ -170,34 +165,25 @@ class _DeadlineResponse(HTTPResponse):
         return data
 
 
-class _Connection(HTTPConnection):
-    response_class = _DeadlineResponse
-
-
-class _SecureConnection(HTTPSConnection):
-    response_class = _DeadlineResponse
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
 def deadline_pool(maxsize: int, proxy: str | None = None) -> urllib3.PoolManager:
     """A pool for requests made inside `ReadDeadline.applied`; `maxsize` connections are kept.
 
     `proxy` is the URL of the proxy that they go through, if any; it may have a user in it.
     """
     how = {"maxsize": maxsize, "block": False, "retries": False}
-    pool = _proxied(proxy, **how) if proxy else urllib3.PoolManager(**how)
-    pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    if proxy:
+        user = urllib3.util.parse_url(proxy).auth
+        headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
+        pool = urllib3.ProxyManager(proxy, proxy_headers=headers, **how)
+    else:
+        pool = urllib3.PoolManager(**how)
+    pool.pool_classes_by_scheme = {"http": _with_deadline(HTTPConnectionPool)}
+    pool.pool_classes_by_scheme |= {"https": _with_deadline(HTTPSConnectionPool)}
     return pool
 
 
-def _proxied(proxy: str, **how: Any) -> urllib3.ProxyManager:
-    user = urllib3.util.parse_url(proxy).auth
-    headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
-    return urllib3.ProxyManager(proxy, proxy_headers=headers, **how)
+def _with_deadline(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    """The class of pools whose connections read their answers with a deadline."""
+    how = {"response_class": _DeadlineResponse}
+    connection = type(f"Deadline{pool.ConnectionCls.__name__}", (pool.ConnectionCls,), how)
+    return type(f"Deadline{pool.__name__}", (pool,), {"ConnectionCls": connection})
