@@ -6,21 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from runtime.agent.events import (
-    ErrorCode,
-    Event,
-    ReasoningEnd,
-    ReasoningMessageContent,
-    ReasoningMessageEnd,
-    ReasoningMessageStart,
-    ReasoningStart,
-    TextMessageContent,
-    TextMessageEnd,
-    TextMessageStart,
-    ToolCallArgs,
-    ToolCallEnd,
-    ToolCallStart,
-)
+from runtime.agent import events
+from runtime.agent.events import ErrorCode, Event
 from runtime.agent.messages import Message, ToolCall
 from runtime.agent.providers.provider import (
     Chunk,
@@ -94,7 +81,7 @@ class Step:
         self._cleaner, self._thought_cleaner = TextCleaner(), TextCleaner()
         self._text: list[str] = []
         self._calls: dict[int, _Call] = {}
-        self._open: list[TextMessageEnd | ToolCallEnd] = []
+        self._open: list[events.TextMessageEnd | events.ToolCallEnd] = []
         self._members = VendorMembers()
         self._tags = ThinkTags()
         self._thought_id: str | None = None
@@ -156,7 +143,7 @@ class Step:
         message = self._members.of_message()
         while self._open:
             end = self._open.pop(0)
-            is_call = isinstance(end, ToolCallEnd)
+            is_call = isinstance(end, events.ToolCallEnd)
             call_id = end.tool_call_id if is_call else ""
             call = self._members.of_call(numbers[call_id], call_id) if is_call else None
             told = {"message": message, "call": call}
@@ -184,14 +171,14 @@ class Step:
         elif kept:
             if self._thought_id is None:
                 self._thought_id = self._id_of(f"{self._number} thought")
-                yield ReasoningStart(self._run_id, self._thought_id)
-                yield ReasoningMessageStart(self._run_id, self._thought_id)
-            yield ReasoningMessageContent(self._run_id, self._thought_id, kept)
+                yield events.ReasoningStart(self._run_id, self._thought_id)
+                yield events.ReasoningMessageStart(self._run_id, self._thought_id)
+            yield events.ReasoningMessageContent(self._run_id, self._thought_id, kept)
 
     def _end_thought(self) -> Iterator[Event]:
         if self._thought_id is not None:
-            yield ReasoningMessageEnd(self._run_id, self._thought_id)
-            yield ReasoningEnd(self._run_id, self._thought_id)
+            yield events.ReasoningMessageEnd(self._run_id, self._thought_id)
+            yield events.ReasoningEnd(self._run_id, self._thought_id)
             self._thought_id = None
 
     def _add_text(self, text: str) -> Iterator[Event]:
@@ -199,10 +186,10 @@ class Step:
         if affordable and not self._text:
             yield from self._end_thought()
             self._account.answer = self._text
-            self._open.insert(0, TextMessageEnd(self._run_id, self._message_id))
-            yield TextMessageStart(self._run_id, self._message_id)
+            self._open.insert(0, events.TextMessageEnd(self._run_id, self._message_id))
+            yield events.TextMessageStart(self._run_id, self._message_id)
         yield from self._write(
-            text, self._text, partial(TextMessageContent, self._run_id, self._message_id)
+            text, self._text, partial(events.TextMessageContent, self._run_id, self._message_id)
         )
 
     def _write(self, text: str, to: list[str], event: Callable[[str], Event]) -> Iterator[Event]:
@@ -235,11 +222,11 @@ class Step:
         call.id = self._account.new_call_id(call.given_id)
         # A name no server would take back in the history is a tool we do not have either.
         call.name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
-        self._open.append(ToolCallEnd(self._run_id, call.id))
-        yield ToolCallStart(self._run_id, call.id, call.name, self._message_id)
+        self._open.append(events.ToolCallEnd(self._run_id, call.id))
+        yield events.ToolCallStart(self._run_id, call.id, call.name, self._message_id)
         yield from self._add_arguments(call, call.unsent)
 
     def _add_arguments(self, call: _Call, arguments: str) -> Iterator[Event]:
         yield from self._write(
-            arguments, call.arguments, partial(ToolCallArgs, self._run_id, call.id)
+            arguments, call.arguments, partial(events.ToolCallArgs, self._run_id, call.id)
         )

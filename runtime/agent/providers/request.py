@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.agent.messages import Message
+from runtime.agent.tools.argument_fields import JsonSchema
 from runtime.agent.tools.foreign import with_choices_in_words
-from runtime.agent.tools.parameters import JsonSchema
 from runtime.agent.tools.tool import Tool
 
 # The names that a bound on the answer goes by; each dialect writes the one it has.

@@ -11,6 +11,8 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_load
 
+JsonSchema = dict[str, Any]
+
 # What the model reads of a value that is not there.
 MESSAGES = {"required": "is missing", "null": "must not be null"}
 
@@ -29,6 +31,7 @@ class Arguments(Schema):
 
     error_messages = {"unknown": "is unknown", "type": "must be of type object"}
     make: Callable[..., Any] | None = None
+    json_schema: JsonSchema
 
     @pre_load
     def _read(self, data: Any, **_options: Any) -> Any:

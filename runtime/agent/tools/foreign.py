@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from runtime.agent.tools.parameters import MAX_DESCRIPTION_CHARS, JsonSchema
+from runtime.agent.tools.argument_fields import JsonSchema
+from runtime.agent.tools.parameters import MAX_DESCRIPTION_CHARS
 from runtime.agent.tools.tool import Tool
 
 

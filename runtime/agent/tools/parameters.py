@@ -31,21 +31,11 @@ from runtime.agent.tools.argument_fields import (
 )
 from runtime.agent.tools.result_text import plain
 
-JsonSchema = dict[str, Any]
-
 # OpenAI refuses a longer one.
 MAX_DESCRIPTION_CHARS = 1024
 # As a parameter of an object or a list that a tool takes; deeper ones cost more than they tell.
 MAX_DEPTH = 8
 CHOICES = (str, int, float, bool)
-
-
-@dataclass(frozen=True)
-class ParameterType:
-    """A type as a tool takes it: the schema that a model reads, the field that makes its value."""
-
-    schema: JsonSchema
-    field: fields.Field
 
 
 @dataclass(frozen=True)
@@ -62,96 +52,98 @@ class Member:
         return self.default is inspect.Parameter.empty
 
 
-def object_of(members: Sequence[Member], place: str, depth: int = 0) -> tuple[JsonSchema, type]:
-    """The schema of an object with these members, and the class that loads one.
+def object_of(members: Sequence[Member], place: str, depth: int = 0) -> type[Arguments]:
+    """The class that loads an object with these members; its `json_schema` is what a model reads.
 
     `place` is what an error names. Raises TypeError for a type that no tool can take.
     """
-    schemas, loaders = {}, {}
+    loaders = {}
     for member in members:
         where = f"{place}({member.name})" if not depth else f"{place}.{member.name}"
-        kind = _member(member, where, depth)
-        schemas[member.name], loaders[member.name] = kind.schema, kind.field
-    schema = {
+        loaders[member.name] = _member(member, where, depth)
+    made = Arguments.from_dict(loaders, name="ToolArguments")
+    made.json_schema = {
         "type": "object",
-        "properties": schemas,
+        "properties": {name: field.metadata for name, field in loaders.items()},
         "required": [member.name for member in members if member.is_required],
         "additionalProperties": False,
     }
-    return schema, Arguments.from_dict(loaders, name="ToolArguments")
+    return made
 
 
-def _member(member: Member, place: str, depth: int) -> ParameterType:
+def _member(member: Member, place: str, depth: int) -> fields.Field:
     hint, is_nullable = _without_null(member.hint)
     if member.default is None and not is_nullable:
         raise TypeError(f"{place}: the default does not fit its type")
     # Where None is the default a null is taken for it: some servers take no schema with a null.
-    kind = parameter_type(hint if member.default is None else member.hint, place, depth)
-    schema = dict(kind.schema)
-    if member.description and not _has_own_words(member.hint):
-        schema["description"] = member.description
-    _demand_short(schema.get("description", ""), place)
-    if not member.is_required and member.default is not None:
-        schema["default"] = _default(member.default, kind, place)
-    kind.field.required = member.is_required
-    return ParameterType(schema, kind.field)
-
-
-def _default(value: Any, kind: ParameterType, place: str) -> Any:
-    """The default as a model reads it. Raises TypeError when it is none of its type."""
-    told = float(value) if isinstance(value, Decimal) else plain(value)
-    if isinstance(kind.field, Choice):
-        told = choice_text(told)
-    try:
-        if kind.field.deserialize(told) != value:
-            raise ValidationError("another value")
-    except ValidationError as error:
-        raise TypeError(f"{place}: the default does not fit its type") from error
-    return told
-
-
-def _demand_short(description: str, place: str) -> None:
-    if len(description) > MAX_DESCRIPTION_CHARS:
+    field = field_of(hint if member.default is None else member.hint, place, depth)
+    if member.description and not _words_in(member.hint):
+        field.metadata["description"] = member.description
+    if len(field.metadata.get("description", "")) > MAX_DESCRIPTION_CHARS:
         raise TypeError(
             f"{place}: the description has more than {MAX_DESCRIPTION_CHARS} characters, which"
             " models' servers refuse"
         )
+    if not member.is_required and member.default is not None:
+        field.metadata["default"] = _default(member.default, field, place)
+    field.required = member.is_required
+    return field
 
 
-def _has_own_words(hint: Any) -> bool:
-    own = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
-    return any(isinstance(word, str) for word in own)
+def _default(value: Any, field: fields.Field, place: str) -> Any:
+    """The default as a model reads it. Raises TypeError when it is none of its type."""
+    told = float(value) if isinstance(value, Decimal) else plain(value)
+    if isinstance(field, Choice):
+        told = choice_text(told)
+    try:
+        fits = field.deserialize(told) == value
+    except ValidationError:
+        fits = False
+    if not fits:
+        raise TypeError(f"{place}: the default does not fit its type")
+    return told
 
 
-def parameter_type(hint: Any, place: str, depth: int = 0) -> ParameterType:
-    """What a tool takes for a Python type. Raises TypeError for one that it cannot take."""
+def _words_in(hint: Any) -> str | None:
+    """What an Annotated type says of itself."""
+    notes = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+    return next((note for note in notes if isinstance(note, str)), None)
+
+
+def field_of(hint: Any, place: str, depth: int = 0) -> fields.Field:
+    """What a tool takes for a Python type: the field's `metadata` is the schema for a model.
+
+    Raises TypeError for a type that it cannot take.
+    """
     if depth > MAX_DEPTH:
         raise TypeError(f"{place}: types are nested more than {MAX_DEPTH} deep, or hold themselves")
     if isinstance(hint, type) and hint in _SCALARS:
         return _SCALARS[hint]()
     if isinstance(hint, typing.NewType):
-        return parameter_type(hint.__supertype__, place, depth)
+        return field_of(hint.__supertype__, place, depth)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return _annotated(parameter_type(arguments[0], place, depth), arguments[1:])
+        field = field_of(arguments[0], place, depth)
+        if words := _words_in(hint):
+            field.metadata["description"] = words
+        return field
     if origin is Literal:
         return _choice({choice_text(value): value for value in arguments}, len(arguments), place)
     if origin in (typing.Union, types.UnionType):
         return _union(hint, place, depth)
     if origin in _COLLECTIONS and arguments[1:] in ((), (...,)):
-        return _collection(_COLLECTIONS[origin], parameter_type(arguments[0], place, depth + 1))
+        item = field_of(arguments[0], place, depth + 1)
+        schema = {"type": "array", "items": item.metadata}
+        make = _COLLECTIONS[origin]
+        return List(item, make, metadata=schema, error_messages=invalid("array"))
     if origin is dict and arguments[0] is str:
         return _mapping(arguments[1], place, depth)
     if isinstance(hint, type):
         return _class(hint, place, depth)
-    raise TypeError(f"{place}: {_name(hint)} is no type a tool can take")
+    raise TypeError(f"{place}: {hint!r} is no type a tool can take")
 
 
-def _name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else repr(hint)
-
-
-def _class(hint: type, place: str, depth: int) -> ParameterType:
+def _class(hint: type, place: str, depth: int) -> fields.Field:
     if issubclass(hint, Enum):
         choices = {choice_text(plain(member)): member for member in hint}
         return _choice(choices, len(choices), place)
@@ -162,11 +154,6 @@ def _class(hint: type, place: str, depth: int) -> ParameterType:
     if hint in _COLLECTIONS:
         raise TypeError(f"{place}: {hint.__name__} of what? Write for example list[str]")
     raise TypeError(f"{place}: {hint.__name__} is no type a tool can take")
-
-
-def _annotated(kind: ParameterType, notes: Sequence[Any]) -> ParameterType:
-    words = next((note for note in notes if isinstance(note, str)), None)
-    return ParameterType({**kind.schema, "description": words}, kind.field) if words else kind
 
 
 def _without_null(hint: Any) -> tuple[Any, bool]:
@@ -180,87 +167,72 @@ def _without_null(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _union(hint: Any, place: str, depth: int) -> ParameterType:
-    without, is_nullable = _without_null(hint)
-    if typing.get_origin(without) not in (typing.Union, types.UnionType):
-        kinds = [parameter_type(without, place, depth)]
-    else:
-        kinds = [parameter_type(each, place, depth) for each in typing.get_args(without)]
-    schemas = [kind.schema for kind in kinds] + [{"type": "null"}] * is_nullable
-    field = Union([kind.field for kind in kinds], allow_none=is_nullable, error_messages=MESSAGES)
-    return ParameterType({"anyOf": schemas}, field)
+def _union(hint: Any, place: str, depth: int) -> fields.Field:
+    kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+    is_nullable = len(kinds) < len(typing.get_args(hint))
+    taken = [field_of(kind, place, depth) for kind in kinds]
+    schema = {"anyOf": [field.metadata for field in taken] + [{"type": "null"}] * is_nullable}
+    return Union(taken, allow_none=is_nullable, metadata=schema, error_messages=MESSAGES)
 
 
-def _choice(choices: dict[str, Any], count: int, place: str) -> ParameterType:
+def _choice(choices: dict[str, Any], count: int, place: str) -> fields.Field:
     if len(choices) < count or not all(type(plain(v)) in CHOICES for v in choices.values()):
         raise TypeError(f"{place}: the choices must be different texts, numbers or booleans")
-    field = Choice(choices, error_messages=MESSAGES)
     # Some servers take no other choices than texts, and none without its type.
-    return ParameterType({"type": "string", "enum": list(choices)}, field)
+    schema = {"type": "string", "enum": list(choices)}
+    return Choice(choices, metadata=schema, error_messages=MESSAGES)
 
 
-def _collection(make: Callable[[list], Any], item: ParameterType) -> ParameterType:
-    field = List(item.field, make, error_messages=invalid("array"))
-    return ParameterType({"type": "array", "items": item.schema}, field)
-
-
-def _mapping(hint: Any, place: str, depth: int) -> ParameterType:
+def _mapping(hint: Any, place: str, depth: int) -> fields.Field:
     if hint is Any:
         return _SCALARS[dict]()
-    values = parameter_type(hint, place, depth + 1)
-    field = Dict(values=values.field, error_messages=invalid("object"))
-    return ParameterType({"type": "object", "additionalProperties": values.schema}, field)
+    values = field_of(hint, place, depth + 1)
+    schema = {"type": "object", "additionalProperties": values.metadata}
+    return Dict(values=values, metadata=schema, error_messages=invalid("object"))
 
 
 def _nested(
     members: Sequence[Member], make: Callable[..., Any] | None, place: str, depth: int
-) -> ParameterType:
-    schema, loader = object_of(members, place, depth + 1)
+) -> fields.Field:
+    loader = object_of(members, place, depth + 1)
     loader.make = make
-    return ParameterType(schema, fields.Nested(loader, error_messages=MESSAGES))
+    return fields.Nested(loader, metadata=loader.json_schema, error_messages=MESSAGES)
 
 
 def _dataclass_members(hint: type) -> list[Member]:
     hints = typing.get_type_hints(hint, include_extras=True)
-    return [
-        Member(field.name, hints[field.name], _default_of(field))
-        for field in dataclasses.fields(hint)
-        if field.init
-    ]
-
-
-def _default_of(field: dataclasses.Field) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+    members = []
+    for field in dataclasses.fields(hint):
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if field.init:
+            members.append(Member(field.name, hints[field.name], default))
+    return members
 
 
 def _typed_dict_members(hint: Any) -> list[Member]:
-    hints = typing.get_type_hints(hint, include_extras=True)
-    required, optional = inspect.Parameter.empty, None
-    return [
-        Member(name, _marked(kind, name in hint.__required_keys__), default)
-        for name, kind in hints.items()
-        for default in [required if name in hint.__required_keys__ else optional]
-    ]
-
-
-def _marked(hint: Any, is_required: bool) -> Any:
-    """The type of a TypedDict's key, one that may be left out taken as one that may be null."""
-    if typing.get_origin(hint) in (typing.Required, typing.NotRequired):
-        hint = typing.get_args(hint)[0]
-    return hint if is_required else typing.Optional[hint]  # noqa: UP045
+    """The keys; one that may be left out is taken as one that may be null."""
+    members = []
+    for name, kind in typing.get_type_hints(hint, include_extras=True).items():
+        if typing.get_origin(kind) in (typing.Required, typing.NotRequired):
+            kind = typing.get_args(kind)[0]
+        if name in hint.__required_keys__:
+            members.append(Member(name, kind))
+        else:
+            members.append(Member(name, typing.Optional[kind], None))  # noqa: UP045
+    return members
 
 
 def _scalar(
     field: type[fields.Field], kind: str, words: str | None = None, **options: Any
-) -> Callable[[], ParameterType]:
+) -> Callable[[], fields.Field]:
     schema = {"type": kind, **({"description": words} if words else {})}
     messages = invalid(kind) if words is None else invalid(f"{kind}, {words}")
-    return lambda: ParameterType(dict(schema), field(error_messages=messages, **options))
+    return lambda: field(metadata=dict(schema), error_messages=messages, **options)
 
 
-_SCALARS: dict[type, Callable[[], ParameterType]] = {
+_SCALARS: dict[type, Callable[[], fields.Field]] = {
     str: _scalar(fields.String, "string"),
     int: _scalar(Integer, "integer", strict=True),
     float: _scalar(fields.Float, "number", allow_nan=False),

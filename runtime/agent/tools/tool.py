@@ -14,8 +14,8 @@ from typing import Any, Protocol, overload
 from marshmallow import ValidationError
 
 from runtime.agent.tools import docstrings
-from runtime.agent.tools.argument_fields import Arguments, refuse_constant, unpacked
-from runtime.agent.tools.parameters import MAX_DESCRIPTION_CHARS, JsonSchema, Member, object_of
+from runtime.agent.tools.argument_fields import Arguments, JsonSchema, refuse_constant, unpacked
+from runtime.agent.tools.parameters import MAX_DESCRIPTION_CHARS, Member, object_of
 from runtime.agent.tools.result_text import text_of
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -151,8 +151,8 @@ def _make(function: Callable[..., Any], name: str | None, description: str | Non
     parameters = list(inspect.signature(function).parameters.values())
     takes_context = bool(parameters) and parameters[0].name == "context"
     members = _members(function, parameters[takes_context:], texts)
-    schema, loader = object_of(members, name)
-    return Tool(name, description, schema, function, takes_context, loader())
+    loader = object_of(members, name)
+    return Tool(name, description, loader.json_schema, function, takes_context, loader())
 
 
 def _members(
