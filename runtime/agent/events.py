@@ -54,14 +54,17 @@ class ErrorCode(StrEnum):
 
 
 class Delta:
-    """What may be a piece of something: those with one `owner` are, by the member that `grows`."""
+    """What may be a piece of something: those with one `owner` are, by the member that `grows`.
+
+    The owner is named by the member `owned_by`; None stands alone.
+    """
 
     grows: ClassVar[str] = ""
+    owned_by: ClassVar[str] = ""
 
     @property
     def owner(self) -> Hashable | None:
-        """What it is a piece of; None stands alone."""
-        return None
+        return (self.type, getattr(self, self.owned_by)) if self.owned_by else None
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,9 @@ class TextMessageStart(Event):
 @dataclass(frozen=True)
 class TextMessageContent(Event):
     type = "TEXT_MESSAGE_CONTENT"
-    grows = "delta"
+    grows, owned_by = "delta", "message_id"
     message_id: str
     delta: str
-
-    @property
-    def owner(self) -> Hashable:
-        return self.type, self.message_id
 
 
 @dataclass(frozen=True)
@@ -138,13 +137,9 @@ class ReasoningMessageStart(Event):
 @dataclass(frozen=True)
 class ReasoningMessageContent(Event):
     type = "REASONING_MESSAGE_CONTENT"
-    grows = "delta"
+    grows, owned_by = "delta", "message_id"
     message_id: str
     delta: str
-
-    @property
-    def owner(self) -> Hashable:
-        return self.type, self.message_id
 
 
 @dataclass(frozen=True)
@@ -172,13 +167,9 @@ class ToolCallStart(Event):
 @dataclass(frozen=True)
 class ToolCallArgs(Event):
     type = "TOOL_CALL_ARGS"
-    grows = "delta"
+    grows, owned_by = "delta", "tool_call_id"
     tool_call_id: str
     delta: str
-
-    @property
-    def owner(self) -> Hashable:
-        return self.type, self.tool_call_id
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What a provider reads: messages, tool calls and their results, and the usage it reports."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from itertools import chain, takewhile
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -53,24 +54,15 @@ class Message:
     @classmethod
     def from_result(cls, result: ToolResult) -> "Message":
         """The message that tells the model a call's result."""
-        return cls(
-            "tool",
-            result.content,
-            tool_call_id=result.tool_call_id,
-            tool_name=result.tool_name,
-        )
+        call_id, name = result.tool_call_id, result.tool_name
+        return cls("tool", result.content, tool_call_id=call_id, tool_name=name)
 
     @property
     def chars(self) -> int:
         """How much of a history's room the message takes."""
-        calls = sum(
-            len(call.name) + len(call.arguments) + _vendor_chars(call) for call in self.tool_calls
-        )
-        return len(self.content) + calls + _vendor_chars(self)
-
-
-def _vendor_chars(owner: ToolCall | Message) -> int:
-    return len(str(owner.vendor.members)) if owner.vendor else 0
+        calls = sum(len(call.name) + len(call.arguments) for call in self.tool_calls)
+        vendors = [owner.vendor for owner in (self, *self.tool_calls) if owner.vendor]
+        return len(self.content) + calls + sum(len(str(each.members)) for each in vendors)
 
 
 @dataclass(frozen=True)
@@ -81,16 +73,9 @@ class Usage:
     output_tokens: int | None = None
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            _add(self.input_tokens, other.input_tokens),
-            _add(self.output_tokens, other.output_tokens),
-        )
-
-
-def _add(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return one + other
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        known = ([count for count in pair if count is not None] for pair in pairs)
+        return Usage(*(sum(counts) if counts else None for counts in known))
 
 
 def cut_history(messages: Sequence[Message], max_chars: int) -> list[Message]:
@@ -100,20 +85,21 @@ def cut_history(messages: Sequence[Message], max_chars: int) -> list[Message]:
     the user said and the last step behind it; then the newest of what was before. It is cut between
     two turns, or in the middle of one: that keeps what the user said, and its newest steps.
     """
-    system, turns = _turns(messages)
+    system = list(takewhile(lambda message: message.role == "system", messages))
+    turns = _groups(messages[len(system) :], lambda message: message.role == "user")
     left = max_chars - chars_of(system)
     kept: list[list[Message]] = []
     for turn in reversed(turns):
         kept.append(_cut_turn(turn, left, is_last=turn is turns[-1]))
         # Behind the first one that is cut nothing fits any more.
         left -= chars_of(turn)
-    return [*system, *(message for turn in reversed(kept) for message in turn)]
+    return [*system, *chain.from_iterable(reversed(kept))]
 
 
 def _cut_turn(turn: list[Message], max_chars: int, is_last: bool) -> list[Message]:
     """What the user said and the newest steps behind it that fit, or nothing if none does."""
-    begins = 1 if turn[0].role == "user" else 0
-    said, steps = turn[:begins], _steps(turn[begins:])
+    said = turn[:1] if turn[0].role == "user" else []
+    steps = _groups(turn[len(said) :], lambda message: message.role != "tool")
     left = max_chars - chars_of(said)
     kept: list[list[Message]] = []
     for step in reversed(steps):
@@ -122,34 +108,19 @@ def _cut_turn(turn: list[Message], max_chars: int, is_last: bool) -> list[Messag
             break
         kept.append(step)
     is_worth_it = is_last or kept or (left >= 0 and not steps)
-    return [*said, *(message for step in reversed(kept) for message in step)] if is_worth_it else []
+    return [*said, *chain.from_iterable(reversed(kept))] if is_worth_it else []
 
 
-def _steps(messages: Sequence[Message]) -> list[list[Message]]:
-    """Each message with the results that follow it."""
-    steps: list[list[Message]] = []
+def _groups(messages: Sequence[Message], begins: Callable[[Message], bool]) -> list[list[Message]]:
+    """The messages cut before each one that begins a group."""
+    groups: list[list[Message]] = []
     for message in messages:
-        if message.role == "tool" and steps:
-            steps[-1].append(message)
-        else:
-            steps.append([message])
-    return steps
+        if begins(message) or not groups:
+            groups.append([])
+        groups[-1].append(message)
+    return groups
 
 
 def chars_of(messages: Iterable[Message]) -> int:
     """How much of a history's room the messages take."""
     return sum(message.chars for message in messages)
-
-
-def _turns(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
-    """The system messages at the beginning, and the rest in turns: each begins with a user's."""
-    system: list[Message] = []
-    turns: list[list[Message]] = []
-    for message in messages:
-        if message.role == "system" and not turns:
-            system.append(message)
-        elif message.role == "user" or not turns:
-            turns.append([message])
-        else:
-            turns[-1].append(message)
-    return system, turns

@@ -24,6 +24,7 @@ class Call:
         return "".join(self.pieces)
 
     def message(self) -> Message:
+        """The message that tells the model its result."""
         result = INTERRUPTED_RESULT if self.result is None else self.result
         return Message.from_result(ToolResult(self.id, self.name, result))
 

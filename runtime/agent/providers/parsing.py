@@ -107,32 +107,27 @@ class VendorPieces:
 
 
 def _merged(old: Any, new: Any) -> Any:
+    """The later value; the members of objects joined, and items that have one index and type."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{n: _member(old.get(n), n, v) for n, v in new.items()}}
-    if isinstance(old, list) and isinstance(new, list):
-        return _list(old, new)
-    return new
-
-
-def _member(old: Any, name: str, new: Any) -> Any:
-    is_piece = name in TEXTS and isinstance(old, str) and isinstance(new, str)
-    return old + new if is_piece else _merged(old, new)
-
-
-def _list(old: list[Any], new: list[Any]) -> list[Any]:
-    """The items, those that have one index and one type joined."""
-    made = list(old)
+        made = dict(old)
+        for name, value in new.items():
+            before = old.get(name)
+            is_piece = name in TEXTS and isinstance(before, str) and isinstance(value, str)
+            made[name] = before + value if is_piece else _merged(before, value)
+        return made
+    if not (isinstance(old, list) and isinstance(new, list)):
+        return new
+    items = list(old)
     for item in new:
         place = _place(item)
-        same = [n for n, each in enumerate(made) if place and _place(each) == place]
+        same = [n for n, each in enumerate(items) if place and _place(each) == place]
         if same:
-            made[same[-1]] = _merged(made[same[-1]], item)
+            items[same[-1]] = _merged(items[same[-1]], item)
         else:
-            made.append(item)
-    return made
+            items.append(item)
+    return items
 
 
 def _place(item: Any) -> tuple[Any, Any] | None:
-    if isinstance(item, dict) and item.get("index") is not None:
-        return item["index"], item.get("type")
-    return None
+    is_placed = isinstance(item, dict) and item.get("index") is not None
+    return (item["index"], item.get("type")) if is_placed else None

@@ -115,24 +115,18 @@ def _decoded(value: Any) -> Any:
 def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
     """All objects in a JSON value, those in its texts too, the outer ones first."""
     value = _decoded(value)
-    if depth > MAX_DEPTH:
-        return
     if isinstance(value, dict):
         yield value
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for each in inner:
+    for each in inner if depth < MAX_DEPTH else ():
         yield from _objects(each, depth + 1)
 
 
 def _texts(value: dict[str, Any]) -> Iterator[str]:
     for each in value.values():
-        yield from (
-            text for text in (each if isinstance(each, list) else [each]) if _is_plain(text)
-        )
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str) and not isinstance(_decoded(value), dict | list)
+        for text in each if isinstance(each, list) else [each]:
+            if isinstance(text, str) and not isinstance(_decoded(text), dict | list):
+                yield text
 
 
 def _places(error: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -158,11 +152,9 @@ def _status(objects: list[dict[str, Any]], words: str) -> int | None:
 def _message(value: Any, depth: int = 0) -> str:
     """What it says to people: of any length, in any words."""
     value = _decoded(value)
-    if depth > MAX_DEPTH or isinstance(value, str):
-        return _as_text(value)
-    if isinstance(value, list):
+    if isinstance(value, list) and depth <= MAX_DEPTH:
         return "; ".join(_message(each, depth + 1) for each in value)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and depth <= MAX_DEPTH:
         said = next((value[key] for key in SENTENCES if value.get(key)), None)
         return _as_text(value) if said is None else _message(said, depth + 1)
     return _as_text(value)

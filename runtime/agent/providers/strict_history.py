@@ -1,9 +1,9 @@
 """A conversation as strict servers take it, made of what was said, which stays as it is."""
 
 import hashlib
-import string
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from runtime.agent.messages import Message, Vendor
 from runtime.agent.providers.fallbacks import CONTENT, IDS, SYSTEM, TOOLS, VENDOR
@@ -14,8 +14,6 @@ NO_WORDS = "(Nothing was said.)"
 NO_ANSWER = "(No answer was given.)"
 CALLING = "(I am calling a tool.)"
 GO_ON = "Please go on."
-
-ALPHABET = string.ascii_letters + string.digits
 
 
 def for_server(
@@ -36,17 +34,15 @@ def for_server(
         made = [replace(m, content=m.content or CALLING) for m in made]
     if SYSTEM in fallbacks:
         made = _instructed_by_user(made)
-    lengths = [int(each.removeprefix(IDS)) for each in fallbacks if each.startswith(IDS)]
-    return _with_short_ids(made, lengths[0]) if lengths else made
+    for length in [int(each.removeprefix(IDS)) for each in fallbacks if each.startswith(IDS)]:
+        made = [_with_ids(message, partial(_short, length=length)) for message in made]
+    return made
 
 
 def _returned(message: Message, origin: str, fallbacks: Collection[str]) -> Message:
     """The message with those of its vendor's members that the server gets back."""
-    if not message.vendor and not any(call.vendor for call in message.tool_calls):
-        return message
-    calls = [replace(c, vendor=_of_origin(c.vendor, origin)) for c in message.tool_calls]
-    vendor = _of_origin(message.vendor, origin)
-    if vendor:
+    calls = [replace(call, vendor=_of_origin(call.vendor, origin)) for call in message.tool_calls]
+    if vendor := _of_origin(message.vendor, origin):
         kept = {n: v for n, v in vendor.members.items() if VENDOR + n not in fallbacks}
         vendor = Vendor(origin, kept) if kept else None
     return replace(message, tool_calls=tuple(calls), vendor=vendor)
@@ -59,41 +55,29 @@ def _of_origin(vendor: Vendor | None, origin: str) -> Vendor | None:
 def _with_their_ids(messages: Iterable[Message]) -> list[Message]:
     """The calls, and their results, under the ids that their own server gave them."""
     made, ids = [], dict[str, str]()
+
+    def own(call_id: str) -> str:
+        return ids.get(call_id, call_id)
+
     for message in messages:
         given = {c.id: c.vendor.members.get("id") for c in message.tool_calls if c.vendor}
         # Two calls of one step could not be told apart by one id.
-        ids |= {i: own for i, own in given.items() if own and list(given.values()).count(own) == 1}
-        made.append(_with_ids(message, ids) if ids else message)
+        ids |= {i: its for i, its in given.items() if its and list(given.values()).count(its) == 1}
+        made.append(_with_ids(message, own))
     return made
 
 
-def _with_ids(message: Message, ids: dict[str, str]) -> Message:
-    if message.tool_calls:
-        calls = (replace(call, id=ids.get(call.id, call.id)) for call in message.tool_calls)
-        return replace(message, tool_calls=tuple(calls))
-    if message.role == "tool":
-        known = message.tool_call_id or ""
-        return replace(message, tool_call_id=ids.get(known, known))
-    return message
-
-
-def _with_short_ids(messages: Sequence[Message], length: int) -> list[Message]:
-    ids = {call.id for message in messages for call in message.tool_calls}
-    ids |= {message.tool_call_id or "" for message in messages if message.role == "tool"}
-    short = {each: _short(each, length) for each in ids}
-    return [_with_ids(message, short) for message in messages]
+def _with_ids(message: Message, id_of: Callable[[str], str]) -> Message:
+    calls = tuple(replace(call, id=id_of(call.id)) for call in message.tool_calls)
+    result_of = id_of(message.tool_call_id or "") if message.role == "tool" else None
+    return replace(message, tool_calls=calls, tool_call_id=result_of)
 
 
 def _short(call_id: str, length: int) -> str:
     """So many letters and digits: the id itself if it is so, or always the same made of it."""
     if len(call_id) == length and call_id.isascii() and call_id.isalnum():
         return call_id
-    number = int.from_bytes(hashlib.sha256(call_id.encode("utf-8", "replace")).digest())
-    made = ""
-    for _ in range(length):
-        number, digit = divmod(number, len(ALPHABET))
-        made += ALPHABET[digit]
-    return made
+    return hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()[:length]
 
 
 def _told(messages: Iterable[Message]) -> list[Message]:
@@ -113,15 +97,12 @@ def _told(messages: Iterable[Message]) -> list[Message]:
 
 
 def _not_blank(messages: Iterable[Message]) -> Iterable[Message]:
+    blank = {"tool": NO_RESULT, "user": NO_WORDS}
     for message in messages:
         if message.content.strip():
             yield message
-        elif message.role == "tool":
-            yield replace(message, content=NO_RESULT)
-        elif message.role == "user":
-            yield replace(message, content=NO_WORDS)
-        elif message.tool_calls:
-            yield replace(message, content="")
+        elif message.role in blank or message.tool_calls:
+            yield replace(message, content=blank.get(message.role, ""))
 
 
 def _in_turn(messages: Iterable[Message]) -> Iterable[Message]:
@@ -131,23 +112,15 @@ def _in_turn(messages: Iterable[Message]) -> Iterable[Message]:
         before = made[-1] if made else None
         if before and before.role == "tool" and message.role == "user":
             made.append(Message("assistant", NO_ANSWER))
-        if before and _are_one(before, message):
-            made[-1] = _joined(before, message)
+        is_same = before and before.role == message.role in ("user", "assistant")
+        if is_same and not before.tool_calls:
+            content = "\n\n".join(filter(str.strip, [before.content, message.content]))
+            made[-1] = replace(message, content=content, vendor=message.vendor or before.vendor)
         else:
             made.append(message)
     if made and made[-1].role == "assistant" and not made[-1].tool_calls:
         made.append(Message("user", GO_ON))
     return made
-
-
-def _are_one(before: Message, message: Message) -> bool:
-    is_same = before.role == message.role and before.role in ("user", "assistant")
-    return is_same and not before.tool_calls
-
-
-def _joined(before: Message, message: Message) -> Message:
-    content = "\n\n".join(filter(str.strip, [before.content, message.content]))
-    return replace(message, content=content, vendor=message.vendor or before.vendor)
 
 
 def _instructed_by_user(messages: Sequence[Message]) -> list[Message]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from runtime.agent.providers.parsing import VendorPieces, expect
 from runtime.agent.providers.provider import ToolCallDelta
+from runtime.agent.providers.server_error import json_or_text
 
 # Arguments that some servers send before the real ones, or in place of none.
 NOTHING = ("{}", "null", '""', "")
@@ -25,10 +26,7 @@ class _Call:
 
     def is_complete(self) -> bool:
         """Whether its arguments are whole, so that what follows may be another call."""
-        try:
-            return isinstance(json.loads(self.arguments + self.held), dict | None)
-        except (ValueError, RecursionError):
-            return False
+        return isinstance(json_or_text(self.arguments + self.held), dict | None)
 
     def take(self, piece: str) -> str:
         """The arguments that can be passed on now that this piece has come."""
@@ -46,12 +44,9 @@ class _Call:
 
     def rest(self) -> str:
         """What was held back, at the end: the object, out of the text that it may stand in."""
-        held, self.held = self.held, ""
-        try:
-            inner = json.loads(held)
-        except (ValueError, RecursionError):
-            inner = None if "".join(held.split()) in NOTHING else held
-        rest = inner if isinstance(inner, str) else "{}" if held.strip() else ""
+        held, self.held = self.held.strip(), ""
+        inner = json_or_text(held)
+        rest = inner if isinstance(inner, str) else "{}" if held else ""
         self.arguments += rest
         return rest
 
@@ -109,14 +104,11 @@ class CallReader:
         A fragment with nothing but an index goes on with the last call, whatever the index is.
         """
         latest = list(enumerate(self._calls))[::-1]
-        for number, call in latest:
-            if call_id and call_id == call.id and index == call.index:
-                return number
-        for number, call in latest:
-            if index is not None and index == call.index:
-                return number
+        of_id = [n for n, call in latest if call_id and (call_id, index) == (call.id, call.index)]
+        of_index = [n for n, call in latest if index is not None and index == call.index]
         goes_on = index is None or not (call_id or name)
-        return latest[0][0] if latest and goes_on else None
+        last = [n for n, _call in latest[:1] if goes_on]
+        return next(iter([*of_id, *of_index, *last]), None)
 
     def _begins_anew(self, call: _Call, call_id: str | None, name: str | None, piece: str) -> bool:
         """Whether a fragment that points at this call is another one's first all the same.

@@ -22,7 +22,9 @@ def evaluate(expression: str) -> Number:
     if len(expression) > MAX_CHARS:
         raise ValueError(f"The expression is longer than {MAX_CHARS} characters.")
     try:
-        return _rounded(_value(_parse(expression)))
+        value = _value(_parse(expression))
+        # 0.1 + 0.2 is 0.3 to everybody who asks.
+        return float(f"{value:.12g}") if isinstance(value, float) else value
     except ZeroDivisionError:
         raise ValueError("Division by zero.") from None
     except OverflowError:
@@ -37,13 +39,6 @@ def _parse(expression: str) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         # From None: what the parser says speaks of Python, not of arithmetic.
         raise ValueError(f"{expression!r} is no arithmetic.") from None
-
-
-def _rounded(value: Number) -> Number:
-    if isinstance(value, float):
-        # 0.1 + 0.2 is 0.3 to everybody who asks.
-        return float(f"{value:.12g}")
-    return value
 
 
 def _value(node: ast.expr) -> Number:
