@@ -35,12 +35,14 @@ class ThinkTags:
             self._held = self._held.lstrip()
             self._state = "saying" if self._held else "behind"
         if self._state == "saying" and self._held:
-            yield Piece(self._taken(len(self._held)))
+            yield Piece(self._held)
+            self._held = ""
 
     def finish(self) -> Iterator[Piece]:
         """What waited, once no more comes."""
         if self._held and self._state != "behind":
-            yield Piece(self._taken(len(self._held)), self._state == "thinking")
+            yield Piece(self._held, self._state == "thinking")
+            self._held = ""
 
     def _begin(self) -> None:
         begun = self._held.lstrip()
@@ -55,15 +57,10 @@ class ThinkTags:
         if tag:
             self._held, self._state = rest, "behind"
         else:
-            thought = self._taken(len(self._held) - _overlap(self._held, self._end))
+            # What may be the tag's beginning waits.
+            sizes = range(len(self._end) - 1, 0, -1)
+            size = next((n for n in sizes if thought.endswith(self._end[:n])), 0)
+            end = len(thought) - size
+            thought, self._held = thought[:end], thought[end:]
         if thought:
             yield Piece(thought, is_thought=True)
-
-    def _taken(self, count: int) -> str:
-        taken, self._held = self._held[:count], self._held[count:]
-        return taken
-
-
-def _overlap(text: str, tag: str) -> int:
-    """How many characters at the text's end may be the tag's beginning."""
-    return next((n for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), 0)

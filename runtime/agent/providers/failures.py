@@ -86,18 +86,23 @@ def _is_of_key(error: ServerError) -> bool:
     return error.status == 401 or error.says(WRONG_KEY)
 
 
-def in_words(error: HTTPError, host: str) -> str:
-    """What went wrong on the way to a host and why, without a library's names for it."""
+def connection_failure(error: HTTPError, host: str, is_accepted: bool) -> ProviderError:
+    """The failure of a connection, in words without a library's names for it.
+
+    `is_accepted` says that an answer had begun, if only with its headers.
+    """
+    code = ErrorCode.PROVIDER_INTERRUPTED if is_accepted else ErrorCode.PROVIDER_UNAVAILABLE
     what = f"the connection to {host} broke off"
     if isinstance(error, ReadTimeoutError):
-        what = f"{host} has been silent for too long"
+        code, what = ErrorCode.PROVIDER_TIMEOUT, f"{host} has been silent for too long"
     elif isinstance(error, ConnectTimeoutError | ProxyError | SSLError):
         what = f"cannot connect to {host}"
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
     reasons = [str(each.strerror or each) for each in causes if isinstance(each, OSError)]
-    return ": ".join([what, *filter(None, reasons[-1:])])
+    message = ": ".join([what, *filter(None, reasons[-1:])])
+    return ProviderError(code, message, is_transient=code != ErrorCode.PROVIDER_TIMEOUT)
 
 
 def hint(failure: ProviderError, address: Address) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
 
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, chars_of, cut_history
@@ -23,7 +23,7 @@ from runtime.agent.providers.context_length import (
     share_that_fits,
     speaks_of_length,
 )
-from runtime.agent.providers.failures import hint, in_words
+from runtime.agent.providers.failures import connection_failure, hint
 from runtime.agent.providers.fallbacks import (
     IDS,
     MAX_CHANGES,
@@ -171,8 +171,10 @@ class _Step:
         except HTTPError as error:
             if not reader.finish_reason:
                 yield from self._vendor(reader)
-                failure = _failure(error, deadline, transport.address.host, is_accepted)
+                failure = connection_failure(error, transport.address.host, is_accepted)
                 failure.is_transient = failure.is_transient and not reader.has_begun
+                if deadline.seconds_left <= 0:
+                    failure.code, failure.is_transient = ErrorCode.OUT_OF_TIME, False
                 raise self._explained(failure) from error
         yield from reader.last()
         self._remember()
@@ -262,15 +264,3 @@ class _Step:
             log.warning(
                 "%s on %s refuses %s: asked otherwise for %.0f s", *named, provider.known.seconds
             )
-
-
-def _failure(
-    error: HTTPError, deadline: ReadDeadline, host: str, is_accepted: bool
-) -> ProviderError:
-    message = in_words(error, host)
-    if deadline.seconds_left <= 0:
-        return ProviderError(ErrorCode.OUT_OF_TIME, message)
-    if isinstance(error, ReadTimeoutError):
-        return ProviderError(ErrorCode.PROVIDER_TIMEOUT, message)
-    code = ErrorCode.PROVIDER_INTERRUPTED if is_accepted else ErrorCode.PROVIDER_UNAVAILABLE
-    return ProviderError(code, message, is_transient=True)

@@ -79,15 +79,18 @@ def _member(member: Member, place: str, depth: int) -> fields.Field:
     field = field_of(hint if member.default is None else member.hint, place, depth)
     if member.description and not _words_in(member.hint):
         field.metadata["description"] = member.description
-    if len(field.metadata.get("description", "")) > MAX_DESCRIPTION_CHARS:
-        raise TypeError(
-            f"{place}: the description has more than {MAX_DESCRIPTION_CHARS} characters, which"
-            " models' servers refuse"
-        )
+    demand_short(f"{place}: the description", field.metadata.get("description", ""))
     if not member.is_required and member.default is not None:
         field.metadata["default"] = _default(member.default, field, place)
     field.required = member.is_required
     return field
+
+
+def demand_short(what: str, text: str) -> None:
+    """Raise TypeError if a text for a model is too long; it says `what` is."""
+    if len(text) > MAX_DESCRIPTION_CHARS:
+        most = f"more than {MAX_DESCRIPTION_CHARS} characters"
+        raise TypeError(f"{what} has {most}, which models' servers refuse")
 
 
 def _default(value: Any, field: fields.Field, place: str) -> Any:

@@ -15,7 +15,7 @@ from marshmallow import ValidationError
 
 from runtime.agent.tools import docstrings
 from runtime.agent.tools.argument_fields import Arguments, JsonSchema, refuse_constant, unpacked
-from runtime.agent.tools.parameters import MAX_DESCRIPTION_CHARS, Member, object_of
+from runtime.agent.tools.parameters import Member, demand_short, object_of
 from runtime.agent.tools.result_text import text_of
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -97,13 +97,9 @@ def _sentences(errors: Any, place: str) -> list[str]:
         return [f"{place} {error}" for error in errors]
     found = []
     for name, inner in errors.items():
-        if name == "_schema":  # of the object itself
-            within = place
-        elif isinstance(name, int):
-            within = f"{place}[{name}]"
-        else:
-            within = f"{place}.{str(name)[:MAX_QUOTED_CHARS]}"
-        found += _sentences(inner, within)
+        within = f"[{name}]" if isinstance(name, int) else f".{str(name)[:MAX_QUOTED_CHARS]}"
+        # Those of the object itself have no name.
+        found += _sentences(inner, place if name == "_schema" else place + within)
     return found
 
 
@@ -143,11 +139,7 @@ def _make(function: Callable[..., Any], name: str | None, description: str | Non
     description = (description or said).strip()
     if not description:
         raise TypeError(f"{name}: a tool needs a docstring, it is what the model reads")
-    if len(description) > MAX_DESCRIPTION_CHARS:
-        raise TypeError(
-            f"{name}: the docstring has more than {MAX_DESCRIPTION_CHARS} characters, which models'"
-            " servers refuse"
-        )
+    demand_short(f"{name}: the docstring", description)
     parameters = list(inspect.signature(function).parameters.values())
     takes_context = bool(parameters) and parameters[0].name == "context"
     members = _members(function, parameters[takes_context:], texts)
