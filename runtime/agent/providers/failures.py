@@ -94,15 +94,21 @@ def connection_failure(error: HTTPError, host: str, is_accepted: bool) -> Provid
     code = ErrorCode.PROVIDER_INTERRUPTED if is_accepted else ErrorCode.PROVIDER_UNAVAILABLE
     what = f"the connection to {host} broke off"
     if isinstance(error, ReadTimeoutError):
-        code, what = ErrorCode.PROVIDER_TIMEOUT, f"{host} has been silent for too long"
+        code, what = ErrorCode.PROVIDER_TIMEOUT, f"{host} sends no more"
     elif isinstance(error, ConnectTimeoutError | ProxyError | SSLError):
         what = f"cannot connect to {host}"
-    causes: list[BaseException] = [error]
-    while cause := causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(cause)
-    reasons = [str(each.strerror or each) for each in causes if isinstance(each, OSError)]
-    message = ": ".join([what, *filter(None, reasons[-1:])])
-    return ProviderError(code, message, is_transient=code != ErrorCode.PROVIDER_TIMEOUT)
+    is_transient = code != ErrorCode.PROVIDER_TIMEOUT
+    return ProviderError(code, f"{what}{_reason(error)}", is_transient=is_transient)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said at first, behind a colon; nothing if it said nothing."""
+    said = ""
+    cause: BaseException | None = error
+    while cause:
+        said = str(cause.strerror or cause) if isinstance(cause, OSError) else said
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return f": {said}" if said else ""
 
 
 def hint(failure: ProviderError, address: Address) -> str | None:

@@ -718,7 +718,9 @@ def test_a_drop_after_the_first_word_is_a_failure(server: CompletionsServer, cut
 def test_a_silent_server_is_given_up(server: CompletionsServer) -> None:
     server.script(stream(text("Hi"), HANG))
     began = time.monotonic()
-    assert failure(server, silence_seconds=0.2).code == ErrorCode.PROVIDER_TIMEOUT
+    error = failure(server, silence_seconds=0.2)
+    assert error.code == ErrorCode.PROVIDER_TIMEOUT
+    assert "127.0.0.1 sends no more: nothing has come for too long" in error.message
     assert time.monotonic() - began < 4
 
 
