@@ -109,7 +109,7 @@ class _Run:
         self.step = Step(self.account, 0)
 
     def steps(self) -> Iterator[Event]:
-        """Steps until one calls no tool, or one that is not ours. Raises Failed, ProviderError."""
+        """Steps until no tool is called, or one of a front end's. Raises Failed, ProviderError."""
         for number in range(1, self.bounds.max_steps + 1):
             self.step = Step(self.account, number)
             yield from self._ask()

@@ -19,7 +19,7 @@ from runtime.agent.providers.provider import (
 from runtime.agent.text import TextCleaner, clean
 from runtime.agent.think_tags import Piece, ThinkTags
 
-# More calls in one step than anybody means; they would cost time and room without a bound.
+# No model means more calls in one step. They would cost time and room without a bound.
 MAX_CALLS_OF_A_STEP = 32
 # OpenAI refuses a longer id when it comes back in the history.
 MAX_ID_CHARS = 40
@@ -165,8 +165,8 @@ class Step:
         kept = text[: self._account.thought_chars_left]
         self._account.thought_chars_left -= len(kept)
         if not self.is_empty:
-            # Clients of AG-UI look for a call's message where they put the last one, so that no
-            # other may stand between.
+            # Clients of AG-UI look for a call's message where they put the last one: no other may
+            # stand between.
             self._account.held_thoughts += kept
         elif kept:
             if self._thought_id is None:

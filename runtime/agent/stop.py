@@ -1,4 +1,4 @@
-"""The wish that a run ends, said from any thread, which wakes whatever the run waits for."""
+"""The wish that a run ends. It is said from any thread, and wakes the run from any wait."""
 
 import threading
 from collections.abc import Callable, Iterator

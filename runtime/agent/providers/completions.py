@@ -26,7 +26,7 @@ PATH = "/chat/completions"
 OPTIONS = ("stream_options",)
 # The bound goes by one of these, and is never left out.
 BOUNDS = ("max_tokens", "max_completion_tokens")
-# Members of a message that are everybody's, or of no use in a history. The others are a vendor's.
+# Members of a message that all servers send, or that no history needs. Others are a vendor's.
 COMMON = frozenset(
     ("role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio", "name")
 )

@@ -44,7 +44,7 @@ def share_that_fits(error: ServerError) -> float:
 
 
 def speaks_of_length(message: Message) -> bool:
-    """Whether a server that said so may have quoted these words of somebody's."""
+    """Whether a server that says so may have quoted this message of a user."""
     return message.role != "system" and re.search(TOO_LONG, message.content, FLAGS) is not None
 
 

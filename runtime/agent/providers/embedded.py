@@ -1,6 +1,6 @@
 """A model without a model: deterministic, says so in every reply, and really calls the tools.
 
-It stands in while no real one is configured, so that a newcomer sees every kind of event.
+It stands in while no real one is configured. A newcomer sees every kind of event.
 """
 
 import json
@@ -76,7 +76,7 @@ CHINESE = {
 
 
 class EmbeddedProvider:
-    """A Provider that needs nothing and nobody. Uses only the tools it is offered."""
+    """A Provider that needs no server. Uses only the tools it is offered."""
 
     name = "the embedded model, since no model's server is configured"
     refused = ""
@@ -155,7 +155,7 @@ def _result(message: Message, turn: Sequence[Message], words: dict[str, str]) ->
     try:
         return _sentence(call, json.loads(message.content), words)
     except (ValueError, KeyError, TypeError, AttributeError):
-        # Not what the built-in tool gives: an error, or somebody else's tool of that name.
+        # Not what the built-in tool gives: an error, or another tool of that name.
         reason = message.content.removeprefix("Error: ")
         return words["failed"].format(tool=call.name, reason=reason)
 

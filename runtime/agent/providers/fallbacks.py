@@ -1,12 +1,12 @@
-"""How a request is put otherwise once a server has refused it, and for how long that is kept to.
+"""Fallbacks: how a request changes after a server has refused it.
 
-What can be put otherwise has a name: that of the member that is left out or written differently
-(`stream_options`, `max_tokens`), or one of those below. The dialects write a request without it,
-`history` the conversation.
+Each has a name: that of the member that is left out or written differently (`stream_options`,
+`max_tokens`), or one of those below. The dialects write the request, `strict_history` the
+conversation.
 
-Nothing that one user sends may change what is asked for another. An error is learnt from only if
-the request so put was accepted, if it had no tools but the service's own, and if nobody's words in
-it could be what the server quoted; and for minutes.
+Nothing that one user sends may change what is asked for another. A fallback is remembered only if
+the server accepted the changed request, if all its tools were the service's own, and if no words of
+a user in it could be what the server quoted; and for minutes.
 """
 
 import re
@@ -20,7 +20,7 @@ from runtime.agent.providers.server_error import UNKNOWN, ServerError, are_near
 from runtime.agent.tools.foreign import with_choices_in_words
 from runtime.agent.tools.tool import Tool
 
-# A request is put otherwise so often at the most.
+# How often one request is changed.
 MAX_CHANGES = 8
 # Statuses that speak of the key, the money or the moment, not of how a request is put.
 NOT_ABOUT_THE_REQUEST = (401, 402, 403, 407, 408, 429, 529)
@@ -81,7 +81,7 @@ _COMPLAINT = (
 def fallback_for(
     error: ServerError, request: StepRequest, body: Mapping[str, Any], dialect: ModuleType
 ) -> str | None:
-    """The name of what must be put otherwise for the server to take the request, if anything can.
+    """The name of the fallback that may make the server take the request, or None.
 
     An option of the operator's own and the bound stay; the bound goes by its other name.
     """
@@ -199,13 +199,13 @@ _WORDS = {
 def may_teach(said: Sequence[Message], tools: Sequence[Tool], names: Collection[str]) -> bool:
     """Whether what was found with such a request can only be the server's doing.
 
-    It cannot where a front end has brought tools, or where somebody's words speak of the same.
+    It cannot where a front end has brought tools, or where a user's words speak of the same.
     """
     return all(tool.function for tool in tools) and not may_be_quoted(said, tools, names)
 
 
 def may_be_quoted(said: Sequence[Message], tools: Sequence[Tool], names: Collection[str]) -> bool:
-    """Whether an error that speaks of these may have quoted it from somebody's words or tools."""
+    """Whether an error that speaks of these may have quoted a user's words or tools."""
     if not names:
         return False
     words = "|".join(_WORDS.get(n) or re.escape(n.removeprefix(VENDOR)) for n in names)

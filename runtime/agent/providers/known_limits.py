@@ -13,7 +13,7 @@ BELIEVED_SECONDS = 600.0
 class KnownLimits:
     """The fallbacks and the length of a conversation that are known, each for `seconds`.
 
-    The length is in bytes, or somebody's emoji would keep everybody's English short; after
+    The length is in bytes: emoji of one user must not shorten the English of others. After
     `seconds` twice as much is tried. Safe for many threads: each write is one assignment.
     """
 
@@ -23,12 +23,12 @@ class KnownLimits:
         self._length: tuple[int, float] | None = None
 
     def fallbacks(self) -> frozenset[str]:
-        """The names of what is put otherwise at the moment."""
+        """The names of the fallbacks that are in use at the moment."""
         now = time.monotonic()
         return frozenset(name for name, until in [*self._until.items()] if until > now)
 
     def learn(self, fallbacks: Collection[str]) -> None:
-        """Put these otherwise from now on."""
+        """Use these from now on."""
         self._until |= dict.fromkeys(fallbacks, time.monotonic() + self.seconds)
 
     def learn_length(self, most: int) -> None:

@@ -1,4 +1,4 @@
-"""Any server that speaks a dialect of OpenAI's: asked, asked otherwise, asked again."""
+"""Any server that speaks a dialect of OpenAI's: asked, asked in another way, asked again."""
 
 import hashlib
 import logging
@@ -144,7 +144,7 @@ class OpenAIProvider:
 
 
 class _Step:
-    """One step on its way: what is asked, and how it is put otherwise after each refusal."""
+    """One step: the request, and how it changes after each refusal."""
 
     def __init__(self, provider: OpenAIProvider, request: StepRequest) -> None:
         self._provider = provider

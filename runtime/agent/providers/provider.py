@@ -112,7 +112,7 @@ class ProviderError(Exception):
 
 
 def protocol_error(reason: str) -> ProviderError:
-    """The failure of a provider that sends what nobody can read."""
+    """The failure of a provider whose answer cannot be read."""
     return ProviderError(ErrorCode.PROVIDER_PROTOCOL, reason)
 
 

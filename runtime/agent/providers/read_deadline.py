@@ -1,7 +1,7 @@
 """An urllib3 pool whose every read, headers included, keeps to a silence and to a deadline.
 
-A socket's own timeout starts anew with every byte, so that a server which drips one a second
-would never meet it; here each read waits for no longer than the deadline is away.
+A socket's own timeout starts anew with every byte: a server that sends one byte a second never
+meets it. Here each read waits until the deadline at most.
 """
 
 import io
@@ -46,17 +46,17 @@ class ReadDeadline:
     def next_wait(self) -> float:
         """How long the next read may take. Raises TimeoutError past the deadline."""
         if self._is_abandoned:
-            raise ConnectionAbortedError("nobody waits for the answer any more")
+            raise ConnectionAbortedError("the answer is not waited for any more")
         if self.seconds_left <= 0:
             raise TimeoutError("the deadline has passed")
         return min(self.silence_seconds, self.seconds_left)
 
     def has_arrived(self) -> bool:
-        """Whether more of the answer is here already, so that reading on waits for nothing."""
+        """Whether more of the answer is here already: reading on would not wait."""
         return self.reader is not None and self.reader.has_arrived()
 
     def abandon(self) -> None:
-        """Close the connection, from any thread: whoever waits for a read of it waits no more."""
+        """Close the connection, from any thread. A thread that waits for a read of it goes on."""
         self._is_abandoned = True
         if self.reader:
             self.reader.shut()

@@ -20,7 +20,7 @@ class StepRequest:
     """A step as it is asked for.
 
     `options` are the operator's own, merged over the rest; None among them leaves a member out.
-    `fallbacks` names what is put otherwise, see `fallbacks`.
+    `fallbacks` has the names of those that are in use, see the module `fallbacks`.
     """
 
     model: str

@@ -96,7 +96,7 @@ def _together(arrived: Iterator[dict[str, Any] | str], reader: Reader) -> Iterat
     failure = None
     try:
         for each in arrived:
-            if each == DONE:
+            if each is DONE:
                 reader.is_done = True
                 # [DONE] is an ending, unless something came that may have been another one.
                 reader.finish_reason = reader.finish_reason or (None if reader.unknown else "stop")

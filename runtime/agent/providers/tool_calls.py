@@ -25,7 +25,7 @@ class _Call:
     members: VendorPieces = field(default_factory=VendorPieces)
 
     def is_complete(self) -> bool:
-        """Whether its arguments are whole, so that what follows may be another call."""
+        """Whether its arguments are whole. What follows may then be another call."""
         return isinstance(json_or_text(self.arguments + self.held), dict | None)
 
     def take(self, piece: str) -> str:
@@ -33,7 +33,7 @@ class _Call:
         if self.held.strip() in NOTHING and piece.lstrip().startswith(("{", '"')):
             self.held = ""
         whole = self.held + piece
-        # An object may be none; a text may be one that has the object in it, which its end tells.
+        # An empty object may mean no arguments yet. A text may hold the object: its end tells.
         is_nothing = "".join(whole.split()) in ("{", *NOTHING)
         if not self.arguments and (is_nothing or whole.lstrip().startswith('"')):
             self.held = whole
@@ -101,7 +101,7 @@ class CallReader:
     def _known(self, index: Any, call_id: str | None, name: str | None) -> int | None:
         """The call that index and id point at: the id first, then the index, then the last call.
 
-        A fragment with nothing but an index goes on with the last call, whatever the index is.
+        A fragment that has only an index goes on with the last call, also if the index is new.
         """
         latest = list(enumerate(self._calls))[::-1]
         of_id = [n for n, call in latest if call_id and (call_id, index) == (call.id, call.index)]

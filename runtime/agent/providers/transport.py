@@ -22,7 +22,7 @@ MAX_ERROR_BYTES = 64 << 10
 MAX_ERROR_CHARS = 300
 # How much is told of where a redirect leads.
 MAX_PLACE_CHARS = 200
-# As much of a key's start or end is what servers leave to be seen of one that they mask.
+# Servers that mask a key leave so many characters of its start or end.
 QUOTED_CHARS = 4
 
 

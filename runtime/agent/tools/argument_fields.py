@@ -57,12 +57,11 @@ class Arguments(Schema):
 class Integer(fields.Integer):
     """Takes 12.0 and "12" for 12, as models write it, but not 12.5."""
 
-    def _validated(self, value: Any) -> int:
-        if isinstance(value, float) and value.is_integer():
+    def _deserialize(self, value: Any, *arguments: Any, **options: Any) -> int:
+        is_text = isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value)
+        if is_text or (isinstance(value, float) and value.is_integer()):
             value = int(value)
-        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
-            value = int(value)
-        return super()._validated(value)
+        return super()._deserialize(value, *arguments, **options)
 
 
 class List(fields.List):

@@ -1,4 +1,4 @@
-"""Arithmetic on text somebody else wrote: no eval, and bounds on everything that can grow."""
+"""Arithmetic on a text that is not trusted: no eval, and bounds on everything that can grow."""
 
 import ast
 import math
@@ -17,13 +17,13 @@ SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-", "（": "(", "）": ")"}
 def evaluate(expression: str) -> Number:
     """The value of an expression; a whole number is exact, others have 12 significant digits.
 
-    Raises ValueError, with a sentence for whoever wrote it, when there is none.
+    Raises ValueError, with a sentence for its author, when there is none.
     """
     if len(expression) > MAX_CHARS:
         raise ValueError(f"The expression is longer than {MAX_CHARS} characters.")
     try:
         value = _value(_parse(expression))
-        # 0.1 + 0.2 is 0.3 to everybody who asks.
+        # 0.1 + 0.2 is 0.3 to a person.
         return float(f"{value:.12g}") if isinstance(value, float) else value
     except ZeroDivisionError:
         raise ValueError("Division by zero.") from None

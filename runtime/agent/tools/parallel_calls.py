@@ -35,7 +35,7 @@ def side_by_side(
 ) -> Iterator[Outcome[T]]:
     """Make all calls, `at_once` at a time; each may take the `seconds()` there are as it begins.
 
-    Each has a daemon thread, so that one that hangs keeps neither the run nor the process. Raises
+    Each has a daemon thread: a call that hangs keeps neither the run nor the process. Raises
     Stopped, and what `seconds` raises.
     """
     ended: queue.SimpleQueue[tuple[int, Outcome[T]] | None] = queue.SimpleQueue()
@@ -75,6 +75,6 @@ def _next(running: dict[int, tuple[float, float]], ended: queue.SimpleQueue) -> 
         now = time.monotonic()
         late = [number for number, (deadline, _) in running.items() if deadline <= now]
         return {n: Outcome(error=TookTooLong(running.pop(n)[1])) for n in late}
-    if end is None or running.pop(end[0], None) is None:  # a stop; one that came too late
+    if end is None or running.pop(end[0], None) is None:  # a stop, or a call that ended too late
         return {}
     return dict([end])

@@ -215,7 +215,7 @@ def _dataclass_members(hint: type) -> list[Member]:
 
 
 def _typed_dict_members(hint: Any) -> list[Member]:
-    """The keys; one that may be left out is taken as one that may be null."""
+    """The keys. A key that may be left out may be null too."""
     members = []
     for name, kind in typing.get_type_hints(hint, include_extras=True).items():
         if typing.get_origin(kind) in (typing.Required, typing.NotRequired):
