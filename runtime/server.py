@@ -28,7 +28,7 @@ if settings["METRICS_TOKEN"]:
 # Only now, since prometheus-client looks for the folder when it is imported.
 from runtime import logs, metrics  # noqa: E402
 from runtime.database.start import demand_database  # noqa: E402
-from runtime.gunicorn import refusals, worker  # noqa: E402
+from runtime.gunicorn import bounds, refusals, worker  # noqa: E402
 from runtime.gunicorn.port import demand_port  # noqa: E402
 
 
@@ -86,7 +86,7 @@ def pre_fork(server, starting):
     taken = {each.place for each in server.WORKERS.values()}
     starting.place = next(place for place in itertools.count() if place not in taken)
     metrics_folder.reserve(starting.place)
-    starting.shares.put(starting.place, 0)
+    starting.connection_counts.put(starting.place, 0)
 
 
 def post_fork(server, starting):
@@ -104,7 +104,7 @@ def post_worker_init(begun):
 def child_exit(server, gone):
     """Forget what a worker held. gunicorn calls it in the master, however the worker ended."""
     metrics_folder.forget_gauges(gone.place)
-    gone.shares.leave(gone.place)
+    gone.connection_counts.leave(gone.place)
 
 
 def on_exit(server):
@@ -119,11 +119,11 @@ def worker_exit(server, stopping):
     """
     extensions = extensions_of(stopping)
     if "agent" in extensions and stopping.interrupts_at is None:
-        extensions["agent"].journal.interrupt(worker.QUIT_SECONDS)
+        extensions["agent"].journal.interrupt(bounds.QUIT_SECONDS)
     if "refusals" in extensions:
         extensions["refusals"].flush()
     if "mail" in extensions:
-        extensions["mail"].drain(worker.DRAIN_SECONDS)
+        extensions["mail"].drain(bounds.DRAIN_SECONDS)
 
 
 def extensions_of(running) -> dict:
@@ -143,7 +143,7 @@ bind = f"0.0.0.0:{settings['PORT']}"
 # Longer than any router keeps an idle connection (nginx 60 s, Heroku 90 s), so that it is the
 # router who closes and none of its requests meets a closed connection.
 keepalive = 95
-graceful_timeout = worker.STOP_SECONDS
+graceful_timeout = bounds.STOP_SECONDS
 
 # Loaded once and shared by the workers: two of them take 85 MB instead of 117, and one that died
 # is there again in milliseconds. Whatever the application holds for long it opens at its first use:

@@ -11,7 +11,7 @@ from runtime.api import responses
 from runtime.api.application import encode
 from runtime.database.outages import is_outage
 from runtime.errors import Failure
-from runtime.gunicorn.sender import Stream
+from runtime.gunicorn.stream import Stream
 
 # A reader has two of them at most: one on its way, and the next.
 PIECE_CHARS = 64 * 1024

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from flask import Response, request
 
 from runtime import json_text
-from runtime.gunicorn.sender import Stream
+from runtime.gunicorn.stream import Stream
 from runtime.services.chats.journal import Entry, Log
 
 MEDIA_TYPE = "text/event-stream"

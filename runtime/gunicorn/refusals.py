@@ -13,7 +13,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from runtime import i18n, json_text, logs, metrics, response_headers
 from runtime.config import origins
 from runtime.errors import REFUSALS, Unavailable
-from runtime.gunicorn.inbox import BodyTooLong
+from runtime.gunicorn.request_buffer import BodyTooLong
 from runtime.problem_details import MEDIA_TYPE, problem
 
 # Whose pages may read a refusal: those of CORS_ORIGINS, which `runtime.server` puts here.

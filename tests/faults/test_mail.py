@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from runtime.gunicorn.worker import STOP_SECONDS
+from runtime.gunicorn.bounds import STOP_SECONDS
 from tests.agent.completions_server import DONE, CompletionsServer, Pause, finish, stream, text
 from tests.faults.conftest import SECRET_KEY
 from tests.servers import Answer, Service, wait_until

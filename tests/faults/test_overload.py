@@ -133,13 +133,13 @@ def test_two_hundred_logins_at_once_leave_room_for_everybody_else(settings, peop
         assert_quick_meanwhile(ask, two_hundred_logins)
 
 
-# runtime.gunicorn.worker's bounds, of 30 and 20 seconds, as a test can wait for them.
+# runtime.gunicorn.bounds, of 30 and 20 seconds, as a test can wait for them.
 REQUEST_SECONDS = 5
 STALL_SECONDS = 4
 HOSTILE = 125  # of each kind
 
 LOWERED = f"""
-from runtime import worker
+from runtime.gunicorn import bounds as worker
 worker.REQUEST_SECONDS, worker.STALL_SECONDS = {REQUEST_SECONDS}, {STALL_SECONDS}
 from runtime.server import *
 """

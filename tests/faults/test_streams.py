@@ -34,7 +34,7 @@ STREAMS_A_USER = 8
 # The requests' time and the mail's, so short that a stop is over soon.
 STOP_SECONDS, DRAIN_SECONDS, INTERRUPT_SECONDS = 6, 1, 3
 LOWERED = """
-    import runtime.gunicorn.worker as worker
+    import runtime.gunicorn.bounds as worker
     worker.STOP_SECONDS, worker.DRAIN_SECONDS, worker.INTERRUPT_SECONDS = {stop}, {drain}, {end}
     from runtime.server import *
 """

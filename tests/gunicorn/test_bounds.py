@@ -149,7 +149,7 @@ def receive_some(client: socket.socket) -> None:
 
 
 def test_what_waits_to_be_sent_holds_no_more_memory_than_its_bound(tmp_path: Path):
-    more = "import runtime.gunicorn.sender; runtime.gunicorn.sender.UNSENT_BYTES = 4_000_000"
+    more = "server.UNSENT_BYTES = 4_000_000"
     more += "; server.STALL_SECONDS = 120"
     with serving(tmp_path, more) as served, ExitStack() as clients:
         readers = [clients.enter_context(connect_narrowly(served, 2048)) for _ in range(4)]

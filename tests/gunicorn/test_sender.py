@@ -18,8 +18,10 @@ from statistics import median
 
 import pytest
 
-from runtime.gunicorn.sender import STREAMS_A_TURN, Sender, Sending, Stream
-from runtime.gunicorn.worker import MethodQueue
+from runtime.gunicorn.method_queue import MethodQueue
+from runtime.gunicorn.sender import STREAMS_A_TURN, Sender
+from runtime.gunicorn.sending import Sending
+from runtime.gunicorn.stream import Stream
 from tests.gunicorn.test_worker import (
     Served,
     connect_narrowly,
@@ -39,7 +41,7 @@ APPLICATION = """
     from urllib.parse import parse_qs
 
     from runtime import logs
-    from runtime.gunicorn.sender import Stream
+    from runtime.gunicorn.stream import Stream
 
     logs.init_app(None)
 
@@ -249,7 +251,7 @@ def test_a_reader_that_takes_nothing_is_let_go_of_and_slows_nobody(server: Serve
 
 
 def test_what_slow_readers_hold_together_is_bounded(tmp_path: Path):
-    more = "import runtime.gunicorn.sender; runtime.gunicorn.sender.UNSENT_BYTES = 500_000"
+    more = "server.UNSENT_BYTES = 500_000"
     more += "; server.STALL_SECONDS = 60"
     with serving(tmp_path, more, APPLICATION) as served, ExitStack() as clients:
         for size in (700_000, 600_000, 500_000):

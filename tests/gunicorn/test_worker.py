@@ -24,8 +24,8 @@ import pytest
 
 from runtime.config.settings import SETTINGS
 from runtime.errors import REFUSALS
-from runtime.gunicorn.inbox import HEAD_BYTES, Arrival, Inbox
-from runtime.gunicorn.worker import BODY_BYTES
+from runtime.gunicorn.bounds import BODY_BYTES
+from runtime.gunicorn.request_buffer import HEAD_BYTES, RequestBuffer, RequestState
 from tests.servers import Server, Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +102,7 @@ APPLICATION = """
 
 LOWERED = """
     import runtime.server
-    import runtime.gunicorn.worker as server
+    import runtime.gunicorn.bounds as server
     server.REQUEST_SECONDS = 1
     server.STALL_SECONDS = 1
     server.LINGER_SECONDS = 2
@@ -709,13 +709,13 @@ def test_chunks_that_are_wrong_or_too_many_are_refused(server, status, chunks):
 
 def test_the_length_that_a_route_takes_is_asked_once_and_only_for_a_long_body():
     asked = []
-    inbox = Inbox(lambda head: asked.append(head) or 20_000)
+    request_buffer = RequestBuffer(lambda head: asked.append(head) or 20_000)
     for data in (CHUNKED, b"4000\r\n" + b"x" * 0x4000 + b"\r\n"):
-        assert inbox.take(data) is Arrival.UNFINISHED
+        assert request_buffer.take(data) is RequestState.INCOMPLETE
     assert asked == []
     for _ in range(3):
-        assert inbox.take(b"400\r\n" + b"x" * 0x400 + b"\r\n") is Arrival.UNFINISHED
-    assert inbox.take(b"400\r\n") is Arrival.ENOUGH
+        assert request_buffer.take(b"400\r\n" + b"x" * 0x400 + b"\r\n") is RequestState.INCOMPLETE
+    assert request_buffer.take(b"400\r\n") is RequestState.REJECTED
     assert asked == [CHUNKED]
 
 
@@ -807,11 +807,11 @@ def one_mebibyte(_head: bytes) -> int:
 
 @pytest.mark.parametrize("message", MESSAGES, ids=range(len(MESSAGES)))
 def test_a_request_is_whole_at_its_last_byte_and_not_before(message):
-    inbox = Inbox(one_mebibyte)
-    arrivals = [inbox.take(bytes([byte])) for byte in message]
-    assert set(arrivals[:-1]) == {Arrival.UNFINISHED}
-    assert arrivals[-1] is Arrival.WHOLE
-    assert Inbox(one_mebibyte).take(message) is Arrival.WHOLE
+    request_buffer = RequestBuffer(one_mebibyte)
+    arrivals = [request_buffer.take(bytes([byte])) for byte in message]
+    assert set(arrivals[:-1]) == {RequestState.INCOMPLETE}
+    assert arrivals[-1] is RequestState.COMPLETE
+    assert RequestBuffer(one_mebibyte).take(message) is RequestState.COMPLETE
 
 
 @pytest.mark.parametrize(
@@ -828,7 +828,7 @@ def test_a_request_is_whole_at_its_last_byte_and_not_before(message):
     ids=["length", "number", "two lengths", "length and chunks", "chunk", "size line", "trailer"],
 )
 def test_nobody_waits_for_what_is_refused_anyway(endless):
-    assert Inbox(one_mebibyte).take(endless) is Arrival.ENOUGH
+    assert RequestBuffer(one_mebibyte).take(endless) is RequestState.REJECTED
 
 
 # Start and stop.

@@ -38,18 +38,18 @@ class BodyTooLong(errors.ParseException):
     """A body in chunks is longer than the route takes, or has too much that is not content."""
 
 
-class Arrival(enum.Enum):
+class RequestState(enum.Enum):
     """How much of a request is here."""
 
-    UNFINISHED = enum.auto()
-    WHOLE = enum.auto()
-    ENOUGH = enum.auto()  # to refuse it; its client may still be sending
-    TOO_LONG = enum.auto()  # a head without an end
-    GONE = enum.auto()
+    INCOMPLETE = enum.auto()
+    COMPLETE = enum.auto()
+    REJECTED = enum.auto()  # to refuse it; its client may still be sending
+    HEAD_TOO_LONG = enum.auto()  # a head without an end
+    DISCONNECTED = enum.auto()
 
 
-class Inbox:
-    """One request: give it what came in until it is no longer UNFINISHED.
+class RequestBuffer:
+    """One request: give it what came in until it is no longer INCOMPLETE.
 
     `limit_of` is called with the head, at most once, when a body is longer than SMALL_BODY_BYTES;
     it returns how many bytes the route takes. `fault` is what is wrong with a body in chunks.
@@ -86,26 +86,30 @@ class Inbox:
         """What came after the end of a request that is whole."""
         return bytes(self._data)
 
-    def take(self, data: bytes) -> Arrival:
-        """Look at what came in. Never GONE, which only the socket knows."""
+    def take(self, data: bytes) -> RequestState:
+        """Look at what came in. Never DISCONNECTED, which only the socket knows."""
         self._data += data
         if not self.head:
             end = HEAD_END.search(self._data, max(0, self._seen - 3))
             self._seen = end.end() if end else len(self._data)
             if not end:
-                return Arrival.UNFINISHED if self._seen <= HEAD_BYTES else Arrival.TOO_LONG
+                return (
+                    RequestState.INCOMPLETE
+                    if self._seen <= HEAD_BYTES
+                    else RequestState.HEAD_TOO_LONG
+                )
             self.head = bytes(self._data[: self._seen])
             del self._data[: self._seen]
             if end[0] == b"\n":  # the parser refuses a bare LF
-                return Arrival.ENOUGH
+                return RequestState.REJECTED
             self._read_head()
         if not self.has_body:
-            return Arrival.ENOUGH
+            return RequestState.REJECTED
         try:
             return self._take_chunks() if self._chunks else self._take_length()
         except errors.ParseException as fault:
             self.fault = fault
-            return Arrival.ENOUGH
+            return RequestState.REJECTED
 
     def end(self) -> None:
         """Nothing more will come of a body that is not whole."""
@@ -127,20 +131,20 @@ class Inbox:
             return
         self.has_body = True
 
-    def _take_length(self) -> Arrival:
+    def _take_length(self) -> RequestState:
         if self._length > self._limit and self._length > self._ask_limit():
-            return Arrival.ENOUGH  # and the application answers 413
+            return RequestState.REJECTED  # and the application answers 413
         missing = self._length - len(self.body)
         self.body += self._data[:missing]
         del self._data[:missing]
-        return Arrival.UNFINISHED if len(self.body) < self._length else Arrival.WHOLE
+        return RequestState.INCOMPLETE if len(self.body) < self._length else RequestState.COMPLETE
 
-    def _take_chunks(self) -> Arrival:
+    def _take_chunks(self) -> RequestState:
         is_whole = self._chunks.decode(self._data)
         length = self._chunks.length
         if length > self._limit and length > self._ask_limit():
             raise BodyTooLong
-        return Arrival.WHOLE if is_whole else Arrival.UNFINISHED
+        return RequestState.COMPLETE if is_whole else RequestState.INCOMPLETE
 
     def _ask_limit(self) -> int:
         if not self._is_limit_known:

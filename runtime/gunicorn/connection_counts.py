@@ -1,6 +1,6 @@
 """How many connections each of gunicorn's workers has, in memory that all of them see.
 
-Whoever looks first takes a new connection, and of sixteen one worker may get fourteen: its
+The worker that looks first takes a new connection, and of sixteen one may get fourteen: its
 interpreter is busy then, and another one's idle.
 """
 
@@ -11,7 +11,7 @@ PLACES = 512
 NONE = 2**31 - 1
 
 
-class Shares:
+class ConnectionCounts:
     """A number for each place; each worker writes its own. To be made before the fork."""
 
     def __init__(self):
@@ -28,6 +28,6 @@ class Shares:
         """The worker at `place` takes no more."""
         self.put(place, NONE)
 
-    def others_have_fewer(self, place: int) -> bool:
+    def has_more_than_another(self, place: int) -> bool:
         """Whether another worker has fewer than the one at `place`."""
         return place < PLACES and min(self._counts) < self._counts[place]
