@@ -143,4 +143,5 @@ def respond(body: Iterable[bytes], filename: str) -> Response:
 
 
 def init_app(app: Flask) -> None:
+    """Make the threads that write downloads; they start with the first."""
     app.extensions["downloads"] = ThreadPoolExecutor(THREADS, "downloads")

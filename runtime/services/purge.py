@@ -196,4 +196,5 @@ class Purger:
 
 
 def init_app(app: Flask) -> None:
+    """Make the purger, which a worker starts."""
     app.extensions["purger"] = Purger(app)

@@ -176,6 +176,7 @@ def _has_room(user: User, kind: Kind) -> bool:
 
 
 def init_app(app: Flask) -> None:
+    """Record the app's refusals beside its requests."""
     app.extensions["refusals"] = Refusals()
 
 
