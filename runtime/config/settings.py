@@ -175,7 +175,8 @@ SETTINGS = {
     ),
     "TRUSTED_PROXIES": Setting(
         whole(0, 10),
-        "How many proxies stand in front, each of which adds to `X-Forwarded-For`; 0 ignores it.",
+        "How many proxies stand in front, each of which adds to `X-Forwarded-For`; 0 ignores it."
+        " With proxies, all requests without the header count as one network.",
         default=0,
     ),
     "RATE_LIMITS": Setting(

@@ -441,6 +441,13 @@ def test_a_socket_without_an_address_is_of_an_unknown_network(app: Flask):
         assert http.network() == "unknown"
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "198.51.100.7"])
+def test_requests_that_came_past_the_proxies_count_as_one_network(remade, log: Log, address: str):
+    try_code(remade(TRUSTED_PROXIES="1"), address)
+
+    assert seen_network(log) == "unknown"
+
+
 def test_strangers_whose_address_is_unknown_are_not_the_proxy(remade, log: Log):
     """Whom a proxy speaks for is one network apart: what they use up is nobody else's."""
     app = remade(TRUSTED_PROXIES="1", RATE_LIMITS="on")
