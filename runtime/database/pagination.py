@@ -1,8 +1,8 @@
 """Lists that are too long for one answer: pages of rows, the newest first, by a cursor.
 
-A cursor is the place of a page's last row: its instant and its id. Whatever is added or deleted
-between two pages, the next one goes on behind it: nothing comes twice and nothing is left out.
-It is no secret and needs no signature: it leads nowhere but through the list it is given with.
+A cursor is the place of a page's last row: its instant and its id. The next page begins behind
+it. So when rows are added or deleted between two pages, none comes twice and none is left out.
+A cursor is no secret and has no signature: it leads only through the list it is given with.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from runtime.database.base import Model, db
 from runtime.database.conditions import among, place_of
 from runtime.database.instants import InstantField
 
-# 14 digits of the microseconds since 1970, up to the year 4253, then the id: whatever matches is
+# 14 digits of the microseconds since 1970, up to the year 4253, then the id. All that matches is
 # a place.
 CURSOR = r"[0-9a-f]{46}"
 _DIGITS = 14

@@ -1,4 +1,4 @@
-"""Postgres as peewee's pool sees it: connections that are looked at, shared and left alone."""
+"""A pool of connections to Postgres, each looked at before use, behind a circuit breaker."""
 
 import math
 import select
@@ -15,9 +15,9 @@ from runtime import metrics
 from runtime.circuit_breaker import CircuitBreaker
 from runtime.database.postgres_connection import CONNECT_SECONDS, Connection, connect
 
-# How long a thread waits for one of the pool's connections; and when none of them has moved for
-# so long, the server hangs, and threads that wait for it are missed elsewhere.
+# How long a thread waits for one of the pool's connections.
 POOL_WAIT_SECONDS = 2
+# If none was given back for so long, the server hangs: threads stop waiting for it.
 STUCK_SECONDS = 1
 # A server that has no room for another connection is not asked for one again for so long.
 FULL_SECONDS = 1
@@ -30,10 +30,10 @@ FRESH_SECONDS = 0.1
 
 class _Adapter(peewee.Psycopg3Adapter):
     def connect(self, db, **params):
-        """Whoever connects holds the lock that all others need: it must not be in vain twice.
+        """Open a connection. The thread holds the pool's lock: it must not fail twice in a row.
 
-        While connections of ours are in use the server is there, and has no room for another:
-        raises MaxConnectionsExceeded, as a pool that is all in use does.
+        If it fails while others are in use, the server is there and has no room for another:
+        raises MaxConnectionsExceeded, as a full pool does. Else trips the breaker.
         """
         if db.breaker.is_open:
             raise psycopg.OperationalError("left alone until it answers")
@@ -47,7 +47,7 @@ class _Adapter(peewee.Psycopg3Adapter):
                 raise MaxConnectionsExceeded from error
             db.breaker.trip(str(error))
             raise
-        conn.on_silence = db.leave
+        conn.on_silence = db.trip
         return conn
 
 
@@ -100,7 +100,7 @@ class PostgresDatabase(PooledPostgresqlDatabase):
                     self._pool_available.wait(STUCK_SECONDS / 10)
 
     def _connect(self) -> Connection:
-        """The connection that this thread had last, if it is idle; else whichever the pool gives.
+        """The connection that this thread had last, if it is idle; else the pool's choice.
 
         With the pool's choice alone there are nearly twice as many context switches, and an eighth
         fewer requests are answered.
@@ -110,7 +110,7 @@ class PostgresDatabase(PooledPostgresqlDatabase):
             idle = self._connections
             for place, (_since, _number, conn) in enumerate(idle):
                 if conn.thread == thread:
-                    # The pool takes the first one; in which order the others stand is no matter.
+                    # The pool takes the first one; the order of the others does not matter.
                     idle[0], idle[place] = idle[place], idle[0]
                     break
             conn = super()._connect()
@@ -120,12 +120,13 @@ class PostgresDatabase(PooledPostgresqlDatabase):
     def fetch_all(self, sql: str, values: Sequence) -> list[tuple]:
         """Execute a statement, and read its rows to their end.
 
-        With the one cursor that each connection keeps, and the last rows with it: to make one
-        takes a quarter of what a query by primary key does.
+        Each connection keeps one cursor for it, and the last rows with it: to make a cursor takes
+        a quarter of the time of a query by primary key.
         """
         return self._execute_cursor(sql, values, is_kept=True).fetchall()
 
     def cursor(self, named_cursor=None, is_kept: bool = False) -> psycopg.Cursor:
+        """A new cursor, or with `is_kept` the one that the thread's connection keeps."""
         if not is_kept:
             return super().cursor(named_cursor)
         conn = self.connection()
@@ -136,8 +137,8 @@ class PostgresDatabase(PooledPostgresqlDatabase):
         """Whether a thread has one of the connections, as far as it is known."""
         return bool(self._in_use)
 
-    def leave(self) -> None:
-        """The server hangs: each connection that is left would cost a request as much time."""
+    def trip(self) -> None:
+        """Spare a server that hangs: each open connection would cost a request as much time."""
         self.breaker.trip("the server does not answer")
         self.close_idle()
 
@@ -153,9 +154,9 @@ class PostgresDatabase(PooledPostgresqlDatabase):
 
 
 def _is_usable(conn: Connection) -> bool:
-    """Whether the server has not closed it: then its goodbye would be there to be read.
+    """Whether the server has not closed it: if it had, its goodbye could be read.
 
-    That costs no round trip; peewee's own look, a `SELECT 1`, would cost one in each request.
+    peewee's own check, a `SELECT 1`, would be one more round trip in each request.
     """
     if conn.closed or conn.pgconn.transaction_status != TransactionStatus.IDLE:
         return False

@@ -4,8 +4,8 @@ libpq waits for an answer for ever; neither the server's statement_timeout nor T
 against a server that is stopped, not gone.
 
 PgBouncer in transaction mode, and poolers like it, give each transaction another of the server's
-sessions. What is set in a session, or prepared there, is then found by somebody else, so that
-behind one nothing is prepared, and every transaction sets its own bounds.
+sessions. Another client would find what is set or prepared in a session. So behind a pooler
+nothing is prepared, and every transaction sets its own bounds.
 """
 
 import math
@@ -47,6 +47,7 @@ class Connection(psycopg.Connection):
     is_migrating = False
 
     def wait(self, gen, interval=0.1, timeout=None):
+        """Wait for an answer. Raises psycopg.OperationalError after `read_seconds`."""
         try:
             return super().wait(gen, interval, timeout or self.read_seconds)
         except psycopg.errors._WaitTimeout as error:
@@ -83,6 +84,7 @@ class PooledCursor(psycopg.Cursor):
     """Has the server bound each transaction anew, a statement outside of one too."""
 
     def execute(self, query, params=None, **options):
+        """Execute a statement within the connection's bounds."""
         conn = cast(Connection, self.connection)
         if not conn.bounds or conn.pgconn.transaction_status != TransactionStatus.IDLE:
             return super().execute(query, params, **options)

@@ -25,6 +25,7 @@ class Memory(MemoryStorage):
         self.timer = threading.main_thread()  # type: ignore[assignment]
 
     def acquire_entry(self, *arguments: Any, **options: Any) -> bool:
+        """Count one if the window has room."""
         with self._one_at_a_time:
             if time.monotonic() >= self._forgot_at + FORGET_SECONDS:
                 self._forget()
@@ -39,5 +40,6 @@ class Memory(MemoryStorage):
             self.locks.pop(key, None)
 
     def clear(self, key: str) -> None:
+        """Forget what was counted."""
         with self._one_at_a_time:
             self.events[key] = []

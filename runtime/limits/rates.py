@@ -66,9 +66,9 @@ REPEATS_PER_USER = _limit("repeats", "300 per minute")
 
 
 class RateLimiter:
-    """Moving windows, so that a limit of N is N in any window and `retry_after` is exact.
+    """Moving windows: a limit of N is N in any window, and `retry_after` is exact.
 
-    `hide` makes of an address or a network what Redis may know of it.
+    `hide` turns each part of a key into what Redis may know of it.
     """
 
     def __init__(self, store, enabled: bool, hide: Callable[[str], str] = str):
@@ -128,6 +128,7 @@ class RateLimiter:
 
 
 def init_app(app: Flask) -> None:
+    """Count in the app's store, unless RATE_LIMITS is off."""
     hide = app.extensions["tokens"].keyed_hash
     app.extensions["ratelimit"] = RateLimiter(
         app.extensions["store"], app.config["RATE_LIMITS"], hide

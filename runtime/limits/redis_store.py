@@ -1,4 +1,4 @@
-"""Redis behind short timeouts, left alone while it is away."""
+"""Redis behind short timeouts and a circuit breaker."""
 
 import queue
 import threading
@@ -13,17 +13,16 @@ from runtime.errors import StoreUnavailable
 
 # How long one call waits, for its turn or for an answer.
 TIMEOUT_SECONDS = 0.25
-# What stands before every key: the braces put all into one slot of a cluster, so that either all
-# are there or none is.
+# Before every key. The braces put all keys into one slot of a cluster: all are there or none is.
 KEY_PREFIX = "{LIMITS}"
-# It needs what the limits need, rights and all: to run a script that writes.
+# Needs the same rights as the limits: to run a script that writes.
 PROBE = "return redis.call('SET', KEYS[1], 1, 'EX', 1)"
 
 
 class RedisStore:
     """Redis behind short timeouts. Connects at the first call.
 
-    A call that fails pays for it; from then on all are refused at once, until Redis is back.
+    After a call that fails, all are refused at once until Redis answers again.
     """
 
     mode = "redis"
@@ -47,12 +46,12 @@ class RedisStore:
 
     def call(self, function, *arguments):
         """Call what talks to Redis. Raises StoreUnavailable instead of what redis-py raises."""
-        self._demand_presence()
+        self._demand_closed_breaker()
         if not self._turns.acquire(timeout=TIMEOUT_SECONDS):
             raise StoreUnavailable("every connection is in use")
         try:
-            # Again: who waited behind calls that failed must not wait for an answer as well.
-            self._demand_presence()
+            # Again: a thread that waited behind calls that failed must not wait for an answer too.
+            self._demand_closed_breaker()
             return self._ask(function, *arguments)
         except StoreUnavailable as error:
             self._breaker.trip(str(error))
@@ -61,10 +60,10 @@ class RedisStore:
             self._turns.release()
 
     def ping(self) -> None:
-        """Really ask, to write: a full Redis or a replica answers PING. Raises StoreUnavailable."""
+        """Write a key: a full Redis or a replica answers PING too. Raises StoreUnavailable."""
         self._ask(self._client.eval, PROBE, 1, f"{KEY_PREFIX}:probe")
 
-    def _demand_presence(self) -> None:
+    def _demand_closed_breaker(self) -> None:
         if self._breaker.is_open:
             raise StoreUnavailable("left alone until it answers")
 
@@ -76,11 +75,9 @@ class RedisStore:
             raise StoreUnavailable(str(error)) from error
 
     def _disconnect(self) -> None:
-        """Close what is not in use: after a failover it leads to a server that is gone, or a
-        replica by now.
-        """
+        """Close idle connections: after a failover they lead to a server that is no primary."""
         idle = self.pool.pool
-        self.pool.reset()  # with a queue of its own: nobody takes what is closed here
+        self.pool.reset()  # gives it another queue: no thread takes what is closed here
         with suppress(queue.Empty):
             while True:
                 if connection := idle.get_nowait():

@@ -1,9 +1,9 @@
 """The store beside the database: Redis, or the embedded stand-in for it.
 
-Never the truth, always a shortcut.
+Nothing is kept in it alone that must not be lost.
 """
 
-from flask import current_app
+from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
 # Of all workers together, up to four: small hosted plans allow 20, and a call takes less than a
@@ -19,16 +19,18 @@ class EmbeddedStore:
     pool = None
 
     def call(self, function, *arguments):
+        """Call a function."""
         return function(*arguments)
 
     def ping(self) -> None:
         """There is nothing that could be away."""
 
 
-def init_app(app) -> None:
+def init_app(app: Flask) -> None:
+    """Connect to REDIS_URL; without one, count in each process."""
     url = app.config["REDIS_URL"]
     if url:
-        # Here: it takes a tenth of the time and of the memory that the whole service takes.
+        # Imported here: it takes a tenth of the service's time to start, and of its memory.
         from runtime.limits.redis_store import RedisStore
 
         connections = max(MIN_CONNECTIONS, CONNECTIONS // app.config["WEB_CONCURRENCY"])
