@@ -26,15 +26,19 @@ COLUMNS = ("email", "username", "administrator", "created_at", "signed_in_at", "
 group = Group("users", help="Accounts, for operators.")
 
 
-def _of_user(function: Callable) -> Callable:
-    """A command about one account, which is found by address, username or id."""
+def _on_account(name: str) -> Callable:
+    """Add a command about one account, which is found by address, username or id."""
 
-    @click.argument("user", metavar="USER")
-    @functools.wraps(function)
-    def found(user: str, **options):
-        return function(_found(user), **options)
+    def add(function: Callable) -> Callable:
+        @group.command(name, example=f"users {name} ada@example.org")
+        @click.argument("user", metavar="USER")
+        @functools.wraps(function)
+        def command(user: str, **options: bool) -> None:
+            function(_found(user), **options)
 
-    return found
+        return command
+
+    return add
 
 
 @group.command("list", example="users list --search example.org --limit 10")
@@ -53,8 +57,7 @@ def list_accounts(search: str, limit: int, cursor: str | None, as_json: bool) ->
         click.echo(f"There are more: --cursor {found.next_cursor}", err=True)
 
 
-@group.command("show", example="users show ada@example.org")
-@_of_user
+@_on_account("show")
 @as_json
 def show(user: User, as_json: bool) -> None:
     """Show an account.
@@ -86,8 +89,7 @@ def create(email: str, username: str, admin: bool, password_stdin: bool, as_json
     print_parts(_account(user), as_json)
 
 
-@group.command("disable", example="users disable ada@example.org")
-@_of_user
+@_on_account("disable")
 @as_json
 def disable(user: User, as_json: bool) -> None:
     """Shut an account.
@@ -98,8 +100,7 @@ def disable(user: User, as_json: bool) -> None:
     print_parts(_account(_again(user)), as_json)
 
 
-@group.command("enable", example="users enable ada@example.org")
-@_of_user
+@_on_account("enable")
 @as_json
 def enable(user: User, as_json: bool) -> None:
     """Open a disabled account again.
@@ -110,32 +111,28 @@ def enable(user: User, as_json: bool) -> None:
     print_parts(_account(_again(user)), as_json)
 
 
-@group.command("promote", example="users promote ada@example.org")
-@_of_user
+@_on_account("promote")
 @as_json
 def promote(user: User, as_json: bool) -> None:
     """Make an account an administrator."""
     print_parts(_account(users.promote(user)), as_json)
 
 
-@group.command("demote", example="users demote ada@example.org")
-@_of_user
+@_on_account("demote")
 @as_json
 def demote(user: User, as_json: bool) -> None:
     """Make an administrator a user like any other."""
     print_parts(_account(users.demote(user)), as_json)
 
 
-@group.command("end-sessions", example="users end-sessions ada@example.org")
-@_of_user
+@_on_account("end-sessions")
 @as_json
 def end_sessions(user: User, as_json: bool) -> None:
     """Sign an account out everywhere."""
     print_parts({"ended": sessions.end_all(user)}, as_json)
 
 
-@group.command("delete", example="users delete ada@example.org")
-@_of_user
+@_on_account("delete")
 @at_once
 def delete(user: User, yes: bool) -> None:
     """Erase an account and all that is its."""

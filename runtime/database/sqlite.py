@@ -57,9 +57,6 @@ class SqliteDatabase(PooledSqliteDatabase):
                 os.close(os.open(self.database, os.O_CREAT | os.O_RDWR, 0o600))
         return super()._connect()
 
-    def _is_closed(self, conn):
-        return False
-
 
 def is_sound() -> bool:
     """Whether the library of this process keeps a file whole when several write to it."""

@@ -438,7 +438,7 @@ def test_a_network_is_an_address_or_the_56_that_one_customer_has(
 
 def test_a_socket_without_an_address_is_of_an_unknown_network(app: Flask):
     with app.test_request_context(environ_base={"REMOTE_ADDR": ""}):
-        assert http.network() == "unknown"
+        assert http.caller().network == "unknown"
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "198.51.100.7"])
