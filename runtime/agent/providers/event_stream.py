@@ -47,14 +47,16 @@ def objects(
     if first.startswith(b"<"):
         page = _rest(first, pieces, MAX_PAGE_CHARS)
         raise protocol_error(f"a page instead of an answer: {page}")
+    # One piece alone is of a stream that broke off.
+    end = [] if b'"delta"' in first else [DONE]
     if first.startswith((b"{", b"[")) and not _is_of_lines(first):
-        yield iter([_as_object(json_or_text(_rest(first, pieces, MAX_LINE_BYTES))), DONE])
+        yield iter([_as_object(json_or_text(_rest(first, pieces, MAX_LINE_BYTES))), *end])
         return
     events = _Events()
     for lines in _lines(first, pieces, deadline):
         yield events.read(lines)
     if first.startswith(b"{") and events.count == 1:
-        yield iter([DONE])
+        yield iter(end)
     if first and not (events.are_there or events.count):
         text = first[:MAX_PAGE_CHARS].decode("utf-8", "replace")
         raise protocol_error(f"a text instead of an answer: {text}")

@@ -364,6 +364,14 @@ def test_an_answer_that_is_not_whole_is_a_failure(
         assert chat.answered() == "hello there"
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_one_piece_of_an_answer_is_no_whole_answer(end: str) -> None:
+    with CompletionsServer(stream(json.dumps(text("Half an ")) + end)) as server:
+        ending = Chat(server).say("Hi")[-1]
+        assert isinstance(ending, RunError)
+        assert (ending.code, ending.output) == (ErrorCode.PROVIDER_INTERRUPTED, "Half an ")
+
+
 @pytest.mark.parametrize("reason", ["stop", "STOP", "end_turn", "eos", "eos_token", "tool_calls"])
 def test_a_whole_answer_may_say_so_in_many_words(reason: str) -> None:
     with CompletionsServer(stream(text("Whole"), finish(reason))) as server:
