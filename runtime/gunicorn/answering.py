@@ -69,7 +69,7 @@ class AnsweringWorker(ThreadWorker):
     def answer(self, environ, start_response):
         """Ask the application. If it gives a stream, send the head, and leave the rest to the loop.
 
-        The connection ends with it: after minutes of an answer nobody misses it, and whatever its
+        The connection ends with it: after minutes of an answer it is not missed, and what its
         client says meanwhile need not be kept.
         """
         response = start_response.__self__

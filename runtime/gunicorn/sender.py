@@ -1,4 +1,4 @@
-"""Sends answers from a loop, without a thread for any reader however slow."""
+"""Sends answers from a loop, so that no slow reader holds a thread."""
 
 import logging
 import selectors
@@ -28,7 +28,7 @@ class Sender:
 
     It lives on a loop, and calls what it has registered with `selector` with one argument that is
     of no use. `defer` calls a function on that loop, from any thread. A client that takes nothing
-    for `stall_seconds` is let go of, like one that is gone: it can come back for the rest.
+    for `stall_seconds` is dropped, like one that is gone: it can come back for the rest.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Sender:
             return self._drop(sending)
 
     def look_after(self, is_stopping: bool) -> None:
-        """Keep idle streams alive, and let go of those that stall; to be called every second.
+        """Keep idle streams alive, and drop those that stall; call it every second.
 
         When the process stops, streams that can be had elsewhere are ended at once.
         """
@@ -74,7 +74,7 @@ class Sender:
             return
         self._looked_at = now
         for sending in list(self._done):
-            if sending not in self._done:  # let go of meanwhile, for what it held
+            if sending not in self._done:  # dropped meanwhile, for what it held
                 continue
             idle_seconds = now - sending.moved_at
             if sending.unsent and idle_seconds >= self._stall_seconds:
@@ -87,7 +87,7 @@ class Sender:
                 self._advance(sending)
 
     def _on_news(self, sending: Sending) -> None:
-        """There is more to send; on any thread, and once for however much it is."""
+        """There is more to send. It may be called on any thread; one call on the loop follows."""
         # Marked before it is read, so that what comes while it is read counts as news again.
         if not sending.has_news:
             sending.has_news = True

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 class Stream(ABC):
     """An answer that comes as it happens.
 
-    Whoever sends it calls `read` while it `has_more`, until it `is_over`; `listen`, to be told of
-    more; and `close` in the end, however it came.
+    Its sender calls `listen` to be told of more, `read` while it `has_more` and until it `is_over`,
+    and always `close` in the end.
     """
 
     # What means nothing, to be sent when nothing else was for so long.
@@ -44,11 +44,11 @@ class Stream(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of whatever it holds."""
+        """Free what it holds."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[bytes]:
-        """All of it, on the thread of whoever iterates."""
+        """All of it; waits for what is still to come."""
 
 
 class Remainder(Stream):

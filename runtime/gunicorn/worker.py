@@ -242,7 +242,7 @@ class Worker(AcceptingWorker):
         self.look_after_runs()
 
     def look_after_runs(self):
-        """When stopping, stay for runs that nobody waits for, and end those that take too long.
+        """When stopping, stay for runs that have no reader, and end those that take too long.
 
         Again and again: requests that were there before may still begin some.
         """

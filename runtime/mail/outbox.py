@@ -10,7 +10,7 @@ from pathlib import Path
 class Outbox:
     """Writes each mail into a folder as an `.eml` file, for want of a server.
 
-    With `show` its text goes to stderr as well, for somebody who is trying the service out.
+    With `show` its text goes to stderr as well, for a first try without any settings.
     """
 
     def __init__(self, folder: Path, show: bool):

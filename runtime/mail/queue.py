@@ -16,7 +16,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -28,12 +27,13 @@ from runtime.mail.addresses import mailable, masked
 from runtime.mail.letters import Letter
 from runtime.mail.message import compose, parse_sender, refuse_header_breaks
 from runtime.mail.outbox import Outbox
+from runtime.mail.queued_mail import QueuedMail
 from runtime.mail.smtp import MailRefused, MailServer, SenderRefused
 
 # How long a mail that only tells something is worth sending.
 NOTICE_LIFE = timedelta(days=1)
-# What is left to a sender's thread waits so long: by then nobody's answer waits for the interpreter
-# with it, and so none takes longer when there is something to mail.
+# A letter that a sender's thread makes waits so long. By then the answer is sent, and takes no
+# longer when there is something to mail.
 PAUSE_SECONDS = 1
 # One mail that hangs leaves three senders to the others.
 SENDERS = 4
@@ -152,7 +152,7 @@ class Mail:
     def _drain_at_exit(self) -> None:
         self.drain(EXIT_SECONDS)
 
-    def _new(self, to: str, letter: Letter, good_until: datetime) -> "QueuedMail":
+    def _new(self, to: str, letter: Letter, good_until: datetime) -> QueuedMail:
         number, queued_at = next(self._numbers), clock.now()
         # The number keeps the order of mails of one instant.
         name = f"{queued_at:%Y%m%dT%H%M%S.%fZ}-{number:06d}-{secrets.token_hex(8)}"
@@ -187,7 +187,7 @@ class Mail:
                     self._try_later(waiting)
                 self._changed.notify_all()
 
-    def _take(self) -> "QueuedMail | None":
+    def _take(self) -> QueuedMail | None:
         """The next mail that is due, once it is; None when nothing comes, which ends the thread."""
         idle_ends_at = time.monotonic() + self._idle_seconds
         with self._changed:
@@ -206,7 +206,7 @@ class Mail:
                     self._threads -= 1
                     return None
 
-    def _try(self, waiting: "QueuedMail") -> bool:
+    def _try(self, waiting: QueuedMail) -> bool:
         """Send one mail now; whether that is the end of it: sent, refused for good, or run out."""
         to = masked(waiting.to)
         if clock.now() >= waiting.good_until:
@@ -237,20 +237,20 @@ class Mail:
             _log("the mail server refuses the sender: see MAIL_FROM and SMTP_URL", logging.ERROR)
             return False
         except Exception as error:
-            # Whatever it was, the mail is still good and this thread has others to send.
+            # The mail is still good, and this thread has others to send.
             self._count_failure(waiting, error)
             return False
         metrics.mails.labels("sent").inc()
         _log(f"mail to {to} sent")
         return True
 
-    def _count_failure(self, waiting: "QueuedMail", error: Exception) -> None:
+    def _count_failure(self, waiting: QueuedMail, error: Exception) -> None:
         waiting.tries += 1
         metrics.mail_failures.inc()
         to = masked(waiting.to)
         _log(f"mail to {to} failed, try {waiting.tries}: {_kind(error)}", logging.WARNING)
 
-    def _try_later(self, waiting: "QueuedMail") -> None:
+    def _try_later(self, waiting: QueuedMail) -> None:
         """Queue a failed mail again: a little later each time, or soon when the process stops."""
         now = time.monotonic()
         delay = self._first_delay_seconds * 2 ** min(waiting.tries - 1, 20)
@@ -265,24 +265,6 @@ class Mail:
 # A child has its parent's queue in memory and none of its threads.
 _all: "weakref.WeakSet[Mail]" = weakref.WeakSet()
 os.register_at_fork(after_in_child=lambda: [each._begin() for each in _all])
-
-
-@dataclass(order=True)
-class QueuedMail:
-    """A mail in the queue, ordered by when it is next tried (on the monotonic clock)."""
-
-    due_at: float
-    number: int
-    to: str = field(compare=False)
-    letter: Letter | Callable[[], Letter | None] | None = field(compare=False, repr=False)
-    good_until: datetime = field(compare=False)
-    queued_at: datetime = field(compare=False)
-    name: str = field(compare=False)
-    # Of the request that queued it: every line about the mail has it.
-    request_id: str | None = field(compare=False, default_factory=logs.request_id.get)
-    message_id: str = field(compare=False, default_factory=lambda: secrets.token_hex(16))
-    tries: int = field(compare=False, default=0)
-    is_refused: bool = field(compare=False, default=False)
 
 
 def _log(sentence: str, level: int = logging.INFO) -> None:

@@ -111,7 +111,7 @@ class MailServer:
 
 
 def _judge(code: int, reply: bytes, is_about_mail: Callable, error: Exception) -> NoReturn:
-    """Raises what a refusal is: of this mail, of who sends it, or one that may pass."""
+    """Raises MailRefused or SenderRefused by what a 5xx is about, and `error` itself otherwise."""
     if code < 500:
         raise error
     raise (MailRefused if is_about_mail(code, reply) else SenderRefused)(code) from error

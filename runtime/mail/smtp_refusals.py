@@ -1,7 +1,7 @@
-"""Whom a mail server refuses for good: this one mail, or whoever sends it.
+"""What a mail server refuses for good: this one mail, or all of this sender's.
 
 A server that objects to `MAIL_FROM` or to this client often says so at RCPT (Postfix waits for it
-by default). That is no fault of the recipient, and passes when somebody mends the configuration.
+by default). That is no fault of the recipient, and passes when the configuration is mended.
 """
 
 import re
