@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from uuid import UUID
 
-from peewee import CompositeKey, ForeignKeyField, IntegerField, SqliteDatabase, TextField
+from peewee import CharField, CompositeKey, ForeignKeyField, IntegerField, SqliteDatabase, TextField
 
 from runtime.database.base import Model, db
 from runtime.models.chats import Run
@@ -13,6 +13,7 @@ from runtime.models.chats import Run
 class RunEvent(Model):
     """The journal of a run: its events as they are on the wire, numbered from 1.
 
+    `type` is NULL where a release before 0023 has written the row; it is in `data` always.
     `pieces` has the lengths of the deltas that were joined into this one; it has the last one's
     number. The `error` of a RUN_ERROR is its code, for every reader's own language. The last event
     has the run's `usage`, as far as it is known. `vendor` is JSON that is shown to no client: what
@@ -26,6 +27,7 @@ class RunEvent(Model):
     data = TextField()
     pieces = TextField(null=True)
     vendor = TextField(null=True)
+    type = CharField(max_length=32, null=True)
 
     class Meta:
         table_name = "run_events"
