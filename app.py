@@ -19,7 +19,7 @@ from runtime.mail import letters, queue
 from runtime.security import passwords, tokens
 from runtime.services import purge
 from runtime.services.accounts import security_log
-from runtime.services.chats import runs
+from runtime.services.chats import agent
 
 
 def create_app(settings: Mapping[str, str] | None = None) -> Flask:
@@ -43,7 +43,7 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
         app.config["SECRET_KEY_FOLDER"] = folder
     for part in (logs, connections, store, tokens, passwords, letters, queue, rates):
         part.init_app(app)
-    for part in (security_log, runs, purge, register, commands):
+    for part in (security_log, agent, purge, register, commands):
         part.init_app(app)
     if not app.config["DATABASE_URL"]:
         start.migrate_own_database(app.extensions["db"])

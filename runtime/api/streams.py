@@ -7,7 +7,8 @@ from flask import Response, request
 
 from runtime import json_text
 from runtime.gunicorn.stream import Stream
-from runtime.services.chats.journal import Entry, Log
+from runtime.services.chats.entries import Entry
+from runtime.services.chats.log import Log
 
 MEDIA_TYPE = "text/event-stream"
 # A comment keeps proxies from closing the connection when nothing else was sent. One at least

@@ -21,13 +21,12 @@ class Chat(Model):
     """A conversation of one user with the agent.
 
     `title` is what the user calls it; NULL has it go by its first message. `active_at` is when its
-    last run began, NULL if that was before there was the column. `name` is for whoever shows it.
+    last run began, NULL if that was before there was the column.
     """
 
     user = ForeignKeyField(User, backref="chats", on_delete="CASCADE", index=False)
     title = CharField(max_length=100, null=True)
     active_at = InstantField(null=True)
-    name = ""
 
     class Meta:
         table_name = "chats"
@@ -101,8 +100,6 @@ class Run(Model):
     output_tokens = IntegerField(null=True)
     error = CharField(null=True)
     stop_requested_at = InstantField(null=True)
-    # For whoever shows it: the sentence for `error`.
-    reason: str | None = None
 
     class Meta:
         table_name = "runs"

@@ -23,9 +23,8 @@ from runtime.models.sessions import Session
 from runtime.models.spendings import Spending
 from runtime.services.accounts import security_log
 from runtime.services.accounts.security_log import Kind
-from runtime.services.chats import chats, runs
-from runtime.services.chats.chats import ShownMessage
-from runtime.services.chats.journal import Entry
+from runtime.services.chats import records
+from runtime.services.chats.records import Record, ShownMessage
 
 ROWS_A_PAGE = 100
 # Of a run everything is read at once.
@@ -96,12 +95,14 @@ class Export:
             yield ExportedChat(chat, self._runs(chat))
 
     def _runs(self, chat: Chat) -> Iterator[ExportedRun]:
-        for record in self._pages(lambda cursor: chats.records(chat.id, RUNS_A_PAGE, cursor)):
-            told = [self._event(entry) for entry in record.entries]
-            yield ExportedRun(record.run, record.messages, told)
+        def read(cursor: str | None) -> Page:
+            return records.page_of(chat.id, RUNS_A_PAGE, cursor, self._language)
 
-    def _event(self, entry: Entry) -> dict:
-        return {"id": entry.number, **runs.event_of(entry, self._language)}
+        return map(self._exported, self._pages(read))
+
+    def _exported(self, record: Record) -> ExportedRun:
+        events = [{"id": each.number, **each.shown(self._language)} for each in record.entries]
+        return ExportedRun(record.run, record.messages, events)
 
     def _of_address(self, kind: type[Coded]) -> Iterator[Coded]:
         of_address = fn.LOWER(kind.email) == self.user.email.lower()

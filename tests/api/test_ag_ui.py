@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from runtime.models.chats import Chat, Run
 from runtime.models.run_events import RunEvent
-from runtime.services.chats import chats
+from runtime.services.chats import history, records
 from tests.agent.completions_server import (
     DONE,
     HANG,
@@ -484,7 +484,7 @@ def test_of_the_chat_so_far_no_more_is_read_than_is_needed(
         cursor = execute(sql, *arguments)
         return Counted(cursor, read) if sql.startswith("SELECT") else cursor
 
-    monkeypatch.setattr(chats, "history", lambda *_: [])
+    monkeypatch.setattr(history, "messages_of", lambda *_: [])
     monkeypatch.setattr(database, "execute_sql", execute_and_count)
 
     assert post(alice, *messages, user("now", "u9"), run="r9").status_code == 200
@@ -597,10 +597,10 @@ def test_the_snapshot_has_as_much_of_a_long_chat_as_fits(alice: Person, app):
     asked = [message["content"] for message in messages if message["role"] == "user"]
     assert asked == [f"{number}" for number in range(30)]
     with app.app_context():
-        whole = chats.journals(chat, 1_000_000)
+        whole = records.journals(chat, 1_000_000)
         last = len(whole[-1][0].input) + sum(len(str(event)) for event in whole[-1][1])
         for size, fit in ((1, 1), (2 * last + 50, 2)):
-            part = chats.journals(chat, size)
+            part = records.journals(chat, size)
             assert [run.id for run, _ in part] == [run.id for run, _ in whole[-fit:]]
 
 

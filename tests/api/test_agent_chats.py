@@ -12,8 +12,7 @@ from runtime import clock
 from runtime.database.base import db
 from runtime.models.chats import Chat, Run
 from runtime.models.run_events import RunEvent
-from runtime.services.chats import journal, runs
-from runtime.services.chats.chats import history
+from runtime.services.chats import agent, history, keeper
 from tests.agent.completions_server import (
     DONE,
     HANG,
@@ -254,7 +253,7 @@ def test_of_a_chat_of_many_runs_the_newest_are_sent(app, alice: Person):
 
     def read(max_chars: int) -> list[str]:
         with app.app_context():
-            said = history(UUID(chat), max_chars, {})
+            said = history.messages_of(UUID(chat), max_chars, {})
         return [message.content for message in said if message.role == "user"]
 
     assert read(10_000_000) == [f"question {number}" for number in range(100, 200)]
@@ -395,7 +394,7 @@ def test_the_lease_of_a_run_is_renewed_while_it_goes_on(
     model: CompletionsServer, alice: Person, monkeypatch
 ):
     # In this process; workers take the three seconds that it is.
-    monkeypatch.setattr(journal, "RENEWAL_SECONDS", 0.05)
+    monkeypatch.setattr(keeper, "RENEWAL_SECONDS", 0.05)
     model.script(stream(HANG))
     asking = in_background(alice.chat, "hello")
     wait_until(lambda: model.requests)
@@ -431,7 +430,7 @@ def test_a_user_has_only_so_many_runs_at_once(settings, model: CompletionsServer
     settings |= {"WEB_CONCURRENCY": "1"}
     alice, bob = request.getfixturevalue("alice"), request.getfixturevalue("bob")
     model.script(stream(HANG))
-    asking = [in_background(alice.chat, "hello") for _ in range(runs.RUNS_AT_ONCE_PER_USER)]
+    asking = [in_background(alice.chat, "hello") for _ in range(agent.RUNS_AT_ONCE_PER_USER)]
     wait_until(lambda: len(model.requests) == len(asking))
 
     refused = alice.chat("one more")

@@ -51,7 +51,7 @@ NAMES = {
     Run.message: "messages",
     Run.input: "brought",
     RunEvent.number: "id",
-    RunEvent.data: "type",
+    RunEvent.data: "run_id",
 }
 # What is secret, and what tells nothing of anybody.
 LEFT_OUT = {

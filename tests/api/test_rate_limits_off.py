@@ -9,7 +9,7 @@ from limits import RateLimitItem
 from runtime.errors import TooManyRequests
 from runtime.limits import rates
 from runtime.limits.rates import limiter
-from runtime.services.chats.runs import RUNS_AT_ONCE
+from runtime.services.chats.agent import RUNS_AT_ONCE
 from tests.conftest import PASSWORD, Outbox, Person
 
 LIMITS = [name for name, value in vars(rates).items() if isinstance(value, RateLimitItem)]

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from runtime.limits.rates import REPEATS_PER_USER, RUNS_PER_USER
 from runtime.models.chats import Chat, Run
 from runtime.models.spendings import Spending
-from runtime.services.chats.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
+from runtime.services.chats.agent import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import HANG, CompletionsServer, answer, stream, text
 from tests.api.test_agent_chats import in_background, wait_until
 from tests.api.test_runs import keyed, running
@@ -124,7 +124,7 @@ def test_a_process_without_threads_refuses_and_keeps_nothing(
 ):
     chat = by_json(alice, "hello").json["session_id"]
     taken = app.extensions["agent"]
-    wait_until(lambda: not taken.journal._threads or taken.journal.running == 0)
+    wait_until(lambda: taken.journal.running == 0)
 
     def fail(_thread):
         raise RuntimeError("can't start new thread")
@@ -132,7 +132,7 @@ def test_a_process_without_threads_refuses_and_keeps_nothing(
     with monkeypatch.context() as fault:
         fault.setattr(threading.Thread, "start", fail)
         # As if they had ended, which they do when nothing is to be done for half a minute.
-        fault.setattr(taken.journal, "_threads", {})
+        fault.setattr(taken.journal._keeper._thread, "_thread", None)
         for its_chat in (None, chat):
             demand_refused(app, model, lambda its=its_chat: ask(alice, "hello", its))
 

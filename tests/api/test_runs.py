@@ -8,10 +8,10 @@ import pytest
 from peewee import OperationalError
 
 from runtime.agent.events import ErrorCode, RunError
-from runtime.models.chats import Run
+from runtime.models.chats import Chat, Run
 from runtime.models.run_events import RunEvent
-from runtime.services.chats import chats, runs
-from runtime.services.chats.runs import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
+from runtime.services.chats import claim, history
+from runtime.services.chats.agent import RUNS_AT_ONCE_PER_USER, STREAMS_AT_ONCE_PER_USER
 from tests.agent.completions_server import (
     DONE,
     HANG,
@@ -243,17 +243,17 @@ def test_keys_are_everybodys_own(alice: Person, bob: Person):
 @pytest.mark.in_process("what other requests do is put between two steps")
 def test_a_key_whose_chat_is_erased_meanwhile_is_free_again(alice: Person, monkeypatch):
     """Another request has begun its run by when this one would, and the chat is erased then."""
-    claim, claims = runs._claim, []
+    begin, claims = claim.claim, []
 
     def claim_late(user, run):
         if not claims:
-            claims.append(claim(user, run))
-            claims.append(claim(user, run))
-            runs.Chat.delete().where(runs.Chat.id == run.chat_id).execute()
+            claims.append(begin(user, run))
+            claims.append(begin(user, run))
+            Chat.delete().where(Chat.id == run.chat_id).execute()
             return claims[-1]
-        return claim(user, run)
+        return begin(user, run)
 
-    monkeypatch.setattr(runs, "_claim", claim_late)
+    monkeypatch.setattr(claim, "claim", claim_late)
 
     for ask in (alice.post, lambda *_, **__: alice.stream("hello", Idempotency_Key="k2")):
         claims.clear()
@@ -272,7 +272,7 @@ def test_a_message_that_could_not_begin_may_be_sent_again(
         raise OperationalError("canceling statement due to statement timeout")
 
     with monkeypatch.context() as fault:
-        fault.setattr(chats, "history", fail)
+        fault.setattr(history, "messages_of", fail)
         assert alice.post("/agent-chats", body, **keyed("k")).status_code == 503
 
     assert alice.post("/agent-chats", body, **keyed("k")).json["output"] == "Hello"

@@ -26,7 +26,7 @@ from runtime.agent.events import (
 )
 from runtime.api.ag_ui.translation import Translation
 from runtime.models.chats import InputMessage, Run
-from runtime.services.chats.journal import Entry
+from runtime.services.chats.entries import Entry
 
 RUN = Run.on([InputMessage("u1", "hello")], uuid4(), uuid4())
 ASKED = [{"id": "u1", "role": "user", "content": "hello"}]
@@ -71,7 +71,7 @@ def entries(events: list[Event]) -> list[Entry]:
     for wire, event in zip(wires, events, strict=True):
         if isinstance(event, RunError):
             wire["error"] = event.code.value
-    return [Entry(number, json.dumps(wire)) for number, wire in enumerate(wires, 1)]
+    return [Entry(number, wire["type"], json.dumps(wire)) for number, wire in enumerate(wires, 1)]
 
 
 def translation(declares_1_0: bool = True) -> Translation:

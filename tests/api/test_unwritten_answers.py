@@ -68,7 +68,7 @@ def test_who_asks_for_it_again_waits_no_longer(model: CompletionsServer, app: Fl
     asking = [in_background(ask)]
     wait_until(lambda: model.requests)
     asking.append(in_background(ask))
-    wait_until(lambda: len(app.extensions["agent"].journal._own) == 1)
+    wait_until(lambda: len(app.extensions["agent"].journal._logs.own) == 1)
     time.sleep(0.05)
     with locked(app):
         for thread in asking:

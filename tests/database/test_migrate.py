@@ -22,6 +22,7 @@ from runtime.models.sessions import Session
 from runtime.models.spendings import FormerSpending, Spending
 from runtime.models.tables import MODELS
 from runtime.models.users import User
+from runtime.services.chats.entries import Entry, read
 from tests.conftest import url_of
 
 
@@ -110,6 +111,19 @@ def test_what_was_taken_back_can_be_applied_again(database: peewee.Database):
 
     assert migrate.upgrade(database) == applied
     fill()
+
+
+def test_an_event_from_before_it_had_a_type_is_read_as_before(database: peewee.Database):
+    migrate.upgrade(database)
+    fill()
+    RunEvent.update(data='{"type":"RUN_STARTED"}').execute()
+    run_id = Run.get().id
+
+    migrate.downgrade(database, "0023_add_type_to_run_events")
+    migrate.upgrade(database)
+
+    assert RunEvent.get().type is None
+    assert read({run_id: 0})[run_id] == [Entry(1, "RUN_STARTED", '{"type":"RUN_STARTED"}')]
 
 
 def test_deleting_a_user_deletes_all_that_is_theirs(database: peewee.Database):

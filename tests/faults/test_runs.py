@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from runtime.services.chats.journal import LEASE_SECONDS
+from runtime.services.chats.keeper import LEASE_SECONDS
 from tests.agent.completions_server import (
     DONE,
     HANG,

@@ -21,7 +21,7 @@ from runtime.api.streams import EventStream
 from runtime.errors import RUN_REFUSED, Fault, InvalidParameters, NothingNew
 from runtime.models.chats import Run
 from runtime.models.users import User
-from runtime.services.chats import chat_state, chats, runs
+from runtime.services.chats import chat_state, chats, records, runs
 from runtime.services.chats.chat_state import ChatState
 from runtime.services.chats.ids import made_of
 from runtime.services.chats.runs import Followed
@@ -121,7 +121,7 @@ def _resumed(run: Run, body: dict) -> Response:
     held = {message["id"]: message for message in body["messages"]}
     followed = runs.follow(current_user(), run)
     try:
-        recorded = chats.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
+        recorded = records.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
         entries = list(followed.log.entries)
         head = this.resume(entries, recorded, held)
     except Exception:

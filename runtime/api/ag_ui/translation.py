@@ -4,7 +4,6 @@ Clients before 1.0, which declare no `protocolVersion`, break off at an outcome 
 know; they are sent none.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
@@ -18,8 +17,7 @@ from runtime.api.ag_ui.messages import (
     subject_of,
 )
 from runtime.models.chats import Run
-from runtime.services.chats import runs
-from runtime.services.chats.journal import Entry, join
+from runtime.services.chats.entries import Entry, error_sentence, join
 
 PROTOCOL_VERSION = "1.0"
 EXAMPLE = (
@@ -81,7 +79,7 @@ class Translation:
         `recorded` are the chat's runs with their events, `held` the client's messages by id: if one
         says the same as ours it stays as it is, for it may have more than the text.
         """
-        events = [json.loads(entry.text) for entry in join(entries)]
+        events = [entry.event for entry in join(entries)]
         sent = [self._translated(event) for event in events]
         if entries and entries[-1].is_ending:
             self._open, rest = {}, sent[-1][-1:]
@@ -97,7 +95,7 @@ class Translation:
 
     def frame(self, entry: Entry) -> str:
         """What is sent for one more entry."""
-        return "".join(map(_frame, self._translated(json.loads(entry.text))))
+        return "".join(map(_frame, self._translated(entry.event)))
 
     def _translated(self, event: dict) -> list[dict]:
         """What is sent for an event; keeps in mind what it begins and ends, asks and answers."""
@@ -138,7 +136,7 @@ class Translation:
             # All must be ended before, as the run has done itself unless it was deleted.
             cancelled = self._finished(outcome={"type": "cancelled"}, **usage)
             return [*chain.from_iterable(self._open.values()), cancelled]
-        message = runs.told(error, self._language)
+        message = error_sentence(error, self._language)
         return [{"type": "RUN_ERROR", "message": message, "code": error, **usage}]
 
     def _finished(self, **fields: object) -> dict:

@@ -32,11 +32,11 @@ from runtime.errors import (
     RunNotFound,
     TooManyRequests,
 )
-from runtime.models.chats import Chat, Run
-from runtime.services.chats import budgets, chats, runs
+from runtime.services.chats import budgets, chats, records, runs
 from runtime.services.chats.budgets import Today
-from runtime.services.chats.journal import Entry
-from runtime.services.chats.runs import Answer, Followed
+from runtime.services.chats.chats import ShownChat
+from runtime.services.chats.entries import Entry
+from runtime.services.chats.runs import Answer, Followed, ShownRun
 
 _STREAM = {
     "content_type": streams.MEDIA_TYPE,
@@ -104,7 +104,7 @@ def get_budget() -> Today:
 @blp.get("/agent-chats/<uuid:session_id>")
 @blp.response(200, ChatSchema)
 @blp.fails(ChatNotFound)
-def get_chat(session_id: UUID) -> Chat:
+def get_chat(session_id: UUID) -> ShownChat:
     """查询一个对话(需要认证)。"""
     return chats.get(current_user(), session_id)
 
@@ -113,7 +113,7 @@ def get_chat(session_id: UUID) -> Chat:
 @blp.arguments(ChangeChatSchema)
 @blp.response(200, ChatSchema)
 @blp.fails(ChatNotFound)
-def change_chat(body: dict, session_id: UUID) -> Chat:
+def change_chat(body: dict, session_id: UUID) -> ShownChat:
     """重命名一个对话(需要认证)。
 
     对话最初以第一条消息的第一行为标题；null 恢复它。
@@ -143,10 +143,8 @@ def list_messages(query: dict, session_id: UUID) -> Page:
     直接接在屏幕上已有的消息之前。一轮是用户的一条消息和随后的回答，不会被分到两页。没有完成的回答也在
     其中，`status` 说明其运行的状态，`error` 说明为何没有完成。
     """
-    found = chats.messages(current_user(), session_id, query["limit"], query["cursor"])
-    for message in found.rows:
-        _explained(message.run)
-    return found
+    limit, cursor = query["limit"], query["cursor"]
+    return records.messages(current_user(), session_id, limit, cursor, http.language())
 
 
 @blp.get("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/events")
@@ -167,38 +165,32 @@ def get_run_events(headers: dict, session_id: UUID, run_id: UUID) -> Response:
 @blp.get("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>")
 @blp.response(200, RunStateSchema)
 @blp.fails(RunNotFound)
-def get_run(session_id: UUID, run_id: UUID) -> Run:
+def get_run(session_id: UUID, run_id: UUID) -> ShownRun:
     """查询一次运行的状态与用量(需要认证)。
 
     `input_tokens` 与 `output_tokens` 是模型报告的用量；没有报告时为 null。
     `error` 说明回答为何没有完成。
     """
-    return _explained(runs.get(current_user(), session_id, run_id))
+    return runs.shown(runs.get(current_user(), session_id, run_id), http.language())
 
 
 @blp.post("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/cancel")
 @blp.response(200, RunStateSchema)
 @blp.fails(RunNotFound, TooManyRequests)
-def cancel_run(session_id: UUID, run_id: UUID) -> Run:
+def cancel_run(session_id: UUID, run_id: UUID) -> ShownRun:
     """停止一次运行(需要认证)。
 
     与模型的连接关闭之后才返回，无论运行在哪个进程。已写出的文字保留在对话中，最后一个事件是
     RUN_ERROR，状态为 `stopped`。已经结束的运行保持原样。
     """
-    return _explained(runs.stop(current_user(), session_id, run_id))
-
-
-def _explained(run: Run) -> Run:
-    """The run, with what ended it before its answer was complete in the reader's language."""
-    run.reason = run.error and runs.told(run.error, http.language())
-    return run
+    return runs.shown(runs.stop(current_user(), session_id, run_id), http.language())
 
 
 def _stream(followed: Followed, after: int) -> Response:
     run, language = followed.run, http.language()
 
     def frame(entry: Entry) -> str:
-        return streams.frame(entry.number, runs.rendered(entry, language))
+        return streams.frame(entry.number, entry.shown_text(language))
 
     location = f"{blp.url_prefix}/agent-chats/{run.chat_id}/runs/{run.id}/events"
     return streams.respond(EventStream(followed.log, followed.leave, after, frame), location)

@@ -62,11 +62,10 @@ class ChangeChatSchema(Schema):
 
 class ChatSchema(AnswerSchema):
     session_id = Id(required=True, attribute="id")
-    title = String(required=True, attribute="name", example="东京的天气")
+    title = String(required=True, example="东京的天气")
     created_at = Instant(required=True)
     active_at = Instant(
         required=True,
-        attribute="last_active_at",
         description="最近一条消息的时间",
     )
 
@@ -105,7 +104,7 @@ class MessageSchema(AnswerSchema):
         description="模型作答之前的思考；null 表示没有。",
     )
     tool_calls = Objects(ToolCallSchema, required=True)
-    error = String(required=True, allow_none=True, attribute="run.reason", example=_RUN_ERROR)
+    error = String(required=True, allow_none=True, example=_RUN_ERROR)
 
 
 class MessagesSchema(AnswerSchema):
@@ -114,14 +113,14 @@ class MessagesSchema(AnswerSchema):
 
 
 class RunStateSchema(AnswerSchema):
-    id = Id(required=True)
-    session_id = Id(required=True, attribute="chat_id")
-    status = Word(*RUN_STATUSES, required=True)
-    error = String(required=True, allow_none=True, attribute="reason", example=_RUN_ERROR)
-    input_tokens = Count(128, allow_none=True)
-    output_tokens = Count(42, allow_none=True)
-    created_at = Instant(required=True)
-    finished_at = Instant(required=True, allow_none=True)
+    id = Id(required=True, attribute="run.id")
+    session_id = Id(required=True, attribute="run.chat_id")
+    status = Word(*RUN_STATUSES, required=True, attribute="run.status")
+    error = String(required=True, allow_none=True, example=_RUN_ERROR)
+    input_tokens = Count(128, allow_none=True, attribute="run.input_tokens")
+    output_tokens = Count(42, allow_none=True, attribute="run.output_tokens")
+    created_at = Instant(required=True, attribute="run.created_at")
+    finished_at = Instant(required=True, allow_none=True, attribute="run.finished_at")
 
 
 class BudgetSchema(AnswerSchema):

@@ -7,9 +7,7 @@ off or dies with its process tells nobody what it has used, and stays paid for.
 """
 
 import json
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
@@ -17,16 +15,13 @@ from uuid import UUID
 from flask import current_app
 from peewee import Case, IntegrityError
 
-from runtime import clock, logs, metrics
+from runtime import clock, metrics
 from runtime.agent.events import ErrorCode
 from runtime.agent.messages import Message, Usage
 from runtime.agent.providers.completions import body
-from runtime.agent.providers.finish_reasons import meaning_of
-from runtime.agent.providers.provider import Chunk, Provider, ProviderError, StepFinished
+from runtime.agent.providers.provider import ProviderError
 from runtime.agent.providers.request import StepRequest
 from runtime.agent.tools.tool import Tool
-from runtime.database.base import discard, release
-from runtime.database.outages import is_outage
 from runtime.errors import OutOfTokens
 from runtime.models.spendings import Spending
 from runtime.models.users import User
@@ -35,15 +30,6 @@ from runtime.models.users import User
 MAX_OUTPUT_TOKENS = 4096
 # More than a server's template adds to a request, where JSON adds nothing.
 TEMPLATE_TOKENS = 256
-# The model has used nothing for whom it refused, or who did not reach it.
-REFUSALS = (
-    ErrorCode.PROVIDER_REJECTED,
-    ErrorCode.PROVIDER_MISCONFIGURED,
-    ErrorCode.REQUEST_FILTERED,
-    ErrorCode.PROVIDER_BUSY,
-    ErrorCode.PROVIDER_UNAVAILABLE,
-    ErrorCode.CONVERSATION_TOO_LONG,
-)
 
 
 @dataclass(frozen=True)
@@ -135,66 +121,6 @@ class Budget:
         # Of another day nothing can be given back: it is forgotten.
         of_that_day = (Spending.user == user_id) & (Spending.day == payment.day)
         Spending.update(tokens=Spending.tokens - unused).where(of_that_day).execute()
-
-
-class Metered:
-    """The provider as one user's run has it: what it uses is counted, and paid for."""
-
-    def __init__(self, provider: Provider, budget: Budget, user_id: UUID):
-        self._provider = provider
-        self._budget = budget
-        self._user_id = user_id
-
-    def stream(self, messages: Sequence[Message], tools: Sequence[Tool], **how) -> Iterator[Chunk]:
-        """One step of the model; see `Provider.stream`.
-
-        Raises ProviderError also when the tokens do not suffice for the step, or for its end.
-        """
-        payment = self._pay(messages, tools)
-        most = payment.output_tokens if payment else self._budget.max_output
-        # One payment is for one request that the model accepts.
-        step = self._provider.stream(
-            messages, tools, max_output_tokens=most, may_repeat=payment is None, **how
-        )
-        usage, is_out_of_tokens = Usage(), False
-        try:
-            with closing(step):
-                for chunk in step:
-                    if isinstance(chunk, StepFinished):
-                        usage = chunk.usage or Usage()
-                        is_cut_off = (
-                            most is not None and meaning_of(chunk.finish_reason) == "length"
-                        )
-                        is_out_of_tokens = is_cut_off and most < self._budget.max_output
-                    yield chunk
-            if is_out_of_tokens:
-                raise ProviderError(ErrorCode.OUT_OF_TOKENS, f"cut off after {most} tokens")
-        except ProviderError as error:
-            if error.code in REFUSALS:
-                usage = Usage(0, 0)
-            raise
-        finally:
-            if payment:
-                self._settle(payment, usage)
-
-    def _pay(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Payment | None:
-        try:
-            if not self._budget.daily:
-                return None
-            return self._budget.pay(self._user_id, most_input(messages, tools))
-        finally:
-            release()
-
-    def _settle(self, payment: Payment, usage: Usage) -> None:
-        """Nobody is worse off if it fails than by a call that breaks off."""
-        try:
-            self._budget.settle(self._user_id, payment, usage)
-        except Exception as error:
-            logs.event("tokens_not_settled", level=logging.WARNING, reason=type(error).__name__)
-            if is_outage(error):
-                discard()
-        finally:
-            release()
 
 
 def most_input(messages: Sequence[Message], tools: Sequence[Tool]) -> int:

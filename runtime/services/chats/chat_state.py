@@ -7,7 +7,7 @@ from functools import reduce
 from operator import or_
 from uuid import UUID
 
-from peewee import SQL, Expression, SqliteDatabase, fn
+from peewee import Expression, SqliteDatabase, fn
 
 from runtime.database.base import db
 from runtime.errors import ChatNotFound
@@ -41,18 +41,14 @@ def find(user: User, chat_id: UUID, ids: Collection[str]) -> ChatState:
     chat = Chat.get_or_none(Chat.id == chat_id)
     if chat and chat.user_id != user.id:
         raise ChatNotFound
-    runs = list(_recent(chat_id))
-    if not runs:
-        return ChatState()
-    is_unfinished = runs[0].status != "finished"
-    left = frozenset() if is_unfinished else _unanswered(runs[0])
-    return ChatState(_brought([run.id for run in runs], ids), left, is_unfinished)
-
-
-def _recent(chat_id: UUID):
-    """The chat's recent runs, the newest first, without what was said in them."""
     runs = Run.select(Run.id, Run.finished_at, Run.error).where(Run.chat == chat_id)
-    return runs.order_by(Run.created_at.desc()).limit(RECENT_RUNS)
+    recent = list(runs.order_by(Run.created_at.desc()).limit(RECENT_RUNS).tuples())
+    if not recent:
+        return ChatState()
+    last_id, finished_at, error = recent[0]
+    is_unfinished = finished_at is None or error is not None
+    left = frozenset() if is_unfinished else _unanswered(last_id)
+    return ChatState(_brought([run_id for run_id, *_ in recent], ids), left, is_unfinished)
 
 
 def _brought(run_ids: list[UUID], ids: Collection[str]) -> frozenset[str]:
@@ -60,7 +56,7 @@ def _brought(run_ids: list[UUID], ids: Collection[str]) -> frozenset[str]:
     # A message that was no client's has its run's id.
     known = {str(run_id) for run_id in run_ids}.intersection(ids)
     if left := set(ids) - known:
-        having = Run.select(Run.id, Run.input).where(Run.id.in_(run_ids), _has_one_of(left))
+        having = Run.select().where(Run.id.in_(run_ids), _has_one_of(left))
         known |= {each.id for run in having for each in run.input_messages if each.id in left}
     return frozenset(known)
 
@@ -74,16 +70,14 @@ def _has_one_of(ids: Collection[str]) -> Expression:
     return reduce(or_, [find_in(Run.input, needle) > 0 for needle in needles])
 
 
-def _unanswered(run: Run) -> frozenset[str]:
+def _unanswered(run_id: UUID) -> frozenset[str]:
     """The ids of the calls that a run has left to others to answer."""
-    called = _call_ids(run, "TOOL_CALL_START")
-    return called - _call_ids(run, "TOOL_CALL_RESULT") if called else called
-
-
-def _call_ids(run: Run, kind: str) -> frozenset[str]:
-    """The calls that the run's events of this kind are about, without the events."""
-    is_sqlite = isinstance(db.obj, SqliteDatabase)
-    its_id = SQL("data->>'tool_call_id'" if is_sqlite else "data::json->>'tool_call_id'")
-    of_kind = RunEvent.data.startswith(f'{{"type":"{kind}"')
-    rows = RunEvent.select(its_id).where(RunEvent.run == run.id, of_kind)
-    return frozenset(call_id for (call_id,) in rows.tuples())
+    kinds = ("TOOL_CALL_START", "TOOL_CALL_RESULT")
+    # NULL: an earlier release has written it, and its type is in the JSON.
+    about_calls = RunEvent.type.in_(kinds) | RunEvent.type.is_null()
+    rows = RunEvent.select(RunEvent.data).where(RunEvent.run == run_id, about_calls).tuples()
+    events = [json.loads(data) for (data,) in rows]
+    called, answered = (
+        {event["tool_call_id"] for event in events if event["type"] == kind} for kind in kinds
+    )
+    return frozenset(called - answered)

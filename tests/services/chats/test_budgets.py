@@ -16,7 +16,8 @@ from runtime.agent.providers.provider import Chunk, ProviderError, StepFinished,
 from runtime.agent.stop import Stop
 from runtime.database.base import db, release
 from runtime.models.spendings import Spending
-from runtime.services.chats.budgets import Budget, Metered, most_input
+from runtime.services.chats.budgets import Budget, most_input
+from runtime.services.chats.metered import Metered
 from tests.conftest import Person, at_once
 
 ASK = [Message("user", "字" * 100)]

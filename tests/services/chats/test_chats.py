@@ -9,7 +9,7 @@ from flask import Flask
 from runtime import clock
 from runtime.database.base import db
 from runtime.models.chats import Chat, Run
-from runtime.services.chats.chats import TITLE_CHARS, named_after
+from runtime.services.chats.titles import TITLE_CHARS, named_after
 from tests.api.test_agent_chats import in_background
 from tests.conftest import Person
 

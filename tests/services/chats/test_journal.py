@@ -16,7 +16,9 @@ from runtime.database.postgres import PostgresDatabase
 from runtime.models.chats import Chat, Run
 from runtime.models.run_events import RunEvent
 from runtime.models.users import User
-from runtime.services.chats.journal import LEASE_SECONDS, WRITE_ON_POSTGRES, Journal
+from runtime.services.chats.journal import Journal
+from runtime.services.chats.keeper import LEASE_SECONDS
+from runtime.services.chats.writing import WRITE_ON_POSTGRES
 from tests.servers import wait_until
 
 
@@ -75,7 +77,7 @@ def test_a_write_looks_at_no_run_that_it_is_not_about(run: Run):
     Run.insert_many(ended, fields=fields).execute()
     db.execute_sql("ANALYZE runs")
     runs, endings = f'["{run.id}"]', f'[["{run.id}", null, 1, 1]]'
-    events = f'[["{run.id}", 1, "{{}}"]]'
+    events = f'[["{run.id}", 1, "RUN_STARTED", "{{}}"]]'
     asked = f"EXPLAIN (FORMAT JSON) {WRITE_ON_POSTGRES}"
     [[[plan]]] = db.execute_sql(asked, (runs, endings, events)).fetchall()
 
