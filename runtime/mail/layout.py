@@ -5,10 +5,10 @@ comes from elsewhere. The card has no colours but a button's: its lines and its 
 reader's own text colour, seen through, so that light and dark are both right.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import NamedTuple
 
 # Long words (a key, a link, an address of 254 characters) break rather than widen the page. Of the
 # two properties old clients know the second.
@@ -21,6 +21,12 @@ _FONT = (
     "-apple-system,'Segoe UI',Roboto,'PingFang SC','Microsoft YaHei','Noto Sans CJK SC',sans-serif"
 )
 _MONO = "ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
+_CODE = f"font:bold 32px/1.3 {_MONO};letter-spacing:4px;white-space:nowrap;{_SELECT}"
+_KEY = f"font:14px/1.5 {_MONO};{_BREAK};{_SELECT}"
+_BUTTON = (
+    "display:inline-block;padding:10px 20px;border-radius:8px;background:#1d5fd1;"
+    "color:#ffffff;font-weight:bold;text-decoration:none"
+)
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -57,112 +63,58 @@ class Letter:
     is_wanted: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
 
 
-class Part(ABC):
-    """A paragraph or a block of a letter, in two forms."""
+class Part(NamedTuple):
+    """A paragraph or a block of a letter, as plain text and as HTML. Labels end in a colon."""
 
-    @abstractmethod
-    def text(self) -> str:
-        """The part as plain text."""
-
-    @abstractmethod
-    def html(self) -> str:
-        """The part as HTML, all that anybody typed escaped."""
+    text: str
+    html: str
 
 
-@dataclass(frozen=True)
-class Paragraph(Part):
-    sentence: str
-
-    def text(self) -> str:
-        return self.sentence
-
-    def html(self) -> str:
-        return f'<p style="margin:0 0 16px">{escape(self.sentence)}</p>'
+def paragraph(sentence: str) -> Part:
+    return Part(sentence, _p("0 0 16px", escape(sentence)))
 
 
-@dataclass(frozen=True)
-class Code(Part):
-    """A username and the code of few digits for it, to be typed; labels end in a colon."""
-
-    username: tuple[str, str]
-    label: str
-    code: str
-
-    def text(self) -> str:
-        return f"{''.join(self.username)}\n{self.label}{self.code}"
-
-    def html(self) -> str:
-        style = f"font:bold 32px/1.3 {_MONO};letter-spacing:4px;white-space:nowrap;{_SELECT}"
-        label, username = map(escape, self.username)
-        return (
-            f'<p style="margin:20px 0 12px">{label}<strong>{username}</strong><br>'
-            f'{escape(self.label)}<br><span style="{style}">{escape(self.code)}</span></p>'
-        )
+def code(username_label: str, username: str, label: str, digits: str) -> Part:
+    """A username and the code of few digits for it, to be typed."""
+    whose = f"{escape(username_label)}<strong>{escape(username)}</strong>"
+    shown = f'<span style="{_CODE}">{escape(digits)}</span>'
+    html = _p("20px 0 12px", f"{whose}<br>{escape(label)}<br>{shown}")
+    return Part(f"{username_label}{username}\n{label}{digits}", html)
 
 
-@dataclass(frozen=True)
-class Key(Part):
+def key(label: str, token: str) -> Part:
     """A long key, to be copied."""
-
-    label: str
-    key: str
-
-    def text(self) -> str:
-        return self.label + self.key
-
-    def html(self) -> str:
-        style = f"font:14px/1.5 {_MONO};{_BREAK};{_SELECT}"
-        return (
-            f'<p style="margin:0 0 16px">{escape(self.label)}<br>'
-            f'<span style="{style}">{escape(self.key)}</span></p>'
-        )
+    shown = f'<span style="{_KEY}">{escape(token)}</span>'
+    return Part(label + token, _p("0 0 16px", f"{escape(label)}<br>{shown}"))
 
 
-@dataclass(frozen=True)
-class Facts(Part):
-    """Short lines, each a label that ends in a colon and its value."""
-
-    lines: tuple[tuple[str, str], ...]
-
-    def text(self) -> str:
-        return "\n".join(label + value for label, value in self.lines)
-
-    def html(self) -> str:
-        lines = (f"{escape(label)}<strong>{escape(value)}</strong>" for label, value in self.lines)
-        return f'<p style="margin:0 0 12px">{"<br>".join(lines)}</p>'
+def facts(values: Mapping[str, str]) -> Part:
+    """Short lines: values by their labels."""
+    lines = (f"{escape(label)}<strong>{escape(value)}</strong>" for label, value in values.items())
+    text = "\n".join(label + value for label, value in values.items())
+    return Part(text, _p("0 0 12px", "<br>".join(lines)))
 
 
-@dataclass(frozen=True)
-class Button(Part):
-    """A link; its address is also there to be read and copied. `label` ends in a colon."""
+def button(name: str, label: str, url: str) -> Part:
+    """A link; its address is also there to be read and copied."""
+    link = escape(url)
+    shown = _p("16px 0 8px", f'<a href="{link}" style="{_BUTTON}">{escape(name)}</a>')
+    html = f'{shown}\n<p style="{_SMALL};{_BREAK}">{link}</p>'
+    return Part(f"{label.rstrip()}\n{url}", html)
 
-    name: str
-    label: str
-    url: str
 
-    def text(self) -> str:
-        return f"{self.label.rstrip()}\n{self.url}"
-
-    def html(self) -> str:
-        url = escape(self.url)
-        style = (
-            "display:inline-block;padding:10px 20px;border-radius:8px;background:#1d5fd1;"
-            "color:#ffffff;font-weight:bold;text-decoration:none"
-        )
-        return (
-            f'<p style="margin:16px 0 8px"><a href="{url}" style="{style}">{escape(self.name)}</a>'
-            f'</p>\n<p style="{_SMALL};{_BREAK}">{url}</p>'
-        )
+def _p(margin: str, html: str) -> str:
+    return f'<p style="margin:{margin}">{html}</p>'
 
 
 def set_letter(lang: str, subject: str, title: str, parts: Sequence[Part], footer: str) -> Letter:
     """Set the parts under a title and above a footer, once as text and once as HTML."""
-    paragraphs = [title, *(part.text() for part in parts), f"--\n{footer}"]
+    paragraphs = [title, *(part.text for part in parts), f"--\n{footer}"]
     html = _PAGE.format(
         lang=lang,
         subject=escape(subject),
         title=escape(title),
-        body="\n".join(part.html() for part in parts),
+        body="\n".join(part.html for part in parts),
         footer=escape(footer),
         font=_FONT,
         wrap=_WRAP,

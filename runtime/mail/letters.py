@@ -18,8 +18,8 @@ from werkzeug.local import LocalProxy
 
 from runtime.caller import Caller
 from runtime.i18n import LANGUAGES
-from runtime.mail import words
-from runtime.mail.layout import Button, Code, Facts, Key, Letter, Paragraph, Part, set_letter
+from runtime.mail import layout, words
+from runtime.mail.layout import Letter, Part
 from runtime.mail.words import Words
 
 
@@ -134,38 +134,38 @@ class Letters:
             if part is Block.ASKER:
                 return [_facts(say, asker)]
             if part is Block.WAY_BACK:
-                key = Key(_label(say, "key"), way_back.token)
+                key = layout.key(_label(say, "key"), way_back.token)
                 return [key, *_button(say, "button", way_back.link)]
             if part is Block.APP:
                 return _button(say, "common.open", self._app_url)
-            return [Paragraph(say(part, **values))]
+            return [layout.paragraph(say(part, **values))]
 
         parts = [each for part in template.parts for each in parts_of(part)]
         because = say("common.sent_by"), say(f"common.because_{template.because}")
         footer = ("" if language == "zh" else " ").join(because)
-        return set_letter(_LANG[language], say("subject"), say("title"), parts, footer)
+        return layout.set_letter(_LANG[language], say("subject"), say("title"), parts, footer)
 
 
 def _code(say: Callable[..., str], code: MailedCode) -> list[Part]:
-    username = _label(say, "username"), code.username
-    told = Code(username, _label(say, "code"), code.code)
+    whose = _label(say, "username"), code.username
+    told = layout.code(*whose, _label(say, "code"), code.code)
     return [told, _facts(say, code.asker), *_button(say, "button", code.link)]
 
 
-def _facts(say: Callable[..., str], asker: Caller) -> Facts:
+def _facts(say: Callable[..., str], asker: Caller) -> Part:
     facts = {
         "device": asker.device or say("common.unknown_device"),
         "network": asker.network,
         "time": f"{asker.at:%Y-%m-%d %H:%M} UTC",
     }
-    return Facts(tuple((_label(say, name), value) for name, value in facts.items()))
+    return layout.facts({_label(say, name): value for name, value in facts.items()})
 
 
 def _button(say: Callable[..., str], name: str, url: str | None) -> list[Part]:
     if not url:
         return []
     text = say(name)
-    return [Button(text, say("common.label", name=text), url)]
+    return [layout.button(text, say("common.label", name=text), url)]
 
 
 def _label(say: Callable[..., str], name: str) -> str:
