@@ -183,6 +183,11 @@ class Recovery(Coded):
     def __repr__(self):
         return f"<Recovery {self.email}>"
 
+    @classmethod
+    def find_waiting(cls, email: str, network: str) -> "Recovery | None":
+        """The recovery that the network has begun and that has tries left."""
+        return cls.opened(email, network).where(cls.tries_left > 0).first()
+
 
 class EmailChange(Coded):
     """An account is to have another address, or has it, and can have the old one back for a while.
@@ -207,14 +212,22 @@ class EmailChange(Coded):
         own = cls._waiting(email, cls).where(cls.user == user)
         return own.order_by(*cls._newest_with_tries()).limit(1)
 
-    def may_be_asked_again(self, user: User, network: str) -> bool:
-        """Whether asking for it once more is the same change: by `user`, now, from `network`."""
-        return (
-            self.tries_left > 0
-            and self.changed_at is None
-            and self.network == network
-            and self.old_email == user.email
+    @classmethod
+    def find_waiting(cls, user: User, email: str, network: str) -> "EmailChange | None":
+        """The account's newest change to this address, if it may be asked for again.
+
+        Its tries are not used up, it was not made, and it was asked for from this network and at
+        the address that the account has.
+        """
+        newest = cls.opened_by(user, email).first()
+        may = (
+            newest
+            and newest.tries_left > 0
+            and newest.changed_at is None
+            and newest.network == network
+            and newest.old_email == user.email
         )
+        return newest if may else None
 
     @property
     def proven_email(self) -> str | None:

@@ -5,7 +5,7 @@ import time
 from runtime.caller import Caller
 from runtime.models.sessions import Session
 from runtime.models.users import User
-from runtime.services.accounts import notices, users
+from runtime.services.accounts import erasures, notices, users
 from runtime.services.accounts.credentials import demand_password
 from runtime.services.chats import runs
 
@@ -15,7 +15,7 @@ POLL_SECONDS = 0.05
 
 
 def erase_own(session: Session, password: str, caller: Caller) -> None:
-    """Erase the account of whoever asks, and gives its password once more; its owner is mailed.
+    """Erase the account of who asks, and gives its password once more; its owner is mailed.
 
     A recovery, another password or a sign-out that comes meanwhile wins. Raises WrongPassword;
     InvalidAccessToken when the session is over by now; TooManyRequests after too many tries, and
@@ -23,7 +23,7 @@ def erase_own(session: Session, password: str, caller: Caller) -> None:
     """
     demand_password(session, password, caller)
     _stop_runs(session.user)
-    users.erase(session.user, asked_in=session)
+    erasures.erase(session.user, asked_in=session)
     _tell(session.user, caller)
 
 
@@ -33,7 +33,7 @@ def erase(user: User) -> None:
     Its owner is told by mail.
     """
     _stop_runs(user)
-    users.erase(user)
+    erasures.erase(user)
     _tell(user)
 
 

@@ -9,7 +9,7 @@ from flask import Flask
 from runtime.models.spendings import FormerSpending, Spending
 from runtime.models.users import User
 from runtime.services import purge
-from runtime.services.accounts import users
+from runtime.services.accounts import erasures, users
 from tests.agent.completions_server import CompletionsServer
 from tests.conftest import PASSWORD, Outbox, Person
 
@@ -127,7 +127,7 @@ def test_what_is_kept_names_nobody(budget, app: Flask, quick, alice: Person):
 def test_an_operator_gives_no_days_tokens_again(budget, app: Flask, quick, alice: Person):
     spend(app, alice, LIMIT)
     with app.app_context():
-        users.erase(User.find_by_email(EMAIL))
+        erasures.erase(User.find_by_email(EMAIL))
         user = users.create("again", EMAIL, PASSWORD)
 
         assert Spending.get(Spending.user == user).tokens == LIMIT

@@ -9,7 +9,7 @@ from flask import Flask
 from runtime.models.codes import EmailChange, Recovery, SignUp
 from runtime.models.sessions import Session
 from runtime.models.users import User
-from runtime.services.accounts import users
+from runtime.services.accounts import erasures, users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 
 NEW = "new@example.org"
@@ -298,7 +298,7 @@ def kinds(app: Flask, quick, member, bob: Person) -> list[str]:
         member(name)
     with app.app_context():
         users.disable(User.find_by_email("shu@example.org"))
-        users.erase(User.find_by_email("gon@example.org"))
+        erasures.erase(User.find_by_email("gon@example.org"))
     return [f"{name}@example.org" for name in ("bob", "wai", "nob", "shu", "gon")]
 
 
@@ -514,7 +514,7 @@ def test_an_old_address_that_somebody_else_has_by_now_is_not_taken_from_them(
     assert alice.get("/users/me").status_code == 200
 
 
-@pytest.mark.parametrize("shut", [users.disable, users.erase])
+@pytest.mark.parametrize("shut", [users.disable, erasures.erase])
 def test_the_way_back_is_closed_to_a_shut_account(app, quick, alice, outbox: Outbox, shut):
     change(alice, outbox)
     with app.app_context():
@@ -579,7 +579,7 @@ def test_an_erased_account_leaves_none_of_its_addresses(app, quick, alice, bob, 
     ask(bob, NEW)
     outbox.mails()
     with app.app_context():
-        users.erase(User.find_by_email(NEW))
+        erasures.erase(User.find_by_email(NEW))
 
         left = [str(list(kind.select().dicts())) for kind in (EmailChange, Recovery, SignUp)]
     assert not [email for email in (OLD, NEW) if email in "".join(left)]

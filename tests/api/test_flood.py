@@ -5,7 +5,7 @@ from flask import Flask
 
 from runtime.models.users import User
 from runtime.services import purge
-from runtime.services.accounts import credentials, users
+from runtime.services.accounts import credentials, erasures, users
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import quick_hash
 
@@ -183,7 +183,7 @@ def test_it_is_worth_nothing_once_the_account_is_disabled_or_erased(
     assert sign_in(stranger, NEW_NETWORK, alice.email, **token).status_code == 429
 
     with app.app_context():
-        users.erase(User.get())
+        erasures.erase(User.get())
         user = users.create("alice", alice.email, PASSWORD)
         User.update(password_hash=quick_hash(PASSWORD)).where(User.id == user.id).execute()
     assert sign_in(stranger, NEW_NETWORK, alice.email, **token).status_code == 429

@@ -17,7 +17,7 @@ from runtime.caller import Caller
 from runtime.limits.rates import RESENDS_PER_ADDRESS, limiter
 from runtime.models.codes import SignUp
 from runtime.models.users import User
-from runtime.services.accounts import sessions, users
+from runtime.services.accounts import erasures, sessions, users
 from tests.conftest import PASSWORD, Person
 from tests.quick import quick_hash
 
@@ -96,7 +96,7 @@ KINDS = {
     "waiting": make_waiting,
     "known": make_known,
     "disabled": lambda email: users.disable(make_known(email)),
-    "deleted": lambda email: users.erase(make_known(email)),
+    "deleted": lambda email: erasures.erase(make_known(email)),
 }
 
 

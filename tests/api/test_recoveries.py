@@ -9,7 +9,7 @@ from flask import Flask
 from runtime.models.codes import Recovery
 from runtime.models.sessions import Session
 from runtime.models.users import User
-from runtime.services.accounts import users
+from runtime.services.accounts import erasures, users
 from tests.conftest import PASSWORD, Log, Outbox, Person, at_once
 from tests.quick import BusyPasswords, quick_hash
 
@@ -319,7 +319,7 @@ def kinds(app: Flask, quick, alice: Person, member) -> dict[str, Person]:
         member(name)
     with app.app_context():
         users.disable(User.find_by_email("shut_@example.org"))
-        users.erase(User.find_by_email("gone_@example.org"))
+        erasures.erase(User.find_by_email("gone_@example.org"))
         User.update(password_hash=quick_hash(PASSWORD)).execute()
     names = ["alice", "waits", "nobdy", "shut_", "gone_"]
     return {f"{name}@example.org": at(app, f"192.0.2.{n}") for n, name in enumerate(names)}
@@ -376,7 +376,7 @@ def test_only_accounts_get_mail(kinds: dict, outbox: Outbox):
     assert [mail["To"] for mail in outbox.mails()[before:]] == ["alice@example.org"]
 
 
-@pytest.mark.parametrize("shut", [users.disable, users.erase])
+@pytest.mark.parametrize("shut", [users.disable, erasures.erase])
 def test_a_code_is_dead_once_its_account_is_shut(app, quick, owner, outbox: Outbox, shut):
     recover(owner)
     code = outbox.code(owner.email)

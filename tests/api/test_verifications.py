@@ -16,7 +16,7 @@ from runtime.models.tables import MODELS
 from runtime.models.users import User
 from runtime.security.passwords import Passwords
 from runtime.services import purge
-from runtime.services.accounts import users
+from runtime.services.accounts import erasures, users
 from tests.conftest import PASSWORD, Log, Outbox, Person, at_once
 from tests.quick import BusyPasswords, quick_hash
 
@@ -192,7 +192,7 @@ def kinds(app: Flask, quick, alice: Person, member) -> dict[str, Person]:
         member(name)
     with app.app_context():
         users.disable(User.find_by_email("shut_@example.org"))
-        users.erase(User.find_by_email("gone_@example.org"))
+        erasures.erase(User.find_by_email("gone_@example.org"))
         User.update(password_hash=quick_hash(PASSWORD)).execute()
     names = ["alice", "waits", "nobdy", "shut_", "gone_"]
     return {f"{name}@example.org": at(app, f"192.0.2.{n}") for n, name in enumerate(names)}

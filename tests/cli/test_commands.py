@@ -22,7 +22,7 @@ from runtime.database import migrate
 from runtime.database.base import db
 from runtime.models.security_events import SecurityEvent
 from runtime.models.users import User
-from runtime.services.accounts import sessions, users
+from runtime.services.accounts import erasures, sessions
 from tests.agent.completions_server import CompletionsServer, plain
 from tests.conftest import PASSWORD, Person
 
@@ -74,21 +74,21 @@ def test_so_is_one_that_is_erased_meanwhile(app: Flask, alice: Person, command: 
 
     def erase() -> None:
         with app.app_context():
-            users.erase(User.get())
+            erasures.erase(User.get())
 
     def before(statement: str) -> None:
-        if statement.startswith("BEGIN") and not erasures:
-            erasures.append(Thread(target=erase))
-            erasures[0].start()
-            erasures[0].join()
+        if statement.startswith("BEGIN") and not threads:
+            threads.append(Thread(target=erase))
+            threads[0].start()
+            threads[0].join()
 
-    erasures: list[Thread] = []
+    threads: list[Thread] = []
     with app.app_context():
         db.connection().set_trace_callback(before)
         answer = run(app, "users", command, alice.email)
         db.connection().set_trace_callback(None)
 
-    assert len(erasures) == 1
+    assert len(threads) == 1
     assert (answer.exit_code, answer.stdout) == (1, "")
     assert answer.stderr.splitlines()[-1] == "Error: There is no such user."
 

@@ -1,10 +1,10 @@
-"""Mailed codes, whatever they are for: make one, count the tries at it, find what it completes.
+"""Mailed codes of all kinds: make one, count the tries at it, find the row that it completes.
 
 How often a code may be guessed is bounded in the database, whether or not the address is known.
 Who opened something that waits for a code has five tries at that code alone, which are kept in its
 row: nothing that anybody else does takes one. How much is opened is bounded for an address, over
-all kinds, by `mail_limits`. All who try from elsewhere share a small pool for each
-kind, of which one network has a part.
+all kinds, by `mail_limits`. All who try from elsewhere share a small pool for each kind, of which
+one network has a part.
 
 In any 24 hours those codes can be tried that were opened in the 48 hours until their end, since
 each waits for a day: 11 by strangers and 3 from networks of the account, five tries each, at most
@@ -36,7 +36,7 @@ from runtime.mail.letters import Letter
 from runtime.models.codes import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery
 from runtime.models.users import User
 from runtime.security.tokens import make_code, tokens
-from runtime.services.accounts import security_log
+from runtime.services.accounts import mail_limits, security_log
 from runtime.services.accounts.security_log import Kind
 
 OTHERS_TRIES = Bucket("others-tries", 5, timedelta(hours=12))
@@ -56,6 +56,34 @@ def demand_allowed(redirect_to: str | None) -> None:
         raise InvalidParameters(Fault("#/redirect_to", "not_allowed_redirect"))
     if redirects.has_own_name(redirect_to):
         raise InvalidParameters(Fault("#/redirect_to", "own_name_in_redirect"))
+
+
+def open_row(
+    kind: type[Coded],
+    find_waiting: Callable[[], Coded | None],
+    columns: dict[str, object],
+    *,
+    may_own: bool = True,
+) -> tuple[Coded, str]:
+    """A row of these columns that waits for a code, and its code, in the caller's transaction.
+
+    The row that `find_waiting` finds gets a new code, and keeps the tries that it has left; if it
+    finds none, a new row is counted. Without `may_own` the asker is taken for a stranger to the
+    address. Raises TooManyRequests, and then nothing is opened.
+    """
+    email, network = columns["email"], columns["network"]
+    mail_limits.hold_address(email)
+    waiting = find_waiting()
+    may_try = mail_limits.spend(email, network, is_opening=waiting is None, may_own=may_own)
+    row = waiting or kind(created_at=from_now(), tries_left=TRIES_A_CODE if may_try else 0)
+    for name, value in columns.items():
+        setattr(row, name, value)
+    code = renew(row)
+    if waiting:
+        row.save(only=[*columns, "code_hash", "code_expires_at"])
+    else:
+        row.save(force_insert=True)
+    return row, code
 
 
 def renew(row: Coded) -> str:
@@ -84,7 +112,7 @@ def find(kind: type[Coded], email: str, code: str, caller: Caller) -> Coded:
 
 
 def find_opened(opened: Sequence[Coded], code: str, caller: Caller, email: str) -> Coded:
-    """The one that waits for this code, of rows that the caller has opened.
+    """The row that waits for this code, of those that the caller has opened.
 
     One try of each row is spent before its code is compared; none at a code that has run out.
     `email` is the address whose owner reads of a refusal. Raises InvalidCode; CodeUsedUp when no
@@ -97,8 +125,10 @@ def find_opened(opened: Sequence[Coded], code: str, caller: Caller, email: str) 
 
 
 def refuse(email: str, caller: Caller, opened: Sequence[Coded] = ()) -> NoReturn:
-    """Raises InvalidCode, and the owner of the address reads of it; CodeUsedUp if it is opened by
-    the caller and no try at it is left; TooManyRequests.
+    """Count a wrong code, and tell the owner of the address in the account's journal.
+
+    Raises InvalidCode; CodeUsedUp if the caller has `opened` rows and no try at them is left;
+    TooManyRequests.
     """
     limiter.spend(WRONG_CODES_PER_NETWORK, caller.network)
     logs.event("code_refused", network=caller.network)

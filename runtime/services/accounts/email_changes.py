@@ -1,9 +1,11 @@
 """Another address for an account: proven by a mailed code, and taken back by its old one.
 
-Nothing here tells whether the new address has an account. A change to one that has waits like any
-other and is limited like any other; only the mail, which is written later on another thread,
+Nothing here tells whether the new address has an account. A change to an address with an account
+waits, and is limited, like any other; only the mail, which is written later on another thread,
 differs.
 """
+
+from functools import partial
 
 from flask import current_app
 from peewee import IntegrityError, fn
@@ -31,7 +33,6 @@ from runtime.services.accounts import (
     codes,
     credentials,
     languages,
-    mail_limits,
     notices,
     security_log,
     sessions,
@@ -80,27 +81,24 @@ def begin(
 def _open(
     user: User, email: str, redirect_to: str | None, caller: Caller
 ) -> tuple[EmailChange, str]:
-    """A change that waits, counted, and its code: one that waits already or a new one."""
-    mail_limits.hold_address(email)
-    newest = EmailChange.opened_by(user, email).first()
-    waiting = newest if newest and newest.may_be_asked_again(user, caller.network) else None
-    is_opening = waiting is None
-    # If an account has this address, its owner is somebody else.
-    may_try = mail_limits.spend(email, caller.network, is_opening=is_opening, may_own=False)
-    change = waiting or EmailChange(user=user, old_email=user.email, created_at=from_now())
-    change.email, change.network, change.redirect_to = email, caller.network, redirect_to
-    if not may_try:
-        change.tries_left = 0
-    code = codes.renew(change)
-    change.save(force_insert=is_opening)
-    return change, code
+    """The change that waits now, and its code."""
+    find_waiting = partial(EmailChange.find_waiting, user, email, caller.network)
+    details = {
+        "user": user,
+        "old_email": user.email,
+        "email": email,
+        "network": caller.network,
+        "redirect_to": redirect_to,
+    }
+    # If an account has this address, it is another owner's.
+    return codes.open_row(EmailChange, find_waiting, details, may_own=False)
 
 
 @metrics.count_outcomes(metrics.codes_checked)
 def verify(session: Session, *, email: str, code: str, caller: Caller) -> TokenPair:
     """Give the account of who is signed in the address that `code` was mailed to.
 
-    Ends every session, also the one that asks, and starts another in its place. Makes all other
+    Ends every session, `session` too, and starts another in its place. Makes all other
     codes worthless, and tells the old address. Every comparison is counted before it is made.
     Raises InvalidEmailCode, also when the address has an account by now; EmailCodeUsedUp when no
     try is left; TooManyRequests; InvalidAccessToken when the session is over or the account gone
@@ -144,7 +142,7 @@ def _change(
 def undo(token: str, *, caller: Caller) -> None:
     """Give an account the address back that a change replaced, or was to replace.
 
-    Whoever asked for the change knew the password: all sessions end, all codes are worthless, and
+    Who asked for the change knew the password: all sessions end, all codes are worthless, and
     the account has no password until its owner sets one by recovery. All later changes go, so that
     none of them leads back in turn. The token is too long to be guessed, so that no limit holds:
     a neighbour's wrong codes do not close the way back. Raises InvalidCode when it means nothing,

@@ -1,13 +1,14 @@
-"""Recovery by mailed code: whoever reads the account's mail may set another password.
+"""Recovery by mailed code: who reads the account's mail may set another password.
 
-Nothing here tells whether an address has an account. A recovery for one that has none waits like
-any other and is limited like any other; only the mail, which is sent later on another thread, is
-not written.
+Nothing here tells whether an address has an account. A recovery for an address without one waits,
+and is limited, like any other; only the mail is not written, which is sent later on another thread.
 """
+
+from functools import partial
 
 from runtime import logs, metrics
 from runtime.caller import Caller
-from runtime.database.base import db, from_now, release
+from runtime.database.base import db, release
 from runtime.errors import InvalidCode, InvalidParameters, Overloaded
 from runtime.limits.rates import RECOVERIES_PER_NETWORK, limiter
 from runtime.mail.letters import MailedCode, letters
@@ -15,7 +16,7 @@ from runtime.mail.queue import mail
 from runtime.models.codes import CODE_LIFE, CODE_MINUTES, Recovery
 from runtime.models.users import User
 from runtime.security.passwords import passwords
-from runtime.services.accounts import codes, credentials, languages, mail_limits, notices, sessions
+from runtime.services.accounts import codes, credentials, languages, notices, sessions
 from runtime.services.accounts.security_log import Kind
 from runtime.services.accounts.token_pairs import TokenPair
 
@@ -29,17 +30,9 @@ def begin(*, email: str, redirect_to: str | None, caller: Caller) -> None:
     codes.demand_allowed(redirect_to)
     limiter.check(RECOVERIES_PER_NETWORK, caller.network)
     with db.atomic():
-        mail_limits.hold_address(email)
-        newest = Recovery.opened(email, caller.network).first()
-        waiting = newest if newest and newest.tries_left else None
-        may_try = mail_limits.spend(email, caller.network, is_opening=waiting is None)
-        recovery = waiting or Recovery(created_at=from_now())
-        recovery.email, recovery.network = email, caller.network
-        recovery.redirect_to = redirect_to
-        if not may_try:
-            recovery.tries_left = 0
-        code = codes.renew(recovery)
-        recovery.save(force_insert=waiting is None)
+        find_waiting = partial(Recovery.find_waiting, email, caller.network)
+        details = {"email": email, "network": caller.network, "redirect_to": redirect_to}
+        recovery, code = codes.open_row(Recovery, find_waiting, details)
     limiter.spend(RECOVERIES_PER_NETWORK, caller.network)
     good_until = caller.at + CODE_LIFE
     mail.send(email, codes.in_app(_mail_code, recovery, code, caller), good_until)

@@ -1,16 +1,29 @@
 """Sign-up by mailed code: begin one, have the codes mailed again, verify.
 
-Nothing here tells whether an address has an account. A sign-up for one that has waits like any
-other and is limited like any other; only the mail, which the owner alone reads, differs.
+Nothing here tells whether an address has an account. A sign-up for an address with an account
+waits, and is limited, like any other; only the mail, which the owner alone reads, differs.
+
+A stranger may sign up with the owner's address before the owner does, and hope that the owner
+completes it: then the stranger's password would open the owner's account. This keeps it from them:
+
+1. There is no account until a code is verified, and the code goes to the address.
+2. A code completes only the sign-up it was mailed for, and the others are discarded then.
+3. The mail says who asked for each code: the username, the network, the device, the time.
+4. A sign-up is contested while another of the same address and username waits that was begun from
+   another network or with another password: its owner cannot tell the mails apart.
+5. Who is refused because of a limit still contests the others: the next mail may seem to be theirs.
+6. The account of a contested sign-up begins without a password. The session is good, a mail says
+   why, and a recovery sets a password.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from peewee import IntegrityError, fn
 
 from runtime import logs, metrics
 from runtime.caller import Caller
-from runtime.database.base import db, from_now, release
+from runtime.database.base import db, release
 from runtime.errors import (
     InvalidCode,
     NothingToResend,
@@ -54,10 +67,9 @@ def begin(
     """Let a sign-up wait for its code, and mail the code; the owner of an account gets a notice.
 
     Who asks again with the same address, username and password from the same network has the
-    same sign-up as before, with a new code. Who is refused for now contests the sign-ups of the
-    same username all the same: of a code that is mailed then they may think that it is theirs.
-    Raises InvalidParameters for a `redirect_to` that is not allowed, what
-    `credentials.demand_strong` does, UsernameTaken when an account has the name, TooManyRequests.
+    same sign-up as before, with a new code. Raises InvalidParameters for a `redirect_to` that is
+    not allowed, what `credentials.demand_strong` does, UsernameTaken when an account has the name,
+    TooManyRequests.
     """
     codes.demand_allowed(redirect_to)
     credentials.demand_strong(password, email, username)
@@ -72,9 +84,12 @@ def begin(
     }
     try:
         _demand_room(details)
-        # Also for one that waits already, so that it takes the same time.
+        # Also if it waits already, so that it takes the same time.
         details["password_hash"] = passwords.hash(password, caller.network)
-        sign_up, code = _open(details, caller)
+        find_waiting = partial(SignUp.find_asked, email, asked_hash)
+        with db.atomic():
+            sign_up, code = codes.open_row(SignUp, find_waiting, details)
+            sign_up.contest()
         limiter.spend(SIGN_UPS_PER_NETWORK, caller.network)
     except TooManyRequests:
         SignUp(**details).contest()
@@ -88,10 +103,10 @@ def begin(
 def resend(*, email: str, caller: Caller) -> None:
     """Mail new codes for the newest sign-ups that wait for the address, with who asked for each.
 
-    For those alone that the caller's network began, if there are any; else for the newest of each
-    network. The work is done off the request's path, so that its time tells nothing. New codes
-    make the ones before worthless and give no new tries. Raises NothingToResend to who has used
-    up the tries at all that they began; TooManyRequests.
+    If the caller's network began some, these alone get new codes; else the newest of each network.
+    The work is done off the request's path, so that its time tells nothing. New codes make the ones
+    before worthless and give no new tries. Raises NothingToResend to who has used up the tries at
+    all that they began; TooManyRequests.
     """
     network = caller.network
     opened = list(SignUp.opened(email, network))
@@ -112,10 +127,9 @@ def resend(*, email: str, caller: Caller) -> None:
 def verify(*, email: str, code: str, caller: Caller) -> TokenPair:
     """Complete the sign-up that `code` was mailed for, discard the rest, start a session.
 
-    If another sign-up of the same username was begun from another network or with another
-    password, the owner may have entered the code of the wrong one: the account has no password
-    then, and a mail says so. Every comparison is counted before it is made. Raises
-    InvalidCode; UsernameTakenMeanwhile, and then the sign-up is over; TooManyRequests.
+    The account of a contested sign-up has no password, and a mail says so. Every comparison is
+    counted before it is made. Raises InvalidCode; UsernameTakenMeanwhile, and then the sign-up is
+    over; TooManyRequests.
     """
     return _complete(codes.find(SignUp, email, code, caller), caller)
 
@@ -130,27 +144,6 @@ def _demand_room(details: dict) -> None:
     is_new = SignUp.find_asked(email, details["asked_hash"]) is None
     mail_limits.check(email, network, is_opening=is_new)
     release()
-
-
-def _open(details: dict, caller: Caller) -> tuple[SignUp, str]:
-    """The sign-up of these columns, counted, and its code: one that waits already or a new one."""
-    email, asked_hash = details["email"], details["asked_hash"]
-    with db.atomic():
-        mail_limits.hold_address(email)
-        waiting = SignUp.find_asked(email, asked_hash)
-        may_try = mail_limits.spend(email, caller.network, is_opening=waiting is None)
-        sign_up = waiting or SignUp(created_at=from_now())
-        for name, value in details.items():
-            setattr(sign_up, name, value)
-        if not may_try:
-            sign_up.tries_left = 0
-        code = codes.renew(sign_up)
-        if waiting:
-            sign_up.save(only=[*details, "code_hash", "code_expires_at"])
-        else:
-            sign_up.save(force_insert=True)
-        sign_up.contest()
-    return sign_up, code
 
 
 def _complete(sign_up: SignUp, caller: Caller) -> TokenPair:
@@ -184,10 +177,9 @@ def _complete(sign_up: SignUp, caller: Caller) -> TokenPair:
 def _renew_codes(email: str, is_opener: bool, caller: Caller) -> Letter | None:
     """New codes for what waits, and the letter that tells them; None when nothing waits.
 
-    What is void, or for an address with an account, stays what it is, but for the instant until
-    when its code may be tried: who tries it cannot tell it from any other. Row by row and not in
-    one transaction: one that holds several rows while a verification holds others of the address
-    would wait for it, and it for this one.
+    A row that is void, or for an address with an account, only has its code's end moved: who tries
+    it cannot tell it from any other. Each row is written on its own: a transaction over several
+    rows and a verification that holds others of the address could wait for each other.
     """
     newest = _newest(list(SignUp.waiting(email)), caller.network if is_opener else None)
     renewed = [(sign_up, codes.renew(sign_up), _asker(sign_up)) for sign_up in newest]
@@ -202,8 +194,8 @@ def _renew_codes(email: str, is_opener: bool, caller: Caller) -> Letter | None:
 def _newest(waiting: Sequence[SignUp], opener: str | None) -> list[SignUp]:
     """The newest of these, which are in their order: those of one network, or one of each.
 
-    So nobody keeps another network's out of a mail by beginning more. Those that are void come in
-    if there is no other.
+    So a network that begins many keeps no other's out of a mail. Void ones come in if there is no
+    other.
     """
     waiting = [sign_up for sign_up in waiting if sign_up.password_hash] or waiting
     if opener:

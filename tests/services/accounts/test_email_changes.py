@@ -12,7 +12,7 @@ from runtime.models.codes import EmailChange
 from runtime.models.sessions import Session
 from runtime.models.users import User
 from runtime.security.tokens import Tokens
-from runtime.services.accounts import credentials, email_changes, sessions, users
+from runtime.services.accounts import credentials, email_changes, erasures, sessions, users
 from tests.conftest import PASSWORD, Outbox, Person
 from tests.quick import QuickPasswords
 
@@ -48,7 +48,7 @@ class InterruptedTokens(Tokens):
     [
         (lambda: credentials.replace_password(User.get(), "of another"), InvalidAccessToken),
         (lambda: users.disable(User.get()), InvalidAccessToken),
-        (lambda: users.erase(User.get()), InvalidAccessToken),
+        (lambda: erasures.erase(User.get()), InvalidAccessToken),
         (lambda: sessions.end_all(User.get()), InvalidAccessToken),
         (lambda: credentials.change_account(User.get(), email="f@example.org"), WrongPassword),
         (lambda: credentials.change_account(User.get(), password_hash="-"), WrongPassword),
@@ -80,7 +80,7 @@ def test_no_code_is_good_that_was_asked_for_with_an_earlier_password_or_address(
     [
         lambda: sessions.end_all(User.get()),
         lambda: users.disable(User.get()),
-        lambda: users.erase(User.get()),
+        lambda: erasures.erase(User.get()),
     ],
     ids=["signed out", "disabled", "erased"],
 )

@@ -28,6 +28,7 @@ from runtime.models.users import User
 from runtime.services import closures, exports
 from runtime.services.accounts import (
     credentials,
+    erasures,
     recoveries,
     refreshes,
     security_log,
@@ -221,7 +222,7 @@ def test_an_erased_account_is_in_no_table(app: Flask, ground, quick, alice: Pers
     with app.app_context():
         user = found(alice)
         assert "words of her" in everything()
-        users.erase(user)
+        erasures.erase(user)
 
         left = everything().lower()
         for trace in ("alice", user.id.hex, str(user.id), "words of her", alice.network, "mallory"):
@@ -231,7 +232,7 @@ def test_an_erased_account_is_in_no_table(app: Flask, ground, quick, alice: Pers
 
 def test_an_erased_account_is_refused_with_every_token(app: Flask, quick, alice: Person):
     with app.app_context():
-        users.erase(found(alice))
+        erasures.erase(found(alice))
 
     assert alice.get("/users/me").status_code == 401
     assert alice.refresh().status_code == 401
@@ -242,7 +243,7 @@ def test_an_erased_account_is_refused_with_every_token(app: Flask, quick, alice:
 
 def test_an_address_that_was_erased_can_sign_up_again(app: Flask, quick, alice: Person, outbox):
     with app.app_context():
-        users.erase(found(alice))
+        erasures.erase(found(alice))
     details = {"username": "alice", "email": alice.email, "password": PASSWORD}
     alice.tokens = {}
     alice.post("/auth/verifications", details)
@@ -257,13 +258,13 @@ def test_an_address_that_was_erased_can_sign_up_again(app: Flask, quick, alice: 
 def test_nothing_is_done_to_an_account_that_was_erased_meanwhile(app: Flask, alice, change):
     with app.app_context():
         user = found(alice)
-        users.erase(user)
+        erasures.erase(user)
 
         with pytest.raises(UserNotFound):
             change(user)
 
 
-@pytest.mark.parametrize("shut", [users.erase, users.disable])
+@pytest.mark.parametrize("shut", [erasures.erase, users.disable])
 @pytest.mark.parametrize("session_id", [None, UUID(int=7 << 76)], ids=["new", "named"])
 def test_no_run_begins_in_an_account_that_is_gone_or_disabled_meanwhile(
     app: Flask, alice: Person, shut: Callable, session_id: UUID | None
@@ -277,7 +278,7 @@ def test_no_run_begins_in_an_account_that_is_gone_or_disabled_meanwhile(
         assert Chat.select().count() == Run.select().count() == 0
 
 
-@pytest.mark.parametrize("shut", [users.erase, users.disable])
+@pytest.mark.parametrize("shut", [erasures.erase, users.disable])
 def test_no_profile_changes_in_an_account_that_is_gone_or_disabled_meanwhile(
     app: Flask, alice: Person, shut: Callable
 ):
@@ -301,7 +302,7 @@ def test_disabling_stops_the_runs(app: Flask, alice: Person):
 def test_no_export_begins_of_an_account_that_was_erased_meanwhile(app: Flask, alice: Person):
     with app.app_context():
         session = Session.find_live(Session.get().id)
-        users.erase(session.user)
+        erasures.erase(session.user)
 
         with pytest.raises(InvalidAccessToken):
             exports.begin(session, Caller("192.0.2.1", language="en"))
@@ -314,7 +315,7 @@ def test_no_export_begins_of_an_account_that_was_erased_meanwhile(app: Flask, al
         (lambda user: credentials.change_account(user, password_hash="another's"), WrongPassword),
         (sessions.end_all, InvalidAccessToken),
         (users.disable, InvalidAccessToken),
-        (users.erase, InvalidAccessToken),
+        (erasures.erase, InvalidAccessToken),
     ],
     ids=["recovered", "changed in this session", "signed out", "disabled", "erased"],
 )
@@ -326,7 +327,7 @@ def test_what_comes_between_password_and_erasure_wins(app: Flask, alice, meanwhi
         left = User.select().count()
 
         with pytest.raises(failure):
-            users.erase(session.user, asked_in=session)
+            erasures.erase(session.user, asked_in=session)
         assert User.select().count() == left
 
 
@@ -335,7 +336,7 @@ def test_an_erasure_forgets_an_address_that_the_account_got_meanwhile(app: Flask
         session = Session.find_live(Session.get().id)
         credentials.change_account(found(alice), email="fresh@example.org")
         recoveries.begin(email="fresh@example.org", redirect_to=None, caller=Caller("192.0.2.1"))
-        users.erase(session.user, asked_in=session)
+        erasures.erase(session.user, asked_in=session)
 
         assert "fresh@example.org" not in everything()
 
@@ -391,7 +392,7 @@ def test_an_erasure_waits_for_what_is_under_way(app: Flask, alice: Person, other
             values = {"id": UUID(int=number), "chat": chat, "message": "hello"}
             Run.create(**values, lease_until=lease_until)
         release()
-    erasure = Thread(target=run, args=(lambda: users.erase(user),))
+    erasure = Thread(target=run, args=(lambda: erasures.erase(user),))
     first = Thread(target=run, args=(lambda: other(user, meanwhile),))
     first.start()
     is_under_way.wait(5)
@@ -424,7 +425,7 @@ def test_an_erasure_at_once_with_everything_leaves_nothing(app: Flask, member):
             *[lambda t=token: call(refreshes.refresh, t, Caller("192.0.2.2"))] * 2,
             *[lambda t=token: call(sessions.end, t, caller=Caller("192.0.2.1"))] * 2,
             lambda u=user: call(sessions.end_all, u),
-            lambda u=user: call(users.erase, u),
+            lambda u=user: call(erasures.erase, u),
         )
 
     with app.app_context():

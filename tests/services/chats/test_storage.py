@@ -17,7 +17,7 @@ from runtime.models.security_events import SecurityEvent
 from runtime.models.sessions import Session
 from runtime.models.spendings import Spending
 from runtime.models.users import User
-from runtime.services.accounts import sessions, users
+from runtime.services.accounts import erasures, sessions
 from runtime.services.chats import runs
 from runtime.services.chats.storage import LEAST_CHARS
 from tests.conftest import Person, at_once
@@ -280,7 +280,7 @@ def test_a_run_that_begins_and_an_erasure_do_not_wait_for_each_other(app: Flask,
 
     def erase() -> None:
         with app.app_context():
-            users.erase(user)
+            erasures.erase(user)
 
     def is_waiting() -> bool:
         db.execute_sql("SELECT pg_stat_clear_snapshot()")
