@@ -33,7 +33,7 @@ MAX_OUTPUT_CHARS = 100_000
 TOOLS = """
 import time
 from runtime.agent import tool
-from runtime.models import User
+from runtime.models.users import User
 
 @tool
 def count_users() -> int:
