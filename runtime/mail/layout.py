@@ -71,6 +71,7 @@ class Part(NamedTuple):
 
 
 def paragraph(sentence: str) -> Part:
+    """A sentence or several, as they are."""
     return Part(sentence, _p("0 0 16px", escape(sentence)))
 
 
