@@ -34,7 +34,6 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
         instance_path=str(ROOT / "instance"),
     )
     app.config.update(load(environ if settings is None else settings))
-    app.json.sort_keys = False  # type: ignore[attr-defined]
     if keeps_files(app.config):
         folder = make_instance_folder(app.config["INSTANCE_PATH"])
     if not app.config["SECRET_KEY"]:

@@ -50,6 +50,8 @@ def encode(value: object) -> bytes:
 class JSON(DefaultJSONProvider):
     """Flask's, but answers are encoded as all our JSON is."""
 
+    sort_keys = False
+
     def response(self, value: object) -> Response:
         """The answer that is this value."""
         return Response(encode(value), mimetype=self.mimetype)
@@ -65,7 +67,7 @@ class _NoCookies(SessionInterface):
 
 
 class Application(Flask):
-    """Flask without what is not used here: sessions in cookies, hosts and coroutines."""
+    """Flask without what is not used here: sessions in cookies, and hosts."""
 
     json_provider_class = JSON
     request_class = Request
@@ -84,10 +86,6 @@ class Application(Flask):
         except HTTPException:  # There is no such route.
             return MAX_BODY_BYTES
         return _max_body_bytes(self, endpoint)
-
-    def ensure_sync(self, func: Callable) -> Callable:
-        """The function itself: Flask would look ten times a request for a coroutine."""
-        return func
 
 
 def body_up_to(max_bytes: int) -> Callable:
