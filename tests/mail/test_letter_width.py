@@ -1,8 +1,6 @@
 """Letters on a phone, as a browser sets them."""
 
-import os
 import re
-import shutil
 import subprocess
 from html import escape
 from pathlib import Path
@@ -12,10 +10,10 @@ import pytest
 from runtime.caller import Caller
 from runtime.i18n import LANGUAGES
 from runtime.mail.letters import MailedCode
+from tests.browser import program
 from tests.mail.test_letters import AT, every_letter, letters
 
 PHONE = 390
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # The longest that each may be, without a place to break at.
 LONG_LINK = "https://app.example.org/" + "w" * 2000
 LONGEST = MailedCode(
@@ -33,11 +31,7 @@ onload = () => document.title = [...document.querySelectorAll("iframe")].map((fr
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        assert not os.environ.get("CI"), "a browser must be there under CI: chromium"
-        pytest.skip("needs chromium to set a page")
-    return found
+    return program()
 
 
 def measure(browser: str, pages: dict[str, str], folder: Path) -> dict[str, int]:
