@@ -3,6 +3,7 @@
 const WORDS = {
   zh: {
     skip: "跳到正文",
+    manual: "手册（英文）：",
     menu: "目录",
     token: "访问令牌",
     tokenNote: "仅保存在此标签页中",
@@ -53,6 +54,7 @@ const WORDS = {
   },
   en: {
     skip: "Skip to content",
+    manual: "Manual:",
     menu: "Contents",
     token: "Access token",
     tokenNote: "Kept in this tab only",

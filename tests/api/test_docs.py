@@ -15,6 +15,7 @@ TYPES = {
     "docs.html": "text/html",
     "docs.css": "text/css",
     "docs.js": "text/javascript",
+    "manual.css": "text/css",
     "schema.js": "text/javascript",
     "words.js": "text/javascript",
     "icon.svg": "image/svg+xml",

@@ -88,8 +88,10 @@ def test_a_folder_that_everybody_shares_stays_so(tmp_path: Path):
     assert (shared / "runtime.sqlite3").stat().st_mode & 0o077 == 0
 
 
-def test_git_ignores_what_is_kept_and_the_backup_that_the_readme_makes():
-    [copy] = re.findall(r"'\.backup (\S+)'", (ROOT / "README.md").read_text())
+def test_git_ignores_what_is_kept_and_the_backup_that_the_manual_makes():
+    [copy] = re.findall(
+        r"'\.backup (\S+)'", (ROOT / "runtime" / "docs" / "operating.md").read_text()
+    )
     kept = [copy, "copy.sqlite3", "elsewhere/secret_key", "mine.sqlite3-wal", "mine.sqlite3.lock"]
     asked = subprocess.run(["git", "check-ignore", *kept], cwd=ROOT, capture_output=True, text=True)
     if asked.returncode == 128:

@@ -1,4 +1,4 @@
-"""The README's JavaScript, run as it is printed: no loop in it asks without end."""
+"""The manual's JavaScript, run as it is printed: no loop in it asks without end."""
 
 import json
 import re
@@ -16,8 +16,8 @@ from runtime.config.settings import ROOT
 from tests.conftest import Person
 from tests.servers import Service, program
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```js\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PAGE = (ROOT / "runtime" / "docs" / "front-ends.md").read_text()
+BLOCKS = re.findall(r"^```js[^\n]*\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 [ASK] = [block for block in BLOCKS if "async function* ask(" in block]
 [CHAT] = [block for block in BLOCKS if block.startswith("// chat.mjs")]
 # Time does not pass, and what would be waited is written down.
