@@ -1,8 +1,12 @@
 """The cast, and the stage: a service of its own for every test, on real parts."""
 
+import ctypes
+import gc
 import json
 import os
 import re
+import resource
+import sys
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,12 +20,13 @@ from threading import Barrier
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
 
 from runtime import clock as runtime_clock
 from runtime.caller import Caller
 from runtime.models.users import User
-from runtime.security.passwords import Passwords
+from runtime.security.passwords import METHOD
 from runtime.services.accounts import sessions
 from tests import openapi_checker
 from tests.grounds import InProcess, OverSockets
@@ -30,6 +35,8 @@ from tests.servers import Service
 
 PREFIX = "/api/v1"
 PASSWORD = "correct horse battery"
+# What the tests' process may take at most: a test that keeps what it made is found out by it.
+MOST_MEMORY_MB = 500
 # What is asked over HTTP, and so on either ground.
 HTTP = ("api", "services")
 SERVERS = ("TEST_DATABASE_URL",)
@@ -68,6 +75,44 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"in process alone: {marker.args[0]}"))
 
 
+def pytest_collection_finish() -> None:
+    """Collect garbage: gunicorn's settings, which some tests import, let nothing be collected
+    until a worker begins. What is there now stays, and need not be looked through."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    give_memory_back()
+
+
+def give_memory_back() -> None:
+    """Let glibc give large blocks back when they are freed: it would keep those of long bodies, for
+    every thread's heap anew."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(-3, 128 * 1024)  # M_MMAP_THRESHOLD
+        mallopt(-8, 2)  # M_ARENA_MAX
+
+
+def peak_memory_mb() -> float:
+    """Resident, of this process alone, at most so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail if all tests together took more memory than they may."""
+    if peak_memory_mb() > MOST_MEMORY_MB and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    peak = peak_memory_mb()
+    said = f"peak of memory: {peak:.0f} MB"
+    if peak > MOST_MEMORY_MB:
+        said += f", more than the {MOST_MEMORY_MB} MB that the tests may take"
+    terminalreporter.write_line(said, red=peak > MOST_MEMORY_MB)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator:
     """Under CI nothing else may keep a test from the second ground."""
@@ -99,8 +144,8 @@ def url_of(variable: str) -> str:
 
 @cache
 def password_hash() -> str:
-    """PASSWORD hashed once for all tests: a hash takes a quarter of a second."""
-    return Passwords(1).hash(PASSWORD)
+    """PASSWORD as a service hashes it, once for all tests: it takes a quarter of a second."""
+    return generate_password_hash(PASSWORD, METHOD)
 
 
 @dataclass
@@ -197,11 +242,11 @@ def service(ground, app: Flask, settings: dict[str, str], tmp_path: Path) -> Ite
 
 
 @pytest.fixture
-def quick(ground: InProcess | OverSockets, app: Flask) -> None:
-    """Passwords cost next to nothing, those too of whoever is a member by now."""
-    ground.quicken(app)
+def strong(ground: InProcess | OverSockets, app: Flask) -> None:
+    """Passwords cost what they do in service, those of members too. Asked for after them."""
+    ground.strengthen(app)
     with app.app_context():
-        User.update(password_hash=quick_hash(PASSWORD)).execute()
+        User.update(password_hash=password_hash()).execute()
 
 
 @dataclass
@@ -272,7 +317,7 @@ def member(app: Flask) -> Callable[..., Person]:
             user = User.create(
                 username=username,
                 email=email,
-                password_hash=password_hash(),
+                password_hash=quick_hash(PASSWORD),
                 email_confirmed_at=runtime_clock.now(),
                 **columns,
             )

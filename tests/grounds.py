@@ -31,6 +31,7 @@ from runtime.database import migrate
 from runtime.database.base import db
 from runtime.database.connections import connect
 from runtime.models.tables import MODELS
+from runtime.security import passwords
 from tests.quick import QuickPasswords
 from tests.servers import PgBouncer, Redis, Service, wait_until
 
@@ -62,8 +63,10 @@ class InProcess:
 
     def serve(self, settings: dict[str, str]) -> Flask:
         """The service with these settings; the models follow the one served last."""
-        self._apps.append(create_app(settings))
-        return self._apps[-1]
+        app = create_app(settings)
+        app.extensions["passwords"] = QuickPasswords()
+        self._apps.append(app)
+        return app
 
     @contextmanager
     def under_gunicorn(self, app: Flask, settings: dict[str, str], folder: Path) -> Iterator:
@@ -74,9 +77,9 @@ class InProcess:
     def hold(self, instant: datetime | None) -> None:
         """Hold the service's clock, as the tests' own is already."""
 
-    def quicken(self, app: Flask) -> None:
-        """Let passwords cost next to nothing, until the end of the test."""
-        app.extensions["passwords"] = QuickPasswords()
+    def strengthen(self, app: Flask) -> None:
+        """Let passwords cost what they do in service, until the end of the test."""
+        passwords.init_app(app)
 
     def settle(self) -> None:
         """Wait until nothing is to be recorded, and no mail to be sent."""
@@ -177,7 +180,7 @@ class OverSockets:
         for name in ("outbox", "sending"):
             shutil.rmtree(self._instance / name, ignore_errors=True)
         (self._instance / "sending").mkdir()
-        self._hold(now=None, has_quick_passwords=False)
+        self._hold(now=None, has_quick_passwords=True)
         return {
             "DATABASE_URL": self._service_url,
             "REDIS_URL": self._redis_server.url,
@@ -213,6 +216,7 @@ class OverSockets:
         wait_until(lambda: len(service.workers()) == workers, 10, f"there are {workers} workers")
         # This process may have as many connections to the database as one with one worker.
         app = create_app({**settings, "WEB_CONCURRENCY": "1"})
+        app.extensions["passwords"] = QuickPasswords()
         app.test_client_class = partial(SocketClient, port=service.port)
         return Served(app, service, dict(app.extensions))
 
@@ -226,10 +230,10 @@ class OverSockets:
         self._connection.execute("UPDATE held.clock SET instant = %s", (instant,))
         self._hold(now=instant and instant.isoformat())
 
-    def quicken(self, app: Flask) -> None:
-        """Let passwords cost next to nothing, until the end of the test."""
-        app.extensions["passwords"] = QuickPasswords()
-        self._hold(has_quick_passwords=True)
+    def strengthen(self, app: Flask) -> None:
+        """Let passwords cost what they do in service, until the end of the test."""
+        passwords.init_app(app)
+        self._hold(has_quick_passwords=False)
 
     def _hold(self, **what) -> None:
         """Tell the workers, there whole or not at all."""

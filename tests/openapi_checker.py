@@ -37,10 +37,17 @@ def check(app: Flask, answer: TestResponse) -> None:
         demand_valid(spec, content[answer.mimetype]["schema"], answer.json)
 
 
+# By what of an application it is made from: to write it takes longer than most tests do.
+_documents: dict[tuple, dict] = {}
+
+
 def document(app: Flask) -> dict:
-    """The OpenAPI document, as a reader gets it."""
+    """The OpenAPI document, as a reader gets it. All tests share it: leave it as it is."""
     if "openapi" not in app.extensions:
-        app.extensions["openapi"] = app.extensions["api"].spec.to_dict()
+        source = (app.config["APP_NAME"], *map(repr, app.url_map.iter_rules()))
+        if source not in _documents:
+            _documents[source] = app.extensions["api"].spec.to_dict()
+        app.extensions["openapi"] = _documents[source]
     return app.extensions["openapi"]
 
 
@@ -65,7 +72,18 @@ def demand_valid(spec: dict, schema: dict, value: object) -> None:
 
 
 def _validator(spec: dict, schema: dict):
-    return _compiled(json.dumps(schema), json.dumps(spec["components"]["schemas"]))
+    return _compiled(json.dumps(schema), _shapes(spec))
+
+
+# A document's own, by its id; the document is kept, so that no other one gets that.
+_shapes_of: dict[int, tuple[dict, str]] = {}
+
+
+def _shapes(spec: dict) -> str:
+    """Its components as JSON, written once: they are as long as a hundred answers."""
+    if id(spec) not in _shapes_of:
+        _shapes_of[id(spec)] = spec, json.dumps(spec["components"]["schemas"])
+    return _shapes_of[id(spec)][1]
 
 
 @cache

@@ -1,4 +1,6 @@
-"""Passwords that cost next to nothing, for tests that sign up or in dozens of times."""
+"""Passwords that cost next to nothing: those of all tests that are not about hashing."""
+
+from functools import cache
 
 from werkzeug.security import generate_password_hash
 
@@ -8,23 +10,17 @@ from runtime.security.passwords import Passwords
 METHOD = "scrypt:512:8:1"
 
 
+@cache
 def quick_hash(password: str) -> str:
-    """A real hash of the kind that QuickPasswords makes."""
+    """A real hash of the kind that QuickPasswords makes, always the same."""
     return generate_password_hash(password, METHOD)
-
-
-NOBODY = quick_hash("nobody's")
 
 
 class QuickPasswords(Passwords):
     """Real scrypt, and room for all who ask at once."""
 
     def __init__(self, workers: int = 2, queue: int = 200):
-        super().__init__(workers, queue)
-        self._nobody = NOBODY
-
-    def hash(self, password: str, network: str = "") -> str:
-        return self._run(network, quick_hash, password)
+        super().__init__(workers, queue, METHOD)
 
 
 class BusyPasswords(QuickPasswords):

@@ -389,6 +389,7 @@ def test_a_client_may_be_cut_off_after_any_event(
     runs_of_it = len(whole[scenario].endings)
     events = 25 if runs_of_it > 1 else len(whole[scenario].events)
     cuts = [Cut(after, how) for after in range(events + 1) for how in HOWS]
+    assert cuts
     with ThreadPoolExecutor(AT_ONCE) as threads:
         for cut, played in zip(cuts, threads.map(play, cuts), strict=True):
             check(played, whole[scenario])

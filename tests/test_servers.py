@@ -74,7 +74,8 @@ def test_another_pytest_does_not_shut_postgres_out(tmp_path: Path):
         shared.mkdir(exist_ok=True)
         shared.chmod(0o700)
         client.execute("CHECKPOINT")
-        psycopg.connect(server.url).close()
+        with psycopg.connect(server.url) as another:
+            assert another.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_a_port_without_a_listener_refuses():

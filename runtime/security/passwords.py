@@ -45,17 +45,19 @@ _HASH = re.compile(
 class Passwords:
     """Hashes on `workers` threads of its own; `queue` more may wait.
 
-    Places are shared out by network, so that a flood from one leaves the others theirs.
+    Places are shared out by network, so that a flood from one leaves the others theirs. `method`
+    is the hash's, as werkzeug writes it.
     """
 
-    def __init__(self, workers: int, queue: int = QUEUE):
+    def __init__(self, workers: int, queue: int = QUEUE, method: str = METHOD):
         self._queue = FairQueue(workers, queue, "passwords", _yield_to_requests)
+        self._method = method
         # Checked in place of an unknown account's, so that both take the same time.
-        self._dummy = f"{METHOD}${secrets.token_urlsafe(12)}${secrets.token_hex(64)}"
+        self._dummy = f"{method}${secrets.token_urlsafe(12)}${secrets.token_hex(64)}"
 
     def hash(self, password: str, network: str = "") -> str:
         """A salted hash to keep. Raises Overloaded."""
-        return self._run(network, generate_password_hash, normalized(password), METHOD)
+        return self._run(network, generate_password_hash, normalized(password), self._method)
 
     def verify(
         self,
@@ -76,6 +78,10 @@ class Passwords:
         # On a thread of ours; its log lines are the request's.
         counting = count and partial(copy_context().run, count)
         return self._run(network, _matches_any, kept, _forms(password), self._dummy, counting)
+
+    def needs_rehash(self, password_hash: str) -> bool:
+        """Whether the hash was made with other parameters than today's."""
+        return not password_hash.startswith(f"{self._method}$")
 
     def _run(self, network: str, function, *arguments):
         queued_at = time.perf_counter()
@@ -134,11 +140,6 @@ def _is_verifiable(password_hash: str) -> bool:
         # RFC 7914 §2: a vector of N blocks and one of p, each of 128 r bytes.
         return n * r * p <= MAX_SCRYPT_WORK and 128 * r * (n + p) <= MAX_SCRYPT_BYTES
     return int(found["iterations"] or 0) <= MAX_PBKDF2_ITERATIONS
-
-
-def needs_rehash(password_hash: str) -> bool:
-    """Whether the hash was made with other parameters than today's."""
-    return not password_hash.startswith(f"{METHOD}$")
 
 
 def _yield_to_requests() -> None:

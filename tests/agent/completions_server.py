@@ -159,7 +159,7 @@ class CompletionsServer:
         self.left.set()
 
     def __enter__(self) -> "CompletionsServer":
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.002,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,8 +10,9 @@ LIBRARIES = {"urllib3", "marshmallow"}
 
 
 def test_the_agent_imports_only_itself_urllib3_and_marshmallow() -> None:
-    root = Path(runtime.agent.__file__).parent
-    for path in root.rglob("*.py"):
+    paths = list(Path(runtime.agent.__file__).parent.rglob("*.py"))
+    assert paths
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
             for name in imported(node):
                 known = name.startswith("runtime.agent") or name.split(".")[0] in LIBRARIES

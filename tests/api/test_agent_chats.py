@@ -80,7 +80,9 @@ def test_events_are_in_order_and_the_output_is_the_last_message(alice: Person):
 
 
 def test_events_have_no_field_without_a_value(alice: Person):
-    for event in alice.chat("Who am I?").json["events"]:
+    events = alice.chat("Who am I?").json["events"]
+    assert len(events) > 3
+    for event in events:
         assert None not in event.values()
         assert event["run_id"]
 

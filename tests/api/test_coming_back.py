@@ -56,7 +56,7 @@ def move(person: Person, email: str, outbox: Outbox) -> None:
     person.tokens = answer.json
 
 
-def test_a_days_tokens_are_not_had_again(budget, app: Flask, quick, alice: Person, outbox: Outbox):
+def test_a_days_tokens_are_not_had_again(budget, app: Flask, alice: Person, outbox: Outbox):
     spend(app, alice, LIMIT)
     for number in range(2):
         leave(alice)
@@ -66,7 +66,7 @@ def test_a_days_tokens_are_not_had_again(budget, app: Flask, quick, alice: Perso
         assert alice.chat("hello").status_code == 429
 
 
-def test_what_is_left_of_a_day_is_had_again(budget, app: Flask, quick, alice, outbox: Outbox):
+def test_what_is_left_of_a_day_is_had_again(budget, app: Flask, alice, outbox: Outbox):
     spend(app, alice, 30_000)
     leave(alice)
     sign_up(alice, outbox)
@@ -80,7 +80,7 @@ def test_what_is_left_of_a_day_is_had_again(budget, app: Flask, quick, alice, ou
 
 
 def test_an_address_that_the_account_had_brings_no_tokens_either(
-    budget, app: Flask, quick, alice: Person, outbox: Outbox
+    budget, app: Flask, alice: Person, outbox: Outbox
 ):
     spend(app, alice, LIMIT)
     move(alice, "new@example.org", outbox)
@@ -93,7 +93,7 @@ def test_an_address_that_the_account_had_brings_no_tokens_either(
     assert left(alice) == 0
 
 
-def test_the_next_day_brings_tokens(budget, app: Flask, quick, alice, outbox: Outbox, clock):
+def test_the_next_day_brings_tokens(budget, app: Flask, alice, outbox: Outbox, clock):
     spend(app, alice, LIMIT)
     leave(alice)
     clock.hold((clock.now() + timedelta(days=1)).replace(hour=0, minute=0, second=1))
@@ -105,7 +105,7 @@ def test_the_next_day_brings_tokens(budget, app: Flask, quick, alice, outbox: Ou
         assert FormerSpending.select().count() == 0
 
 
-def test_another_address_has_a_days_tokens(budget, app: Flask, quick, alice, outbox: Outbox):
+def test_another_address_has_a_days_tokens(budget, app: Flask, alice, outbox: Outbox):
     spend(app, alice, LIMIT)
     leave(alice)
     sign_up(alice, outbox, "somebody@example.org")
@@ -113,7 +113,7 @@ def test_another_address_has_a_days_tokens(budget, app: Flask, quick, alice, out
     assert left(alice) == LIMIT
 
 
-def test_what_is_kept_names_nobody(budget, app: Flask, quick, alice: Person):
+def test_what_is_kept_names_nobody(budget, app: Flask, alice: Person):
     spend(app, alice, 7)
     leave(alice)
 
@@ -124,7 +124,7 @@ def test_what_is_kept_names_nobody(budget, app: Flask, quick, alice: Person):
             assert trace not in str(kept)
 
 
-def test_an_operator_gives_no_days_tokens_again(budget, app: Flask, quick, alice: Person):
+def test_an_operator_gives_no_days_tokens_again(budget, app: Flask, alice: Person):
     spend(app, alice, LIMIT)
     with app.app_context():
         erasures.erase(User.find_by_email(EMAIL))
@@ -133,7 +133,7 @@ def test_an_operator_gives_no_days_tokens_again(budget, app: Flask, quick, alice
         assert Spending.get(Spending.user == user).tokens == LIMIT
 
 
-def test_exports_of_a_day_are_not_had_again(app: Flask, quick, alice: Person, outbox: Outbox):
+def test_exports_of_a_day_are_not_had_again(app: Flask, alice: Person, outbox: Outbox):
     statuses = [alice.get("/users/me/export").status_code for _ in range(6)]
     assert statuses == [200] * 5 + [429]
     leave(alice)
@@ -142,7 +142,7 @@ def test_exports_of_a_day_are_not_had_again(app: Flask, quick, alice: Person, ou
     assert alice.get("/users/me/export").status_code == 429
 
 
-def test_changes_of_address_of_a_day_are_not_had_again(app, quick, alice, outbox: Outbox):
+def test_changes_of_address_of_a_day_are_not_had_again(app, alice, outbox: Outbox):
     def ask(number: int) -> int:
         body = {"email": f"victim{number}@example.org", "current_password": PASSWORD}
         return alice.post("/users/me/email", body).status_code

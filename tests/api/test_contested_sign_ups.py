@@ -48,6 +48,10 @@ def recovered(person: Person, outbox: Outbox, email=EMAIL, password="set by reco
     return person.post("/auth/recoveries/verify", body)
 
 
+# Who asks again, where the codes are entered, and whose is first.
+CASES = list(product(["", "SO"], [OWNER, THIRD], ["ada", "ADA"]))
+
+
 @pytest.mark.parametrize("order", ["OS", "SO", "OSO", "SOS"])
 @pytest.mark.parametrize(
     ("network", "password"),
@@ -55,11 +59,10 @@ def recovered(person: Person, outbox: Outbox, email=EMAIL, password="set by reco
     ids=["elsewhere", "same network", "same password"],
 )
 def test_an_account_of_a_contested_name_begins_without_a_password(
-    no_limits, app, quick, outbox: Outbox, order: str, network: str, password: str
+    no_limits, app, outbox: Outbox, order: str, network: str, password: str
 ):
     """In every order of asking, for either code, entered on either network."""
-    cases = product(["", "SO"], [OWNER, THIRD], ["ada", "ADA"])
-    for number, (resends, place, first) in enumerate(cases):
+    for number, (resends, place, first) in enumerate(CASES):
         email, name = f"ada{number}@example.org", f"ada_{number}"
         people = {"O": at(app, OWNER), "S": at(app, network)}
         for who in order:
@@ -85,7 +88,7 @@ def bearer(pair: dict) -> dict:
     return {"Authorization": f"Bearer {pair['access_token']}"}
 
 
-def test_a_recovery_sets_the_password_that_such_an_account_has_not(app, quick, outbox: Outbox):
+def test_a_recovery_sets_the_password_that_such_an_account_has_not(app, outbox: Outbox):
     owner, stranger = at(app, OWNER), at(app, STRANGER)
     sign_up(stranger, "ada", EMAIL, OTHERS)
     sign_up(owner, "ada", EMAIL, OWN)
@@ -107,7 +110,7 @@ def test_a_recovery_sets_the_password_that_such_an_account_has_not(app, quick, o
     assert sign_in(at(app, THIRD), EMAIL, "set by recovery").status_code == 200
 
 
-def test_another_username_contests_nothing(app, quick, outbox: Outbox):
+def test_another_username_contests_nothing(app, outbox: Outbox):
     owner = at(app, OWNER)
     sign_up(at(app, STRANGER), "eve", EMAIL, OTHERS)
     sign_up(owner, "ada", EMAIL, OWN)
@@ -116,7 +119,7 @@ def test_another_username_contests_nothing(app, quick, outbox: Outbox):
     assert opens(app, EMAIL, OWN)
 
 
-def test_a_sign_up_for_another_address_contests_nothing(app, quick, outbox: Outbox):
+def test_a_sign_up_for_another_address_contests_nothing(app, outbox: Outbox):
     owner = at(app, OWNER)
     sign_up(at(app, STRANGER), "ada", "eve@example.org", OTHERS)
     sign_up(owner, "ada", EMAIL, OWN)
@@ -127,7 +130,7 @@ def test_a_sign_up_for_another_address_contests_nothing(app, quick, outbox: Outb
 
 @pytest.mark.parametrize("waits", [{"hours": 23}, {"minutes": 11}])
 def test_a_sign_up_stays_contested_when_the_other_has_run_out(
-    app, quick, outbox: Outbox, clock, waits: dict
+    app, outbox: Outbox, clock, waits: dict
 ):
     """Its owner asks for the codes again, and takes the stranger's for their own."""
     stranger = at(app, STRANGER)
@@ -142,7 +145,7 @@ def test_a_sign_up_stays_contested_when_the_other_has_run_out(
     assert not opens(app, EMAIL, OTHERS)
 
 
-def test_a_sign_up_of_another_day_contests_nothing(app, quick, outbox: Outbox, clock):
+def test_a_sign_up_of_another_day_contests_nothing(app, outbox: Outbox, clock):
     """Its code could not be entered any more."""
     sign_up(at(app, STRANGER), "ada", EMAIL, OTHERS)
     clock.advance(hours=25)
@@ -153,7 +156,7 @@ def test_a_sign_up_of_another_day_contests_nothing(app, quick, outbox: Outbox, c
     assert opens(app, EMAIL, OWN)
 
 
-def test_a_sign_up_that_an_earlier_release_began_contests(app, quick, outbox: Outbox):
+def test_a_sign_up_that_an_earlier_release_began_contests(app, outbox: Outbox):
     sign_up(at(app, STRANGER), "ada", EMAIL, OTHERS)
     with app.app_context():
         SignUp.update(asked_hash=None).execute()
@@ -167,7 +170,7 @@ def test_a_sign_up_that_an_earlier_release_began_contests(app, quick, outbox: Ou
 # The same person
 
 
-def test_five_presses_are_one_sign_up_with_one_code_that_works(app, quick, outbox: Outbox):
+def test_five_presses_are_one_sign_up_with_one_code_that_works(app, outbox: Outbox):
     owner = at(app, OWNER)
     for name in ("ada", "Ada", "ADA", "ada", "Ada"):
         assert sign_up(owner, name, EMAIL.upper() if name == "ADA" else EMAIL).status_code == 202
@@ -186,7 +189,7 @@ def test_five_presses_are_one_sign_up_with_one_code_that_works(app, quick, outbo
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_presses_at_once_are_one_sign_up(no_limits, app, quick, outbox: Outbox, number):
+def test_presses_at_once_are_one_sign_up(no_limits, app, outbox: Outbox, number):
     owner = at(app, OWNER)
     answers = at_once(*(lambda: sign_up(owner) for _ in range(8)))
 
@@ -200,7 +203,7 @@ def test_presses_at_once_are_one_sign_up(no_limits, app, quick, outbox: Outbox, 
     assert [enter(owner, code).status_code for code in mailed].count(200) == 1
 
 
-def test_who_asks_again_keeps_their_password(app, quick, outbox: Outbox):
+def test_who_asks_again_keeps_their_password(app, outbox: Outbox):
     """From the first network of a day to the last code, tries used up meanwhile."""
     owner = at(app, OWNER)
     sign_up(owner, "ada", EMAIL, OWN)
@@ -214,7 +217,6 @@ def test_who_asks_again_keeps_their_password(app, quick, outbox: Outbox):
 
 def test_the_newest_press_says_where_the_link_leads(settings, serve, ground, outbox: Outbox):
     app = serve({**settings, "REDIRECT_ALLOWLIST": "https://app.example.org"})
-    ground.quicken(app)
     owner = at(app, OWNER)
     sign_up(owner, redirect_to="https://app.example.org/one")
     sign_up(owner, redirect_to="https://app.example.org/two")
@@ -227,7 +229,7 @@ def test_the_newest_press_says_where_the_link_leads(settings, serve, ground, out
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_a_mail_with_codes_says_who_asked_for_each(app, quick, outbox: Outbox, clock, language):
+def test_a_mail_with_codes_says_who_asked_for_each(app, outbox: Outbox, clock, language):
     agents = {OWNER: "Mozilla/5.0 (Windows NT 10.0) Firefox/140.0", STRANGER: "curl/8"}
     for network, agent in agents.items():
         person = at(app, network)
@@ -247,7 +249,7 @@ def test_a_mail_with_codes_says_who_asked_for_each(app, quick, outbox: Outbox, c
     assert OWNER not in strangers and STRANGER not in owners
 
 
-def test_a_resend_mails_ones_own_alone_and_of_others_the_newest_of_each(app, quick, outbox: Outbox):
+def test_a_resend_mails_ones_own_alone_and_of_others_the_newest_of_each(app, outbox: Outbox):
     owner = at(app, OWNER)
     sign_up(owner, "ada", EMAIL)
     for number in range(4):
@@ -261,7 +263,7 @@ def test_a_resend_mails_ones_own_alone_and_of_others_the_newest_of_each(app, qui
     assert re.findall(r"用户名：(\w+)", own) == ["ada"]
 
 
-def test_nobody_keeps_another_network_out_of_a_mail(app, quick, outbox: Outbox):
+def test_nobody_keeps_another_network_out_of_a_mail(app, outbox: Outbox):
     owner = at(app, OWNER)
     sign_up(owner, "ada", EMAIL)
     for number in range(4):
@@ -273,7 +275,7 @@ def test_nobody_keeps_another_network_out_of_a_mail(app, quick, outbox: Outbox):
     assert enter(at(app, THIRD), outbox.code(EMAIL, "ada")).status_code == 200
 
 
-def test_no_mail_grows_with_what_strangers_ask_for(no_limits, app, quick, outbox: Outbox):
+def test_no_mail_grows_with_what_strangers_ask_for(no_limits, app, outbox: Outbox):
     for number in range(9):
         sign_up(at(app, f"192.0.2.{number}"), f"mallory{number}", EMAIL)
     resend(at(app, THIRD))
@@ -284,7 +286,7 @@ def test_no_mail_grows_with_what_strangers_ask_for(no_limits, app, quick, outbox
 @pytest.mark.in_process("its passwords are busy because the test says so")
 @pytest.mark.parametrize("refusal", ["limit", "busy"])
 def test_an_owner_whose_sign_up_is_refused_never_has_the_strangers_password(
-    app, quick, outbox: Outbox, refusal: str
+    app, outbox: Outbox, refusal: str
 ):
     """They ask for the codes again, and take the stranger's for their own."""
     owner = at(app, OWNER)
@@ -305,7 +307,7 @@ def test_an_owner_whose_sign_up_is_refused_never_has_the_strangers_password(
 
 
 @pytest.mark.in_process("its passwords are busy because the test says so")
-def test_who_asks_again_and_is_refused_keeps_their_password(app, quick, outbox: Outbox):
+def test_who_asks_again_and_is_refused_keeps_their_password(app, outbox: Outbox):
     owner = at(app, OWNER)
     sign_up(owner, "ada", EMAIL, OWN)
     app.extensions["passwords"] = BusyPasswords()

@@ -72,7 +72,7 @@ def email_of(app: Flask, username="alice") -> str:
 # The way it is meant to go
 
 
-def test_a_mailed_code_changes_the_address(app, quick, alice: Person, outbox: Outbox):
+def test_a_mailed_code_changes_the_address(app, alice: Person, outbox: Outbox):
     asked = ask(alice, "New@Example.org")
     assert email_of(app) == OLD
     answer = verify(alice, outbox.code("New@Example.org"), "new@example.ORG")
@@ -87,9 +87,7 @@ def test_a_mailed_code_changes_the_address(app, quick, alice: Person, outbox: Ou
     assert sign_in(at(app, THIRD), OLD).status_code == 401
 
 
-def test_every_token_made_before_is_dead_and_the_answers_are_good(
-    app, quick, alice, bob, outbox: Outbox
-):
+def test_every_token_made_before_is_dead_and_the_answers_are_good(app, alice, bob, outbox: Outbox):
     other, thief = at(app, THIRD), at(app, THIRD)
     other.tokens = sign_in(other, OLD).json
     thief.tokens = dict(alice.tokens)
@@ -107,7 +105,7 @@ def test_every_token_made_before_is_dead_and_the_answers_are_good(
 
 
 def test_the_old_address_is_told_when_it_is_asked_for_and_when_it_is_done(
-    quick, alice: Person, outbox: Outbox
+    alice: Person, outbox: Outbox
 ):
     ask(alice)
     [asked] = outbox.texts(OLD)
@@ -122,7 +120,7 @@ def test_the_old_address_is_told_when_it_is_asked_for_and_when_it_is_done(
     assert "撤销码" not in "".join(outbox.texts(NEW))
 
 
-def test_the_journal_says_so(quick, alice: Person, outbox: Outbox):
+def test_the_journal_says_so(alice: Person, outbox: Outbox):
     ask(alice)
     verify(alice, other_than(outbox.code(NEW)))
     alice.tokens = verify(alice, outbox.code(NEW)).json
@@ -137,7 +135,6 @@ def test_the_links_lead_where_redirect_to_says_and_home(
 ):
     places = {"REDIRECT_ALLOWLIST": "https://app.example.org", "APP_URL": "https://home.example/"}
     app = serve({**settings, **places})
-    ground.quicken(app)
     alice = member("alice")
     alice.client = app.test_client()
     assert ask(alice, redirect_to="https://evil.example/").status_code == 422
@@ -150,7 +147,7 @@ def test_the_links_lead_where_redirect_to_says_and_home(
     assert "app.example.org" not in to_old
 
 
-def test_a_wrong_password_changes_nothing(app, quick, alice: Person, outbox: Outbox):
+def test_a_wrong_password_changes_nothing(app, alice: Person, outbox: Outbox):
     answer = ask(alice, password="not the password")
 
     assert answer.status_code == 422
@@ -160,7 +157,7 @@ def test_a_wrong_password_changes_nothing(app, quick, alice: Person, outbox: Out
 
 
 @pytest.mark.parametrize("email", [OLD, OLD.upper()])
-def test_ones_own_address_is_no_other(quick, alice: Person, email: str):
+def test_ones_own_address_is_no_other(alice: Person, email: str):
     answer = ask(alice, email)
 
     assert answer.status_code == 422
@@ -175,7 +172,7 @@ def test_nobody_changes_an_address_without_a_token(stranger: Person):
 # What a code is good for
 
 
-def test_only_who_asked_can_use_the_code(quick, alice, bob: Person, outbox: Outbox):
+def test_only_who_asked_can_use_the_code(alice, bob: Person, outbox: Outbox):
     ask(alice)
     code = outbox.code(NEW)
 
@@ -187,7 +184,7 @@ def test_only_who_asked_can_use_the_code(quick, alice, bob: Person, outbox: Outb
     assert verify(alice, code).status_code == 422
 
 
-def test_a_code_is_good_for_nothing_else(app, quick, alice: Person, outbox: Outbox):
+def test_a_code_is_good_for_nothing_else(app, alice: Person, outbox: Outbox):
     ask(alice)
     code = outbox.code(NEW)
     other = at(app, THIRD)
@@ -202,7 +199,7 @@ def test_a_code_is_good_for_nothing_else(app, quick, alice: Person, outbox: Outb
     assert verify(alice, for_recovery, OLD).status_code == 422
 
 
-def test_a_code_can_be_tried_five_times(quick, alice: Person, outbox: Outbox):
+def test_a_code_can_be_tried_five_times(alice: Person, outbox: Outbox):
     ask(alice)
     code = outbox.code(NEW)
 
@@ -216,7 +213,7 @@ def test_a_code_can_be_tried_five_times(quick, alice: Person, outbox: Outbox):
     assert verify(alice, outbox.code(NEW)).status_code == 200
 
 
-def test_a_code_is_good_for_ten_minutes(quick, alice: Person, outbox: Outbox, clock):
+def test_a_code_is_good_for_ten_minutes(alice: Person, outbox: Outbox, clock):
     ask(alice)
     code = outbox.code(NEW)
     clock.advance(minutes=10)
@@ -225,7 +222,7 @@ def test_a_code_is_good_for_ten_minutes(quick, alice: Person, outbox: Outbox, cl
 
 
 def test_guesses_of_many_accounts_at_one_address_are_bounded(
-    no_limits, app, quick, member, outbox: Outbox
+    no_limits, app, member, outbox: Outbox
 ):
     """Eleven may open what can be tried there, also without limits: five tries each."""
     people = [member(f"eve{number}", f"192.0.2.{number}") for number in range(16)]
@@ -250,7 +247,7 @@ def test_guesses_of_many_accounts_at_one_address_are_bounded(
     ],
     ids=["password", "recovery"],
 )
-def test_a_code_is_dead_once_the_password_was_replaced(app, quick, alice, outbox, shut: Callable):
+def test_a_code_is_dead_once_the_password_was_replaced(app, alice, outbox, shut: Callable):
     ask(alice)
     code = outbox.code(NEW)
     alice.outbox = outbox
@@ -269,7 +266,7 @@ def recovered(app: Flask, alice: Person) -> None:
     assert other.post("/auth/recoveries/verify", body).status_code == 200
 
 
-def test_all_other_codes_are_dead_once_the_address_was_changed(app, quick, alice, outbox: Outbox):
+def test_all_other_codes_are_dead_once_the_address_was_changed(app, alice, outbox: Outbox):
     at(app, THIRD).post("/auth/recoveries", {"email": OLD})
     for_recovery = outbox.code(OLD)
     details = {"username": "ada", "email": NEW, "password": PASSWORD}
@@ -290,7 +287,7 @@ def test_all_other_codes_are_dead_once_the_address_was_changed(app, quick, alice
 
 
 @pytest.fixture
-def kinds(app: Flask, quick, member, bob: Person) -> list[str]:
+def kinds(app: Flask, member, bob: Person) -> list[str]:
     """Addresses of every kind, equally long."""
     waits = {"username": "wai", "email": "wai@example.org", "password": PASSWORD}
     at(app, THIRD).post("/auth/verifications", waits)
@@ -304,7 +301,6 @@ def kinds(app: Flask, quick, member, bob: Person) -> list[str]:
 
 def test_all_addresses_get_the_same_answers_and_meet_the_same_limits(kinds, member, ground, app):
     people = [member(f"asker{number}", f"192.0.3.{number}") for number in range(5)]
-    ground.quicken(app)
 
     def story(person: Person, email: str) -> list[tuple]:
         answers = [verify(person, "123456", email)]
@@ -328,7 +324,7 @@ def test_all_addresses_get_the_same_answers_and_meet_the_same_limits(kinds, memb
     assert [status for status, *_ in stories[0]][:9] == [422, *[202] * 6, 429, 429]
 
 
-def test_the_owner_of_the_address_is_told_and_gets_no_code(quick, alice, bob, outbox: Outbox):
+def test_the_owner_of_the_address_is_told_and_gets_no_code(alice, bob, outbox: Outbox):
     ask(alice, bob.email)
 
     [text] = outbox.texts(bob.email)
@@ -336,9 +332,7 @@ def test_the_owner_of_the_address_is_told_and_gets_no_code(quick, alice, bob, ou
     assert not re.search(r"\b\d{6}\b", text)
 
 
-def test_an_address_that_was_taken_meanwhile_is_as_a_wrong_code(
-    app, quick, alice, member, outbox: Outbox
-):
+def test_an_address_that_was_taken_meanwhile_is_as_a_wrong_code(app, alice, member, outbox: Outbox):
     ask(alice)
     code = outbox.code(NEW)
     with app.app_context():
@@ -352,7 +346,7 @@ def test_an_address_that_was_taken_meanwhile_is_as_a_wrong_code(
 
 
 def test_two_accounts_that_change_to_one_address_at_once_give_it_to_one(
-    app, quick, alice: Person, bob: Person, outbox: Outbox
+    app, alice: Person, bob: Person, outbox: Outbox
 ):
     mailed = {}
     for person in (alice, bob):
@@ -365,9 +359,7 @@ def test_two_accounts_that_change_to_one_address_at_once_give_it_to_one(
     assert sorted([email_of(app) == NEW, email_of(app, "bob") == NEW]) == [False, True]
 
 
-def test_a_change_and_a_sign_up_at_once_give_the_address_to_one(
-    app, quick, alice: Person, outbox: Outbox
-):
+def test_a_change_and_a_sign_up_at_once_give_the_address_to_one(app, alice: Person, outbox: Outbox):
     for number in range(5):
         email = f"new{number}@example.org"
         ask(alice, email)
@@ -387,7 +379,7 @@ def test_a_change_and_a_sign_up_at_once_give_the_address_to_one(
             alice.tokens = answers[0].json
 
 
-def test_one_code_many_times_at_once_changes_the_address_once(app, quick, alice, outbox: Outbox):
+def test_one_code_many_times_at_once_changes_the_address_once(app, alice, outbox: Outbox):
     ask(alice)
     code = outbox.code(NEW)
 
@@ -402,7 +394,7 @@ def test_one_code_many_times_at_once_changes_the_address_once(app, quick, alice,
 # The way back
 
 
-def test_the_old_address_takes_the_account_back(app, quick, alice: Person, outbox: Outbox):
+def test_the_old_address_takes_the_account_back(app, alice: Person, outbox: Outbox):
     change(alice, outbox)
     owner = at(app, ELSEWHERE)
 
@@ -422,7 +414,7 @@ def test_the_old_address_takes_the_account_back(app, quick, alice: Person, outbo
     assert "email_change_undone" in kinds
 
 
-def test_the_key_of_either_mail_leads_back_and_once(app, quick, alice, outbox: Outbox):
+def test_the_key_of_either_mail_leads_back_and_once(app, alice, outbox: Outbox):
     change(alice, outbox)
     first, second = (way_back(outbox, number=number) for number in (0, 1))
 
@@ -431,7 +423,7 @@ def test_the_key_of_either_mail_leads_back_and_once(app, quick, alice, outbox: O
     assert (again.status_code, again.json["detail"]) == (401, WRONG)
 
 
-def test_a_neighbours_wrong_codes_do_not_close_the_way_back(app, quick, alice, outbox: Outbox):
+def test_a_neighbours_wrong_codes_do_not_close_the_way_back(app, alice, outbox: Outbox):
     change(alice, outbox)
     neighbour = at(app, ELSEWHERE)
     for number in range(101):
@@ -443,7 +435,7 @@ def test_a_neighbours_wrong_codes_do_not_close_the_way_back(app, quick, alice, o
     assert restore(at(app, ELSEWHERE), way_back(outbox)).status_code == 204
 
 
-def test_a_change_asked_for_again_is_the_same_with_a_new_code(app, quick, alice, outbox: Outbox):
+def test_a_change_asked_for_again_is_the_same_with_a_new_code(app, alice, outbox: Outbox):
     for _ in range(3):
         ask(alice)
     with app.app_context():
@@ -452,7 +444,7 @@ def test_a_change_asked_for_again_is_the_same_with_a_new_code(app, quick, alice,
     assert restore(at(app, THIRD), way_back(outbox, number=0)).status_code == 204
 
 
-def test_a_change_that_still_waits_can_be_stopped(app, quick, alice: Person, outbox: Outbox):
+def test_a_change_that_still_waits_can_be_stopped(app, alice: Person, outbox: Outbox):
     ask(alice)
     code = outbox.code(NEW)
     assert restore(at(app, THIRD), way_back(outbox)).status_code == 204
@@ -466,7 +458,7 @@ def test_a_change_that_still_waits_can_be_stopped(app, quick, alice: Person, out
     assert code
 
 
-def test_a_thief_who_changes_it_again_is_undone_by_the_first_key(app, quick, alice, outbox):
+def test_a_thief_who_changes_it_again_is_undone_by_the_first_key(app, alice, outbox):
     """And has no key that leads back in turn, nor does another password help."""
     change(alice, outbox)
     change(alice, outbox, "third@example.org")
@@ -480,7 +472,7 @@ def test_a_thief_who_changes_it_again_is_undone_by_the_first_key(app, quick, ali
     assert email_of(app) == OLD
 
 
-def test_an_earlier_key_outlives_a_later_one(app, quick, alice: Person, outbox: Outbox):
+def test_an_earlier_key_outlives_a_later_one(app, alice: Person, outbox: Outbox):
     change(alice, outbox)
     change(alice, outbox, "third@example.org")
 
@@ -490,20 +482,20 @@ def test_an_earlier_key_outlives_a_later_one(app, quick, alice: Person, outbox: 
     assert email_of(app) == OLD
 
 
-def test_the_way_back_is_open_for_seven_days(app, quick, alice: Person, outbox: Outbox, clock):
+def test_the_way_back_is_open_for_seven_days(app, alice: Person, outbox: Outbox, clock):
     change(alice, outbox)
     clock.advance(days=7, minutes=-1)
     assert restore(at(app, THIRD), way_back(outbox)).status_code == 204
 
 
-def test_the_way_back_closes_after_seven_days(app, quick, alice: Person, outbox: Outbox, clock):
+def test_the_way_back_closes_after_seven_days(app, alice: Person, outbox: Outbox, clock):
     change(alice, outbox)
     clock.advance(days=7, minutes=11)
     assert restore(at(app, THIRD), way_back(outbox)).status_code == 401
 
 
 def test_an_old_address_that_somebody_else_has_by_now_is_not_taken_from_them(
-    app, quick, alice: Person, outbox: Outbox
+    app, alice: Person, outbox: Outbox
 ):
     change(alice, outbox)
     with app.app_context():
@@ -515,7 +507,7 @@ def test_an_old_address_that_somebody_else_has_by_now_is_not_taken_from_them(
 
 
 @pytest.mark.parametrize("shut", [users.disable, erasures.erase])
-def test_the_way_back_is_closed_to_a_shut_account(app, quick, alice, outbox: Outbox, shut):
+def test_the_way_back_is_closed_to_a_shut_account(app, alice, outbox: Outbox, shut):
     change(alice, outbox)
     with app.app_context():
         shut(User.find_by_email(NEW))
@@ -528,7 +520,7 @@ def test_a_key_that_means_nothing_is_refused(stranger: Person, token: str):
     assert restore(stranger, token).status_code == 401
 
 
-def test_no_other_token_leads_back(quick, alice: Person, outbox: Outbox, stranger: Person):
+def test_no_other_token_leads_back(alice: Person, outbox: Outbox, stranger: Person):
     change(alice, outbox)
 
     for token in (alice.tokens["access_token"], alice.tokens["refresh_token"]):
@@ -536,7 +528,7 @@ def test_no_other_token_leads_back(quick, alice: Person, outbox: Outbox, strange
 
 
 def test_a_change_and_its_way_back_at_once_end_at_the_old_address(
-    no_limits, app, quick, member, outbox: Outbox
+    no_limits, app, member, outbox: Outbox
 ):
     for number in range(10):
         person = member(f"ada{number}")
@@ -556,7 +548,7 @@ def test_a_change_and_its_way_back_at_once_end_at_the_old_address(
 
 
 def test_the_keys_of_owner_and_thief_at_once_end_at_the_owners(
-    no_limits, app, quick, member, outbox: Outbox
+    no_limits, app, member, outbox: Outbox
 ):
     for number in range(10):
         person = member(f"ada{number}")
@@ -572,7 +564,7 @@ def test_the_keys_of_owner_and_thief_at_once_end_at_the_owners(
         assert email_of(app, f"ada{number}") == person.email
 
 
-def test_an_erased_account_leaves_none_of_its_addresses(app, quick, alice, bob, outbox: Outbox):
+def test_an_erased_account_leaves_none_of_its_addresses(app, alice, bob, outbox: Outbox):
     at(app, THIRD).post("/auth/recoveries", {"email": OLD})
     change(alice, outbox)
     at(app, THIRD).post("/auth/recoveries", {"email": NEW})
@@ -585,7 +577,7 @@ def test_an_erased_account_leaves_none_of_its_addresses(app, quick, alice, bob, 
     assert not [email for email in (OLD, NEW) if email in "".join(left)]
 
 
-def test_who_asked_four_times_and_mistypes_has_tries_left(app, quick, alice, outbox: Outbox):
+def test_who_asked_four_times_and_mistypes_has_tries_left(app, alice, outbox: Outbox):
     for _ in range(4):
         assert ask(alice).status_code == 202
         code = outbox.code(NEW)
@@ -595,10 +587,9 @@ def test_who_asked_four_times_and_mistypes_has_tries_left(app, quick, alice, out
 
 
 def test_many_accounts_on_one_network_keep_nobody_from_an_address(
-    no_limits, app, member, alice, request, outbox: Outbox
+    no_limits, app, member, alice, outbox: Outbox
 ):
     others = [member(f"ada{number}", ELSEWHERE) for number in range(45)]
-    request.getfixturevalue("quick")
     for person in others:
         assert ask(person).status_code == 202
         for _ in range(2):

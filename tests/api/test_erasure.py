@@ -18,11 +18,7 @@ from runtime.models.users import User
 from runtime.services.accounts import users
 from tests.conftest import PASSWORD, Outbox, Person, at_once
 
-
-@pytest.fixture(autouse=True)
-def _quick(request, alice: Person) -> None:
-    """Passwords cost next to nothing, Alice's among them."""
-    request.getfixturevalue("quick")
+pytestmark = pytest.mark.usefixtures("alice")
 
 
 @pytest.fixture

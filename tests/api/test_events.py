@@ -9,11 +9,6 @@ from tests.conftest import PASSWORD, Person, instant
 DEVICE = {"User-Agent": "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1) Version/18.1 Safari/604.1"}
 
 
-@pytest.fixture
-def quick(alice: Person, quick) -> None:
-    """Passwords cost next to nothing, Alice's among them."""
-
-
 def at(app: Flask, network: str, **tokens) -> Person:
     """Somebody on another network."""
     return Person(app.test_client(), network, tokens=tokens)
@@ -34,7 +29,7 @@ def kinds(person: Person) -> list[str]:
     return [event["type"] for event in journal(person)]
 
 
-def test_one_reads_what_happened_to_ones_account(app: Flask, quick, alice: Person):
+def test_one_reads_what_happened_to_ones_account(app: Flask, alice: Person):
     tokens = sign_in(at(app, "192.0.2.7")).json
     newest = journal(alice)[0]
 
@@ -46,7 +41,7 @@ def test_one_reads_what_happened_to_ones_account(app: Flask, quick, alice: Perso
     assert (newest["session_id"], current["is_current"]) == (current["id"], True)
 
 
-def test_refused_tries_are_in_it_and_whose_they_were(app: Flask, ground, quick, alice: Person):
+def test_refused_tries_are_in_it_and_whose_they_were(app: Flask, ground, alice: Person):
     thief = at(app, "203.0.113.66")
     sign_in(thief, "not the password")
     body = {"email": alice.email.upper(), "token": "000000"}
@@ -60,7 +55,7 @@ def test_refused_tries_are_in_it_and_whose_they_were(app: Flask, ground, quick, 
         assert event["session_id"] is None
 
 
-def test_a_stolen_refresh_token_is_in_it_once(app: Flask, quick, alice: Person):
+def test_a_stolen_refresh_token_is_in_it_once(app: Flask, alice: Person):
     reader = at(app, alice.network, **sign_in(alice).json)
     second = at(app, alice.network, **alice.refresh().json)
     second.refresh()
@@ -72,7 +67,7 @@ def test_a_stolen_refresh_token_is_in_it_once(app: Flask, quick, alice: Person):
     assert [event["network"] for event in stolen] == ["203.0.113.66"]
 
 
-def test_every_way_to_end_a_session_is_in_it(app: Flask, quick, alice: Person):
+def test_every_way_to_end_a_session_is_in_it(app: Flask, alice: Person):
     reader = at(app, alice.network, **sign_in(alice).json)
     others = [at(app, alice.network, **sign_in(alice).json) for _ in range(2)]
     ids = [session["id"] for session in reader.get("/auth/sessions").json["sessions"]]
@@ -87,7 +82,7 @@ def test_every_way_to_end_a_session_is_in_it(app: Flask, quick, alice: Person):
     assert kinds(at(app, alice.network, **sign_in(alice).json))[1] == "all_sessions_ended"
 
 
-def test_what_ended_nothing_is_not_in_it(app: Flask, quick, alice: Person):
+def test_what_ended_nothing_is_not_in_it(app: Flask, alice: Person):
     own = {"refresh_token": alice.tokens["refresh_token"]}
     alice.delete("/auth/sessions", own | {"scope": "others"})
     assert kinds(alice) == ["signed_in"]
@@ -111,7 +106,7 @@ def test_it_is_for_who_is_signed_in(stranger: Person):
     assert (answer.status_code, answer.json["detail"]) == (401, "未认证")
 
 
-def test_it_comes_in_pages(quick, alice: Person):
+def test_it_comes_in_pages(alice: Person):
     for _ in range(4):
         sign_in(alice)
     whole = journal(alice)
@@ -125,7 +120,7 @@ def test_it_comes_in_pages(quick, alice: Person):
     assert len(whole) == 5
 
 
-def test_nothing_secret_is_in_it(app: Flask, ground, quick, alice: Person):
+def test_nothing_secret_is_in_it(app: Flask, ground, alice: Person):
     sign_in(at(app, "192.0.2.7"), "a wrong Passw0rd")
     alice.post("/auth/verifications/verify", {"email": alice.email, "token": "735902"})
     alice.post("/auth/verifications/resend", {"email": alice.email})

@@ -116,7 +116,7 @@ def rows_of(user: User) -> dict[type[Model], int]:
     return {model: query.count() for model, query in found.items()}
 
 
-def test_an_export_has_every_row_of_every_table(app: Flask, quick, alice: Person, bob: Person):
+def test_an_export_has_every_row_of_every_table(app: Flask, alice: Person, bob: Person):
     live(bob)
     taken = live(alice)
 
@@ -133,7 +133,7 @@ def test_every_table_is_somebodys_or_nobodys(app: Flask):
     assert tables == {model._meta.table_name for model in MODELS}
 
 
-def test_every_column_is_in_an_export_or_left_out_on_purpose(app: Flask, quick, alice: Person):
+def test_every_column_is_in_an_export_or_left_out_on_purpose(app: Flask, alice: Person):
     taken = live(alice)
 
     for model, rows in ROWS.items():
@@ -142,7 +142,7 @@ def test_every_column_is_in_an_export_or_left_out_on_purpose(app: Flask, quick, 
         assert names <= rows(taken)[0].keys(), model.__name__
 
 
-def test_an_export_has_nothing_of_anybody_else(quick, alice: Person, bob: Person):
+def test_an_export_has_nothing_of_anybody_else(alice: Person, bob: Person):
     live(alice)
     text = json.dumps(live(bob))
 
@@ -151,7 +151,7 @@ def test_an_export_has_nothing_of_anybody_else(quick, alice: Person, bob: Person
         assert trace not in text
 
 
-def test_nothing_secret_is_in_it(app: Flask, quick, alice: Person):
+def test_nothing_secret_is_in_it(app: Flask, alice: Person):
     text = json.dumps(live(alice))
 
     with app.app_context():
@@ -168,7 +168,7 @@ def test_it_is_a_file_that_no_cache_keeps(alice: Person):
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_what_was_said_can_be_read_in_it(quick, alice: Person):
+def test_what_was_said_can_be_read_in_it(alice: Person):
     chat = alice.chat("What is 6 * 7?").json
     [found] = export(alice)["chats"]
     [run] = found["runs"]

@@ -19,12 +19,6 @@ def settings(settings: dict) -> dict:
     return {**settings, "TRUSTED_PROXIES": "1"}
 
 
-@pytest.fixture
-def alice(alice: Person, quick) -> Person:
-    """Her password costs next to nothing."""
-    return alice
-
-
 def sign_in(person: Person, network: str, email: str, password: str = PASSWORD, **more):
     body = {"email": email, "password": password, **more}
     return person.post("/auth/sessions", body, headers={"X-Forwarded-For": network})

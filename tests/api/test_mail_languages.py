@@ -42,7 +42,7 @@ def thief(app: Flask, alice: Person) -> Person:
 
 
 def test_what_a_thief_does_is_told_in_the_owners_language(
-    app: Flask, quick, alice: Person, thief: Person, outbox: Outbox
+    app: Flask, alice: Person, thief: Person, outbox: Outbox
 ):
     sign_in(alice)
     sign_in(thief)
@@ -59,7 +59,7 @@ def test_what_a_thief_does_is_told_in_the_owners_language(
 
 
 def test_a_stranger_who_uses_an_address_does_not_choose_its_owners_language(
-    app: Flask, quick, alice: Person, bob: Person, outbox: Outbox
+    app: Flask, alice: Person, bob: Person, outbox: Outbox
 ):
     sign_in(alice)
     bob.language = "en"
@@ -75,7 +75,7 @@ def test_a_stranger_who_uses_an_address_does_not_choose_its_owners_language(
     assert all(map(is_chinese, texts))
 
 
-def test_the_language_is_that_of_the_sign_up(app: Flask, quick, stranger: Person, outbox: Outbox):
+def test_the_language_is_that_of_the_sign_up(app: Flask, stranger: Person, outbox: Outbox):
     stranger.email, stranger.language = "ada@example.org", "en"
     body = {"username": "ada", "email": stranger.email, "password": PASSWORD}
     stranger.post("/auth/verifications", body)
@@ -90,7 +90,7 @@ def test_the_language_is_that_of_the_sign_up(app: Flask, quick, stranger: Person
 
 
 def test_it_follows_sign_ins_and_refreshes_where_the_account_was_used_before(
-    app: Flask, quick, alice: Person
+    app: Flask, alice: Person
 ):
     for language in ("en", "zh", "en"):
         alice.language = language
@@ -103,7 +103,7 @@ def test_it_follows_sign_ins_and_refreshes_where_the_account_was_used_before(
 
 @pytest.mark.parametrize("accepted", [None, "*", "fr", "fr, *;q=0.5"])
 def test_a_client_that_states_no_language_teaches_none(
-    app: Flask, quick, alice: Person, accepted: str | None
+    app: Flask, alice: Person, accepted: str | None
 ):
     alice.language = "en"
     sign_in(alice)
@@ -114,7 +114,7 @@ def test_a_client_that_states_no_language_teaches_none(
     assert language_of(app, alice) == "en"
 
 
-def test_a_client_that_names_no_device_makes_no_other_known(app: Flask, quick, alice: Person):
+def test_a_client_that_names_no_device_makes_no_other_known(app: Flask, alice: Person):
     with app.app_context():
         Session.update(device=None).execute()
         User.update(language="zh").execute()
@@ -131,7 +131,7 @@ def test_a_client_that_names_no_device_makes_no_other_known(app: Flask, quick, a
     assert language_of(app, alice) == "zh"
 
 
-def test_a_stolen_refresh_token_teaches_no_language(app: Flask, quick, alice: Person):
+def test_a_stolen_refresh_token_teaches_no_language(app: Flask, alice: Person):
     sign_in(alice)
     assert language_of(app, alice) == "zh"
     elsewhere = Person(app.test_client(), "203.0.113.66", tokens=alice.tokens, language="en")
@@ -141,9 +141,7 @@ def test_a_stolen_refresh_token_teaches_no_language(app: Flask, quick, alice: Pe
     assert language_of(app, alice) == "zh"
 
 
-def test_a_device_that_is_new_on_the_owners_network_teaches_no_language(
-    app: Flask, quick, alice: Person
-):
+def test_a_device_that_is_new_on_the_owners_network_teaches_no_language(app: Flask, alice: Person):
     """Though a session was begun there by a client that named no device."""
     with app.app_context():
         Session.update(device=None).execute()
@@ -156,7 +154,7 @@ def test_a_device_that_is_new_on_the_owners_network_teaches_no_language(
 
 
 def test_a_recovery_is_in_the_owners_language_and_teaches_the_new_one(
-    app: Flask, quick, alice: Person, outbox: Outbox
+    app: Flask, alice: Person, outbox: Outbox
 ):
     sign_in(alice)
     alice.language, alice.tokens = "en", {}
@@ -170,7 +168,7 @@ def test_a_recovery_is_in_the_owners_language_and_teaches_the_new_one(
 
 
 def test_while_it_is_not_known_a_code_is_in_the_language_of_who_asks(
-    app: Flask, quick, alice: Person, outbox: Outbox
+    app: Flask, alice: Person, outbox: Outbox
 ):
     alice.language = "en"
     assert language_of(app, alice) is None
@@ -181,7 +179,7 @@ def test_while_it_is_not_known_a_code_is_in_the_language_of_who_asks(
 
 
 def test_who_deletes_an_account_is_told_once_more(
-    app: Flask, quick, alice: Person, outbox: Outbox, settings: dict
+    app: Flask, alice: Person, outbox: Outbox, settings: dict
 ):
     alice.language = "en"
     sign_in(alice)
@@ -204,7 +202,7 @@ def test_who_is_erased_by_an_operator_is_told_too(app: Flask, alice: Person, out
     assert "网络" not in text
 
 
-def test_a_refused_deletion_mails_nothing(quick, alice: Person, outbox: Outbox):
+def test_a_refused_deletion_mails_nothing(alice: Person, outbox: Outbox):
     assert alice.delete("/users/me", {"current_password": "not the one"}).status_code == 422
 
     assert outbox.mails() == []

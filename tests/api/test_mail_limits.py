@@ -22,11 +22,9 @@ def change(person: Person, email: str):
 
 
 @pytest.fixture
-def strangers(app: Flask, member, request) -> list[Person]:
+def strangers(app: Flask, member) -> list[Person]:
     """Twelve accounts, each on a network of its own."""
-    people = [member(f"eve{number}", f"203.0.113.{number}") for number in range(12)]
-    request.getfixturevalue("quick")
-    return people
+    return [member(f"eve{number}", f"203.0.113.{number}") for number in range(12)]
 
 
 @pytest.mark.parametrize("email", [NEW, "alice@example.org"])
@@ -67,9 +65,7 @@ def test_a_flood_leaves_the_owner_of_an_account_their_mails(app, alice, stranger
         assert len(outbox.texts(alice.email)) == before + number + 1
 
 
-def test_a_flood_leaves_who_signed_up_before_a_mail_and_all_tries(
-    app, quick, outbox: Outbox, clock
-):
+def test_a_flood_leaves_who_signed_up_before_a_mail_and_all_tries(app, outbox: Outbox, clock):
     owner = at(app, OWNER)
     sign_up(owner)
     for number in range(30):
@@ -86,7 +82,7 @@ def test_a_flood_leaves_who_signed_up_before_a_mail_and_all_tries(
     assert verify(owner, code).status_code == 200
 
 
-def test_an_owner_who_comes_after_a_flood_waits_for_minutes(app, quick, outbox: Outbox, clock):
+def test_an_owner_who_comes_after_a_flood_waits_for_minutes(app, outbox: Outbox, clock):
     for number in range(60):
         sign_up(at(app, f"203.0.113.{number}"), f"eve{number}")
     owner = at(app, OWNER)
@@ -99,7 +95,7 @@ def test_an_owner_who_comes_after_a_flood_waits_for_minutes(app, quick, outbox: 
     assert verify(owner, outbox.code(EMAIL)).status_code == 200
 
 
-def test_one_network_leaves_all_that_an_owner_needs(app, quick, outbox: Outbox):
+def test_one_network_leaves_all_that_an_owner_needs(app, outbox: Outbox):
     """However often it asks, before and after."""
     stranger, owner = at(app, STRANGER), at(app, OWNER)
     for number in range(12):
@@ -114,9 +110,8 @@ def test_one_network_leaves_all_that_an_owner_needs(app, quick, outbox: Outbox):
     assert verify(owner, outbox.code(EMAIL)).status_code == 200
 
 
-def test_accounts_on_one_network_share_what_it_may_have_mailed(app, member, request, outbox):
+def test_accounts_on_one_network_share_what_it_may_have_mailed(app, member, outbox):
     people = [member(f"eve{number}", STRANGER) for number in range(4)]
-    request.getfixturevalue("quick")
     statuses = []
     for person in people * 5:
         statuses.append(change(person, NEW).status_code)
@@ -126,7 +121,7 @@ def test_accounts_on_one_network_share_what_it_may_have_mailed(app, member, requ
     assert statuses.count(202) == 8
 
 
-def test_limits_that_say_how_long_are_right(app, quick, clock):
+def test_limits_that_say_how_long_are_right(app, clock):
     owner = at(app, OWNER)
     while (answer := sign_up(owner)).status_code == 202:
         clock.advance(minutes=1)
@@ -141,7 +136,7 @@ def test_limits_that_say_how_long_are_right(app, quick, clock):
 # What is refused pays for nothing
 
 
-def test_taken_names_use_up_no_sign_ups(app, quick, alice):
+def test_taken_names_use_up_no_sign_ups(app, alice):
     """A class signs up, and each tries names until one is free."""
     school = at(app, "192.0.2.77")
     assert {sign_up(school, "alice", f"u{n}@example.org").status_code for n in range(120)} == {422}
@@ -164,14 +159,14 @@ def ask_many(ask: Callable, school: Person) -> set[int]:
 
 
 @pytest.mark.parametrize(("ask", "refused"), [(resend, 204), (recover, 202)])
-def test_what_an_address_refuses_uses_up_nothing_of_the_network(app, quick, ask, refused):
+def test_what_an_address_refuses_uses_up_nothing_of_the_network(app, ask, refused):
     school = at(app, "192.0.2.77")
     assert ask_many(ask, school) == {refused, 429}
 
     assert ask(school, "another@example.org").status_code == refused
 
 
-def test_right_codes_use_up_no_codes_of_the_network(app, quick, outbox: Outbox):
+def test_right_codes_use_up_no_codes_of_the_network(app, outbox: Outbox):
     """A school verifies more in ten minutes than may be wrong."""
     school = at(app, "192.0.2.77")
     for number in range(98):

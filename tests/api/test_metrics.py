@@ -171,7 +171,7 @@ def test_passwords_that_find_no_place_are_counted(figure: Figures, app: Flask, a
 
 
 @pytest.mark.in_process("its passwords are busy because the test says so")
-def test_the_time_a_password_waits_is_measured(figure: Figures, app: Flask, alice: Person):
+def test_the_time_a_password_waits_is_measured(figure: Figures, app, alice: Person, strong):
     app.extensions["passwords"] = Passwords(1)
     body = {"email": alice.email, "password": PASSWORD}
     threads = [threading.Thread(target=alice.post, args=("/auth/sessions", body)) for _ in "ab"]

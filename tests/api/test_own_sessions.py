@@ -16,11 +16,6 @@ LAPTOP = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/142.0.0.0 Safari/537.
 SUBJECT = "新设备上登录"
 
 
-@pytest.fixture
-def quick(alice: Person, quick) -> None:
-    """Passwords cost next to nothing, Alice's among them."""
-
-
 def sign_in(app: Flask, network: str, user_agent: str = LAPTOP, password: str = PASSWORD) -> Person:
     """Alice on some device; without tokens if the password was wrong."""
     person = Person(app.test_client(), network, "alice@example.org")
@@ -48,7 +43,7 @@ def end(person: Person, scope: str, token: str | None = None):
 # The list
 
 
-def test_one_sees_ones_sessions_the_newest_first(app: Flask, quick, alice: Person):
+def test_one_sees_ones_sessions_the_newest_first(app: Flask, alice: Person):
     phone = sign_in(app, AWAY, PHONE)
     sessions = listed(phone)
 
@@ -72,7 +67,7 @@ def test_a_session_was_used_last_when_it_was_refreshed(alice: Person, clock):
     assert (instant(session["last_used_at"]) - instant(session["created_at"])).seconds == 3000
 
 
-def test_sessions_that_are_over_are_not_in_the_list(app: Flask, quick, alice: Person, clock):
+def test_sessions_that_are_over_are_not_in_the_list(app: Flask, alice: Person, clock):
     sign_in(app, HOME)
     clock.advance(days=29)
     end(sign_in(app, HOME), "this")
@@ -83,7 +78,7 @@ def test_sessions_that_are_over_are_not_in_the_list(app: Flask, quick, alice: Pe
     assert len(listed(alice)) == 1
 
 
-def test_a_session_of_a_year_ago_is_not_in_the_list(app: Flask, quick, alice: Person, clock):
+def test_a_session_of_a_year_ago_is_not_in_the_list(app: Flask, alice: Person, clock):
     with app.app_context():
         Session.update(created_at=clock.now() - timedelta(days=365)).execute()
     laptop = sign_in(app, HOME)
@@ -95,7 +90,7 @@ def test_nobody_sees_anybody_elses(alice: Person, charlie: Person):
     assert {each["id"] for each in listed(alice)}.isdisjoint(each["id"] for each in listed(charlie))
 
 
-def test_the_list_comes_in_pages(app: Flask, quick, alice: Person):
+def test_the_list_comes_in_pages(app: Flask, alice: Person):
     for _ in range(4):
         sign_in(app, HOME)
     first = alice.get("/auth/sessions", query_string={"limit": 3}).json
@@ -115,7 +110,7 @@ def test_the_list_is_for_who_is_signed_in(stranger: Person):
 # Ending one
 
 
-def test_one_ends_a_session_by_its_id(app: Flask, quick, alice: Person):
+def test_one_ends_a_session_by_its_id(app: Flask, alice: Person):
     phone = sign_in(app, AWAY, PHONE)
     answer = alice.delete(f"/auth/sessions/{listed(alice)[0]['id']}")
 
@@ -140,7 +135,7 @@ def test_somebody_elses_session_is_not_found(alice: Person, charlie: Person):
     assert is_signed_in(charlie)
 
 
-def test_a_session_that_is_over_is_not_found(app: Flask, quick, alice: Person, clock):
+def test_a_session_that_is_over_is_not_found(app: Flask, alice: Person, clock):
     ended, ran_out = sign_in(app, HOME), sign_in(app, HOME)
     ids = [session["id"] for session in listed(alice) if not session["is_current"]]
     end(ended, "this")
@@ -155,7 +150,7 @@ def test_a_session_that_is_over_is_not_found(app: Flask, quick, alice: Person, c
     assert not is_signed_in(ran_out)
 
 
-def test_of_ends_at_once_one_ends_it(app: Flask, quick, alice: Person):
+def test_of_ends_at_once_one_ends_it(app: Flask, alice: Person):
     sign_in(app, AWAY)
     path = f"/auth/sessions/{listed(alice)[0]['id']}"
     answers = at_once(*[lambda: alice.delete(path)] * 8)
@@ -182,7 +177,7 @@ def test_a_routes_own_name_is_no_id(alice: Person):
     ("scope", "left"), [("this", (False, True)), ("others", (True, False)), ("all", (False, False))]
 )
 def test_a_scope_says_which_sessions_end(
-    app: Flask, quick, alice: Person, bob: Person, scope: str, left: tuple
+    app: Flask, alice: Person, bob: Person, scope: str, left: tuple
 ):
     phone, laptop = sign_in(app, AWAY, PHONE), sign_in(app, HOME)
     answer = end(phone, scope)
@@ -194,7 +189,7 @@ def test_a_scope_says_which_sessions_end(
     assert is_signed_in(bob)
 
 
-def test_without_a_scope_one_session_ends(app: Flask, quick, alice: Person):
+def test_without_a_scope_one_session_ends(app: Flask, alice: Person):
     phone = sign_in(app, AWAY, PHONE)
     phone.delete("/auth/sessions", {"refresh_token": phone.tokens["refresh_token"]})
 
@@ -202,7 +197,7 @@ def test_without_a_scope_one_session_ends(app: Flask, quick, alice: Person):
 
 
 @pytest.mark.parametrize("scope", ["others", "all"])
-def test_an_old_token_ends_no_session_but_its_own(app: Flask, quick, alice: Person, scope: str):
+def test_an_old_token_ends_no_session_but_its_own(app: Flask, alice: Person, scope: str):
     phone = sign_in(app, AWAY, PHONE)
     old = phone.tokens["refresh_token"]
     phone.tokens = phone.refresh().json
@@ -213,7 +208,7 @@ def test_an_old_token_ends_no_session_but_its_own(app: Flask, quick, alice: Pers
 
 
 @pytest.mark.parametrize("scope", ["others", "all"])
-def test_a_token_that_may_still_be_a_retry_ends_them(app: Flask, quick, alice: Person, scope: str):
+def test_a_token_that_may_still_be_a_retry_ends_them(app: Flask, alice: Person, scope: str):
     """The answer to its refresh was lost, and the client has no newer one."""
     phone = sign_in(app, AWAY, PHONE)
     phone.refresh()
@@ -223,7 +218,7 @@ def test_a_token_that_may_still_be_a_retry_ends_them(app: Flask, quick, alice: P
 
 
 @pytest.mark.parametrize("scope", ["this", "others", "all"])
-def test_a_token_of_an_ended_session_ends_none(app: Flask, quick, alice: Person, scope: str):
+def test_a_token_of_an_ended_session_ends_none(app: Flask, alice: Person, scope: str):
     phone = sign_in(app, AWAY, PHONE)
     end(phone, "this")
 
@@ -250,7 +245,7 @@ def notices(outbox: Outbox) -> list[str]:
     return outbox.texts("alice@example.org")
 
 
-def test_a_new_device_is_told_by_mail(app: Flask, quick, alice: Person, outbox: Outbox, clock):
+def test_a_new_device_is_told_by_mail(app: Flask, alice: Person, outbox: Outbox, clock):
     sign_in(app, AWAY, PHONE)
 
     [text] = notices(outbox)
@@ -260,7 +255,7 @@ def test_a_new_device_is_told_by_mail(app: Flask, quick, alice: Person, outbox: 
     assert "修改密码" in text
 
 
-def test_a_known_device_is_not_told_again(app: Flask, quick, alice: Person, outbox: Outbox):
+def test_a_known_device_is_not_told_again(app: Flask, alice: Person, outbox: Outbox):
     for _ in range(3):
         end(sign_in(app, AWAY, PHONE), "this")
     sign_in(app, AWAY, PHONE.replace("18_1", "19_0"))
@@ -270,7 +265,7 @@ def test_a_known_device_is_not_told_again(app: Flask, quick, alice: Person, outb
 
 @pytest.mark.parametrize(("network", "user_agent"), [(HOME, LAPTOP), (AWAY, PHONE)])
 def test_neither_the_network_nor_the_name_alone_makes_a_device_known(
-    app: Flask, quick, alice: Person, outbox: Outbox, network: str, user_agent: str
+    app: Flask, alice: Person, outbox: Outbox, network: str, user_agent: str
 ):
     with app.app_context():
         Session.update(network=HOME, device="Safari · iPhone").execute()
@@ -279,17 +274,13 @@ def test_neither_the_network_nor_the_name_alone_makes_a_device_known(
     assert len(notices(outbox)) == 1
 
 
-def test_a_wrong_password_is_told_to_nobody_by_mail(
-    app: Flask, quick, alice: Person, outbox: Outbox
-):
+def test_a_wrong_password_is_told_to_nobody_by_mail(app: Flask, alice: Person, outbox: Outbox):
     sign_in(app, AWAY, password="not the password")
 
     assert notices(outbox) == []
 
 
-def test_the_first_sign_in_of_an_account_is_no_news(
-    app: Flask, quick, alice: Person, outbox: Outbox
-):
+def test_the_first_sign_in_of_an_account_is_no_news(app: Flask, alice: Person, outbox: Outbox):
     with app.app_context():
         Session.delete().execute()
         User.update(signed_in_at=None).execute()
@@ -300,7 +291,7 @@ def test_the_first_sign_in_of_an_account_is_no_news(
     assert len(notices(outbox)) == 1
 
 
-def test_a_sign_in_after_a_sign_up_elsewhere_is_news(app: Flask, quick, outbox: Outbox):
+def test_a_sign_in_after_a_sign_up_elsewhere_is_news(app: Flask, alice: Person, outbox: Outbox):
     person = Person(app.test_client(), HOME)
     details = {"username": "ada", "email": "ada@example.org", "password": PASSWORD}
     person.post("/auth/verifications", details)
@@ -314,7 +305,7 @@ def test_a_sign_in_after_a_sign_up_elsewhere_is_news(app: Flask, quick, outbox: 
 
 
 def test_an_account_whose_sessions_were_all_forgotten_has_no_known_device(
-    app: Flask, quick, alice: Person, outbox: Outbox
+    app: Flask, alice: Person, outbox: Outbox
 ):
     with app.app_context():
         Session.delete().execute()
@@ -324,7 +315,7 @@ def test_an_account_whose_sessions_were_all_forgotten_has_no_known_device(
 
 
 def test_a_client_that_names_no_device_makes_no_other_known(
-    app: Flask, quick, alice: Person, outbox: Outbox
+    app: Flask, alice: Person, outbox: Outbox
 ):
     """Else one request without a User-Agent would make a thief on the same network known."""
     sign_in(app, AWAY, "")
@@ -336,14 +327,14 @@ def test_a_client_that_names_no_device_makes_no_other_known(
     assert len(notices(outbox)) == 2
 
 
-def test_an_app_with_a_dot_in_its_name_is_a_device(app: Flask, quick, alice: Person):
+def test_an_app_with_a_dot_in_its_name_is_a_device(app: Flask, alice: Person):
     sign_in(app, AWAY, "com.example.Notes/2.1 (Android)")
 
     assert listed(alice)[0]["device"] == "com-example-Notes · Android"
 
 
 def test_the_mail_is_in_the_owners_language_whoever_signed_in(
-    app: Flask, quick, alice: Person, outbox: Outbox
+    app: Flask, alice: Person, outbox: Outbox
 ):
     with app.app_context():
         User.update(language="en").execute()

@@ -71,7 +71,7 @@ def test_a_name_may_stand_in_an_object_once(body: bytes):
         decode(body)
 
 
-ROOM = 1024 * 1024 // 5
+ROOM = 256 * 1024 // 5
 
 
 @pytest.mark.parametrize("value", [[], [0], {}, "ab"], ids=json.dumps)

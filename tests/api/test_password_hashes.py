@@ -21,7 +21,7 @@ FOREIGN = [
 
 
 @pytest.fixture(params=FOREIGN)
-def imported(request, app: Flask, quick, alice: Person) -> Person:
+def imported(request, app: Flask, alice: Person) -> Person:
     """Alice, whose hash was made by another system."""
     with app.app_context():
         User.update(password_hash=request.param).execute()

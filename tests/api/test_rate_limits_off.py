@@ -29,7 +29,7 @@ def test_no_limit_counts(app: Flask, name: str):
         limiter.check(limit, "ada")
 
 
-def test_a_code_is_mailed_again_at_once(stranger: Person, outbox: Outbox, quick):
+def test_a_code_is_mailed_again_at_once(stranger: Person, outbox: Outbox):
     stranger.post(
         "/auth/verifications",
         {"username": "ada", "email": "ada@example.org", "password": PASSWORD},
@@ -42,7 +42,7 @@ def test_a_code_is_mailed_again_at_once(stranger: Person, outbox: Outbox, quick)
     assert len(outbox.texts("ada@example.org")) == 7
 
 
-def test_wrong_passwords_shut_nobody_out(alice: Person, stranger: Person, quick):
+def test_wrong_passwords_shut_nobody_out(alice: Person, stranger: Person):
     wrong = {"email": alice.email, "password": "wrong horse"}
 
     assert {stranger.post("/auth/sessions", wrong).status_code for _ in range(12)} == {401}
@@ -64,7 +64,7 @@ def test_one_user_may_have_all_the_room_of_a_process_and_no_more(app: Flask, nam
         places.take(uuid4())
 
 
-def test_wrong_codes_stay_bounded(stranger: Person, quick):
+def test_wrong_codes_stay_bounded(stranger: Person):
     body = {"email": "nobody@example.org", "token": "000000"}
     tried = [stranger.post("/auth/verifications/verify", body).status_code for _ in range(7)]
 

@@ -53,7 +53,7 @@ def other_than(*known: str) -> str:
 # The way it is meant to go
 
 
-def test_a_mailed_code_sets_a_password_and_signs_in(quick, owner: Person, outbox: Outbox):
+def test_a_mailed_code_sets_a_password_and_signs_in(owner: Person, outbox: Outbox):
     asked = recover(owner, "Alice@Example.org")
     answer = verify(owner, outbox.code("alice@example.org"))
 
@@ -73,7 +73,7 @@ def test_a_mailed_code_sets_a_password_and_signs_in(quick, owner: Person, outbox
     assert sign_in(owner, PASSWORD).status_code == 401
 
 
-def test_a_recovery_ends_every_session(quick, alice: Person, owner: Person, outbox: Outbox):
+def test_a_recovery_ends_every_session(alice: Person, owner: Person, outbox: Outbox):
     other = Person(alice.client, THIRD, tokens=sign_in(owner, PASSWORD).json)
     recover(owner)
     verify(owner, outbox.code(alice.email))
@@ -83,7 +83,7 @@ def test_a_recovery_ends_every_session(quick, alice: Person, owner: Person, outb
         assert person.refresh().status_code == 401
 
 
-def test_the_owner_is_told_and_reads_of_it(quick, owner: Person, outbox: Outbox):
+def test_the_owner_is_told_and_reads_of_it(owner: Person, outbox: Outbox):
     recover(owner)
     owner.tokens = verify(owner, outbox.code(owner.email)).json
 
@@ -142,14 +142,14 @@ def test_a_recovery_that_makes_no_sense_is_refused(app: Flask, owner: Person, ch
 # What a code is good for
 
 
-def test_a_code_is_good_once(quick, owner: Person, outbox: Outbox):
+def test_a_code_is_good_once(owner: Person, outbox: Outbox):
     recover(owner)
     code = outbox.code(owner.email)
 
     assert [verify(owner, code).status_code for _ in range(2)] == [200, 401]
 
 
-def test_a_code_is_good_for_ten_minutes(no_limits, app, quick, owner, outbox: Outbox, clock):
+def test_a_code_is_good_for_ten_minutes(no_limits, app, owner, outbox: Outbox, clock):
     recover(owner)
     code = outbox.code(owner.email)
     clock.advance(minutes=10)
@@ -160,7 +160,7 @@ def test_a_code_is_good_for_ten_minutes(no_limits, app, quick, owner, outbox: Ou
     assert verify(owner, outbox.code(owner.email)).status_code == 200
 
 
-def test_a_recovery_makes_all_other_codes_worthless(app, quick, owner: Person, outbox: Outbox):
+def test_a_recovery_makes_all_other_codes_worthless(app, owner: Person, outbox: Outbox):
     recover(owner)
     first = outbox.code(owner.email)
     recover(at(app, THIRD))
@@ -171,7 +171,7 @@ def test_a_recovery_makes_all_other_codes_worthless(app, quick, owner: Person, o
     assert verify(at(app, STRANGER), second).status_code == 401
 
 
-def test_a_code_is_good_for_nothing_else(no_limits, app, quick, owner, outbox: Outbox):
+def test_a_code_is_good_for_nothing_else(no_limits, app, owner, outbox: Outbox):
     """Neither is one that was mailed for a sign-up good for a recovery."""
     details = {"username": "ada", "email": "ada@example.org", "password": PASSWORD}
     recover(owner)
@@ -188,7 +188,7 @@ def test_a_code_is_good_for_nothing_else(no_limits, app, quick, owner, outbox: O
     assert verify(owner, for_recovery).status_code == 200
 
 
-def test_a_code_can_be_tried_five_times(quick, owner: Person, outbox: Outbox):
+def test_a_code_can_be_tried_five_times(owner: Person, outbox: Outbox):
     recover(owner)
     code = outbox.code(owner.email)
 
@@ -196,7 +196,7 @@ def test_a_code_can_be_tried_five_times(quick, owner: Person, outbox: Outbox):
     assert verify(owner, code).status_code == 401
 
 
-def test_strangers_use_up_nothing_that_the_owner_needs(app, quick, owner, outbox: Outbox):
+def test_strangers_use_up_nothing_that_the_owner_needs(app, owner, outbox: Outbox):
     recover(owner)
     code = outbox.code(owner.email)
     for host in range(1, 20):
@@ -209,7 +209,7 @@ def test_strangers_use_up_nothing_that_the_owner_needs(app, quick, owner, outbox
     assert verify(owner, code).status_code == 200
 
 
-def test_tries_at_other_codes_are_counted_apart(no_limits, app, quick, owner, outbox: Outbox):
+def test_tries_at_other_codes_are_counted_apart(no_limits, app, owner, outbox: Outbox):
     """Who burns the tries at a sign-up has burnt none at a recovery of the same address."""
     recover(owner)
     code = outbox.code(owner.email)
@@ -242,7 +242,7 @@ def test_a_busy_server_does_not_use_up_the_code(app: Flask, owner: Person, outbo
     assert verify(owner, code).status_code == 200
 
 
-def test_a_password_that_nobody_may_have_uses_up_no_try(quick, owner: Person, outbox: Outbox):
+def test_a_password_that_nobody_may_have_uses_up_no_try(owner: Person, outbox: Outbox):
     recover(owner)
     code = outbox.code(owner.email)
     for _ in range(6):
@@ -252,7 +252,7 @@ def test_a_password_that_nobody_may_have_uses_up_no_try(quick, owner: Person, ou
     assert verify(owner, code).status_code == 200
 
 
-def test_a_recovery_confirms_the_address(app, quick, owner: Person, outbox: Outbox):
+def test_a_recovery_confirms_the_address(app, owner: Person, outbox: Outbox):
     with app.app_context():
         User.update(email_confirmed_at=None).execute()
     recover(owner)
@@ -262,7 +262,7 @@ def test_a_recovery_confirms_the_address(app, quick, owner: Person, outbox: Outb
     assert found["email_confirmed_at"]
 
 
-def test_a_recovery_leaves_when_the_address_was_confirmed(app, quick, owner, outbox, clock):
+def test_a_recovery_leaves_when_the_address_was_confirmed(app, owner, outbox, clock):
     with app.app_context():
         before = User.find_by_email(owner.email).email_confirmed_at
     clock.advance(hours=1)
@@ -273,7 +273,7 @@ def test_a_recovery_leaves_when_the_address_was_confirmed(app, quick, owner, out
         assert User.find_by_email(owner.email).email_confirmed_at == before
 
 
-def test_five_presses_are_one_recovery_with_one_code_that_works(app, quick, owner, outbox):
+def test_five_presses_are_one_recovery_with_one_code_that_works(app, owner, outbox):
     for _ in range(5):
         recover(owner)
         # Mails of one moment are sent in no order.
@@ -285,7 +285,7 @@ def test_five_presses_are_one_recovery_with_one_code_that_works(app, quick, owne
     assert verify(owner, code).status_code == 200
 
 
-def test_who_used_up_their_tries_is_told_to_begin_again_and_can(quick, owner, outbox: Outbox):
+def test_who_used_up_their_tries_is_told_to_begin_again_and_can(owner, outbox: Outbox):
     recover(owner)
     code = outbox.code(owner.email)
     told = [verify(owner, other_than(code)).json["detail"] for _ in range(5)]
@@ -296,7 +296,7 @@ def test_who_used_up_their_tries_is_told_to_begin_again_and_can(quick, owner, ou
     assert verify(owner, outbox.code(owner.email)).status_code == 200
 
 
-def test_neither_code_nor_password_is_in_the_log(quick, owner: Person, outbox, log: Log):
+def test_neither_code_nor_password_is_in_the_log(owner: Person, outbox, log: Log):
     recover(owner)
     code = outbox.code(owner.email)
     verify(owner, other_than(code))
@@ -311,7 +311,7 @@ def test_neither_code_nor_password_is_in_the_log(quick, owner: Person, outbox, l
 
 
 @pytest.fixture
-def kinds(app: Flask, quick, alice: Person, member) -> dict[str, Person]:
+def kinds(app: Flask, alice: Person, member) -> dict[str, Person]:
     """Addresses of every kind, equally long, each asked for from a network of its own."""
     waits = {"username": "waits", "email": "waits@example.org", "password": PASSWORD}
     at(app, THIRD).post("/auth/verifications", waits)
@@ -377,7 +377,7 @@ def test_only_accounts_get_mail(kinds: dict, outbox: Outbox):
 
 
 @pytest.mark.parametrize("shut", [users.disable, erasures.erase])
-def test_a_code_is_dead_once_its_account_is_shut(app, quick, owner, outbox: Outbox, shut):
+def test_a_code_is_dead_once_its_account_is_shut(app, owner, outbox: Outbox, shut):
     recover(owner)
     code = outbox.code(owner.email)
     with app.app_context():
@@ -389,7 +389,7 @@ def test_a_code_is_dead_once_its_account_is_shut(app, quick, owner, outbox: Outb
 # At once
 
 
-def test_two_recoveries_at_once_have_one_outcome(no_limits, app, quick, alice, outbox: Outbox):
+def test_two_recoveries_at_once_have_one_outcome(no_limits, app, alice, outbox: Outbox):
     for round_ in range(5):
         first, second = at(app, f"192.0.2.{round_}"), at(app, f"192.0.3.{round_}")
         recover(first)
@@ -409,7 +409,7 @@ def test_two_recoveries_at_once_have_one_outcome(no_limits, app, quick, alice, o
         assert opens == ([200, 401] if won == "first" else [401, 200])
 
 
-def test_one_code_many_times_at_once_gives_one_session(no_limits, app, quick, owner, outbox):
+def test_one_code_many_times_at_once_gives_one_session(no_limits, app, owner, outbox):
     recover(owner)
     code = outbox.code(owner.email)
 
@@ -422,7 +422,7 @@ def test_one_code_many_times_at_once_gives_one_session(no_limits, app, quick, ow
         assert Session.select().where(Session.ended_at.is_null()).count() == 1
 
 
-def test_no_session_for_the_old_password_survives_a_recovery(no_limits, app, quick, alice, outbox):
+def test_no_session_for_the_old_password_survives_a_recovery(no_limits, app, alice, outbox):
     """However the two fall together, whoever knew only the old password is out."""
     known = PASSWORD
     for round_ in range(10):
@@ -454,7 +454,7 @@ def test_a_recovery_that_waits_is_kept_as_a_keyed_hash(app: Flask, owner: Person
     assert outbox.code(owner.email) not in map(str, row)
 
 
-def test_who_asked_four_times_and_mistypes_has_tries_left(app: Flask, quick, alice, outbox: Outbox):
+def test_who_asked_four_times_and_mistypes_has_tries_left(app: Flask, alice, outbox: Outbox):
     owner = at(app, "192.0.2.30")
     for _ in range(4):
         assert recover(owner).status_code == 202

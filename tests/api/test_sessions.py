@@ -20,11 +20,6 @@ WRONG = "邮箱或密码错误"
 
 
 @pytest.fixture
-def quick(alice: Person, quick) -> None:
-    """Passwords cost next to nothing, Alice's among them."""
-
-
-@pytest.fixture
 def no_limits(settings: dict) -> None:
     """Asked for before `app`."""
     settings["RATE_LIMITS"] = "off"
@@ -61,7 +56,7 @@ def rows(app: Flask) -> list[Session]:
 # Signing in
 
 
-def test_the_right_password_starts_a_session(app: Flask, quick, alice: Person):
+def test_the_right_password_starts_a_session(app: Flask, alice: Person):
     answer = sign_in(at(app, "192.0.2.7"))
 
     assert answer.status_code == 200
@@ -71,7 +66,7 @@ def test_the_right_password_starts_a_session(app: Flask, quick, alice: Person):
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_wrong_password_and_unknown_address_look_the_same(app: Flask, quick, stranger: Person):
+def test_wrong_password_and_unknown_address_look_the_same(app, alice: Person, stranger: Person):
     wrong = sign_in(stranger, "alice@example.org", "not the password")
     unknown = sign_in(stranger, "nobody@example.org", "not the password")
 
@@ -84,12 +79,12 @@ def test_wrong_password_and_unknown_address_look_the_same(app: Flask, quick, str
 
 
 @pytest.mark.parametrize("email", ["ALICE@EXAMPLE.ORG", "Alice@Example.org"])
-def test_an_address_is_the_same_in_every_case(quick, stranger: Person, email: str):
+def test_an_address_is_the_same_in_every_case(alice: Person, stranger: Person, email: str):
     assert sign_in(stranger, email).json["user"]["email"] == "alice@example.org"
 
 
 @pytest.mark.parametrize("near", [f" {PASSWORD}", f"{PASSWORD} ", PASSWORD.upper(), PASSWORD[:-1]])
-def test_a_password_is_taken_as_it_was_typed(quick, stranger: Person, near: str):
+def test_a_password_is_taken_as_it_was_typed(alice: Person, stranger: Person, near: str):
     assert sign_in(stranger, password=near).status_code == 401
 
 
@@ -113,7 +108,7 @@ def test_a_sign_in_that_makes_no_sense_is_refused(stranger: Person, body: dict):
     assert answer.json["errors"]
 
 
-def test_ten_wrong_passwords_from_one_network_are_enough(app: Flask, quick, stranger: Person):
+def test_ten_wrong_passwords_from_one_network_are_enough(app, alice: Person, stranger: Person):
     statuses = [sign_in(stranger, password="not the password").status_code for _ in range(11)]
     answer = sign_in(stranger)
 
@@ -124,14 +119,14 @@ def test_ten_wrong_passwords_from_one_network_are_enough(app: Flask, quick, stra
     assert sign_in(at(app, "192.0.2.8")).status_code == 200
 
 
-def test_the_right_password_clears_the_count(quick, stranger: Person):
+def test_the_right_password_clears_the_count(alice: Person, stranger: Person):
     for _ in range(3):
         wrong = [sign_in(stranger, password="not the password").status_code for _ in range(9)]
         assert wrong == [401] * 9
         assert sign_in(stranger).status_code == 200
 
 
-def test_a_flood_leaves_the_owner_a_way_in(app: Flask, quick, alice: Person):
+def test_a_flood_leaves_the_owner_a_way_in(app: Flask, alice: Person):
     flood = [at(app, f"10.0.0.{host}") for host in range(1, 13)]
     statuses = {
         sign_in(person, password="not the password").status_code
@@ -144,7 +139,7 @@ def test_a_flood_leaves_the_owner_a_way_in(app: Flask, quick, alice: Person):
     assert sign_in(at(app, alice.network)).status_code == 200
 
 
-def test_a_flood_ends(app: Flask, quick, alice: Person):
+def test_a_flood_ends(app: Flask, alice: Person):
     for host in range(1, 12):
         for _ in range(10):
             sign_in(at(app, f"10.0.0.{host}"), password="not the password")
@@ -162,7 +157,7 @@ def test_a_flood_ends(app: Flask, quick, alice: Person):
 
 
 @pytest.mark.parametrize("old", ["scrypt:32768:8:1", "pbkdf2:sha256:1000"])
-def test_an_old_hash_is_renewed_at_the_next_sign_in(app: Flask, alice: Person, old: str):
+def test_an_old_hash_is_renewed_at_the_next_sign_in(app: Flask, alice: Person, strong, old: str):
     with app.app_context():
         User.update(password_hash=generate_password_hash(PASSWORD, old)).execute()
     assert sign_in(alice, password="not the password").status_code == 401
@@ -184,7 +179,7 @@ class BusyPasswords(Passwords):
 
 
 @pytest.mark.in_process("its passwords are busy because the test says so")
-def test_a_hash_that_cannot_be_renewed_now_keeps_nobody_out(app: Flask, quick, alice: Person):
+def test_a_hash_that_cannot_be_renewed_now_keeps_nobody_out(app: Flask, alice: Person):
     app.extensions["passwords"] = BusyPasswords(1)
 
     assert sign_in(alice).status_code == 200
@@ -215,7 +210,7 @@ class WatchedPasswords(Passwords):
 
 
 @pytest.mark.in_process("counts how many hashes run at once")
-def test_two_hundred_sign_ins_at_once_exhaust_nothing(no_limits, app: Flask, alice: Person):
+def test_two_hundred_sign_ins_at_once_exhaust_nothing(no_limits, app, alice: Person, strong):
     app.extensions["passwords"] = passwords = WatchedPasswords(2)
     seconds = {200: [], 429: []}
 
@@ -351,7 +346,7 @@ def test_an_old_access_token_does_not_show_that_the_answer_arrived(alice: Person
     assert alice.refresh().json["refresh_token"] == first["refresh_token"]
 
 
-def test_a_thief_ends_no_other_session(quick, alice: Person, bob: Person):
+def test_a_thief_ends_no_other_session(alice: Person, bob: Person):
     other_device = holding(alice, sign_in(alice).json)
     second = holding(alice, alice.refresh().json)
     second.refresh()
@@ -455,7 +450,7 @@ def test_signing_out_with_a_token_that_means_nothing_is_no_error(alice: Person, 
     assert is_signed_in(alice)
 
 
-def test_signing_out_ends_one_session_only(app: Flask, quick, alice: Person, bob: Person):
+def test_signing_out_ends_one_session_only(app: Flask, alice: Person, bob: Person):
     other_device = holding(alice, sign_in(alice).json)
     sign_out(alice)
 
@@ -515,7 +510,7 @@ def test_a_session_ends_after_a_year_in_any_case(alice: Person, clock):
 
 
 @pytest.mark.parametrize("seconds", [-3600, -30, 30])
-def test_clocks_that_differ_refuse_nobody(app: Flask, quick, alice: Person, clock, seconds: int):
+def test_clocks_that_differ_refuse_nobody(app: Flask, alice: Person, clock, seconds: int):
     """Made by a machine whose clock is ahead or behind, or before the clock was set back."""
     tokens = sign_in(alice).json
     clock.advance(seconds=seconds)
@@ -565,7 +560,7 @@ def test_the_first_answer_needs_no_proof_of_arrival(alice: Person, clock):
     assert alice.refresh().status_code == 200
 
 
-def test_what_one_address_refuses_uses_up_nothing_of_the_network(quick, alice: Person, stranger):
+def test_what_one_address_refuses_uses_up_nothing_of_the_network(alice: Person, stranger):
     """Somebody who hammers at one address keeps nobody behind the same router from signing in."""
     body = {"email": "nobody@example.org", "password": "not the password"}
     statuses = [stranger.post("/auth/sessions", body).status_code for _ in range(310)]

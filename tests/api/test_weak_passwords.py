@@ -39,7 +39,7 @@ WAYS = pytest.mark.parametrize("way", [sign_up, recover, change])
 
 
 @pytest.fixture
-def ada(app: Flask, quick, member: Callable, way: Callable) -> Person:
+def ada(app: Flask, member: Callable, way: Callable) -> Person:
     """Signs up, or has an account already."""
     if way is sign_up:
         return Person(app.test_client())
@@ -103,7 +103,7 @@ def test_a_setting_asks_for_more_characters(longer, ada: Person, outbox: Outbox,
     assert way(ada, outbox, "twelve chars").status_code in (200, 202, 204)
 
 
-def test_whoever_has_a_weak_password_goes_on_signing_in(longer, app: Flask, quick, alice: Person):
+def test_whoever_has_a_weak_password_goes_on_signing_in(longer, app: Flask, alice: Person):
     with app.app_context():
         User.update(password_hash=quick_hash("123456")).execute()
 
@@ -113,7 +113,7 @@ def test_whoever_has_a_weak_password_goes_on_signing_in(longer, app: Flask, quic
     assert alice.request("PUT", "/users/me/password", json=body).status_code == 200
 
 
-def test_a_refused_password_uses_up_no_code(app: Flask, quick, alice: Person, outbox: Outbox):
+def test_a_refused_password_uses_up_no_code(app: Flask, alice: Person, outbox: Outbox):
     owner = Person(app.test_client(), "192.0.2.30")
     owner.post("/auth/recoveries", {"email": alice.email})
     body = {"email": alice.email, "token": outbox.code(alice.email)}
@@ -126,7 +126,7 @@ def test_a_refused_password_uses_up_no_code(app: Flask, quick, alice: Person, ou
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
-def test_two_keyboards_type_one_password(app: Flask, quick, outbox: Outbox, forms: tuple):
+def test_two_keyboards_type_one_password(app: Flask, outbox: Outbox, forms: tuple):
     first, second = (unicodedata.normalize(form, "é" * 100) for form in forms)
     ada = Person(app.test_client())
     assert sign_up(ada, outbox, first).status_code == 202
@@ -142,7 +142,7 @@ def test_two_keyboards_type_one_password(app: Flask, quick, outbox: Outbox, form
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_a_password_is_as_long_as_it_looks(app: Flask, quick, outbox: Outbox, form: str):
+def test_a_password_is_as_long_as_it_looks(app: Flask, outbox: Outbox, form: str):
     ada = Person(app.test_client())
 
     assert sign_up(ada, outbox, unicodedata.normalize(form, "éèêëñ")).status_code == 422

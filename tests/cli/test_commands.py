@@ -157,7 +157,7 @@ def test_a_list_asked_for_nonsense_is_wrong_usage(app: Flask, words: tuple):
     assert "Usage: " in answer.stderr
 
 
-def test_an_account_is_made_with_a_password_that_is_asked_for(app: Flask, quick, stranger: Person):
+def test_an_account_is_made_with_a_password_that_is_asked_for(app: Flask, stranger: Person):
     made = run(app, "users", "create", "ada@example.org", "ada", input=f"{PASSWORD}\n{PASSWORD}\n")
 
     assert made.exit_code == 0
@@ -167,7 +167,7 @@ def test_an_account_is_made_with_a_password_that_is_asked_for(app: Flask, quick,
     assert stranger.post("/auth/sessions", body).status_code == 200
 
 
-def test_an_account_is_made_with_a_password_from_stdin(app: Flask, quick, stranger: Person):
+def test_an_account_is_made_with_a_password_from_stdin(app: Flask, stranger: Person):
     words = ("users", "create", "ada@example.org", "ada", "--admin", "--password-stdin")
     made = run_as_json(app, *words, input="  pass wörd \nanother line\n")
 
@@ -192,7 +192,7 @@ def test_an_account_is_made_with_a_password_from_stdin(app: Flask, quick, strang
     ],
 )
 def test_an_account_that_cannot_be_is_refused_with_one_line(
-    app: Flask, quick, alice: Person, email: str, username: str, password: str | bytes, why: str
+    app: Flask, alice: Person, email: str, username: str, password: str | bytes, why: str
 ):
     words = ("users", "create", email, username, "--password-stdin")
     answer = run(app, *words, input=password)

@@ -106,6 +106,7 @@ def test_a_deletion_ends_the_runs_and_leaves_nothing(
 ):
     one, other = machines
     deleting = one if where == "same process" else other
+    assert persons
     for person in persons:
         answers: list = []
         threads = [chat(one, person, answers) for _ in range(4)]
@@ -114,7 +115,7 @@ def test_a_deletion_ends_the_runs_and_leaves_nothing(
         began = time.monotonic()
         deleted = delete(deleting, person)
         assert (deleted.status, deleted.body) == (204, b"")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10  # they would go on for ever
         for thread in threads:
             thread.join(10)
         assert {answer.status for answer in answers} == {200}

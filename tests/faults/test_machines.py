@@ -65,7 +65,9 @@ def test_a_sign_out_on_one_is_401_on_the_others_at_the_next_request(
     machines: list[Service], people: Callable[[int], list[SignedIn]]
 ):
     one, other = (Hasty(machine.port) for machine in machines)
-    for person in people(10):
+    everybody = people(10)
+    assert everybody
+    for person in everybody:
         for client in (one, other) * 4:  # whatever a worker might keep of a session, it keeps
             assert client.get("/users/me", person.access_token).status == 200
         signed_out = one.ask("DELETE", "/auth/sessions", {"refresh_token": person.refresh_token})
@@ -94,8 +96,10 @@ def test_fifty_parallel_refreshes_over_both_give_one_successor(
         together.wait()
         return router.post("/auth/sessions/refresh", {"refresh_token": token})
 
+    everybody = people(3)
+    assert everybody
     with ThreadPoolExecutor(50) as threads:
-        for person in people(3):
+        for person in everybody:
             answers = list(threads.map(refresh, [person.refresh_token] * 50))
 
             assert Counter(answer.status for answer in answers) == {200: 50}
@@ -158,7 +162,9 @@ def test_machines_whose_clocks_differ_sign_nobody_out(
         for offset in (30, -30, -3700):
             clock.write_text(str(offset))
             clients = wrong.client, right.client
-            for person, client in zip(people(2), clients, strict=True):
+            everybody = people(2)
+            assert everybody
+            for person, client in zip(everybody, clients, strict=True):
                 begun = client.post(
                     "/auth/sessions", {"email": person.email, "password": person.password}
                 )

@@ -420,7 +420,8 @@ def test_a_server_without_room_for_another_connection_is_not_away(postgres: Post
 def test_a_statement_may_take_as_long_as_the_url_says(postgres: Postgres):
     url = f"{postgres.url}?options=-c%20statement_timeout%3D10s"
     with database(url) as pool, pool.connection_context():
-        pool.execute_sql(f"SELECT pg_sleep({READ_SECONDS + 0.5})")
+        slept = pool.execute_sql(f"SELECT 1 FROM pg_sleep({READ_SECONDS + 0.5})")
+        assert slept.fetchone() == (1,)
 
 
 def test_a_server_that_has_become_read_only_is_an_outage(postgres: Postgres):

@@ -131,8 +131,11 @@ def test_ten_thousand_cuts_lose_nothing(
     cuts = 0
     with stopped_half_way(request, settings, seconds=20):
         while cuts < 10_000:
-            cuts += cut_runs(machines, people, runs=200, cuts=30)
+            more = cut_runs(machines, people, runs=200, cuts=30)
+            assert more
+            cuts += more
     print(f"{cuts} cuts")
+    assert cuts >= 10_000
 
 
 class stopped_half_way:

@@ -104,6 +104,8 @@ def test_a_cleared_limit_begins_anew(limiter, key):
     for _ in range(2):
         for _ in range(3):
             limiter.spend(three_in(60), key)
+        with pytest.raises(TooManyRequests):
+            limiter.check(three_in(60), key)
         limiter.clear(three_in(60), key)
     limiter.spend(three_in(60), key)
 

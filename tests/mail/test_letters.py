@@ -193,7 +193,9 @@ def test_a_letter_loads_nothing(letter: Letter):
 
 def test_a_letter_names_its_language():
     for language, lang in (("zh", "zh-CN"), ("en", "en")):
-        for letter in every_letter(letters, language).values():
+        every = every_letter(letters, language).values()
+        assert every
+        for letter in every:
             assert f'<html lang="{lang}">' in letter.html
 
 
@@ -206,6 +208,7 @@ def test_what_people_typed_is_text_in_html_and_never_in_a_subject(language: str)
         Caller("<u>{app}", "<s>{0}", at=AT),
     )
     plain = every_letter(letters, language)
+    assert plain
     for name, letter in every_letter(letters, language, nasty, "<q>@x", "<em>").items():
         assert not re.search(r"<b>|<i>|<u>|<s>|<q>|<em>|<script", letter.html), name
         assert letter.subject == plain[name].subject
@@ -216,7 +219,9 @@ def test_what_people_typed_is_text_in_html_and_never_in_a_subject(language: str)
 
 def test_the_operators_name_is_in_every_subject_or_text():
     for language in LANGUAGES:
-        for name, letter in every_letter(letters, language).items():
+        every = every_letter(letters, language).items()
+        assert every
+        for name, letter in every:
             assert "Ink & Co" in letter.subject, name
             assert "Runtime" not in letter.text + letter.html, name
 

@@ -76,7 +76,6 @@ def app(postgres: Explaining, model: CompletionsServer, tmp_path_factory) -> Ite
             "METRICS_TOKEN": "a-token",
         }
     )
-    ground.quicken(app)
     app.extensions["ground"] = ground
     yield app
     ground.clear()

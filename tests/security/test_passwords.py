@@ -8,7 +8,7 @@ from werkzeug.security import generate_password_hash
 
 from runtime.errors import Overloaded
 from runtime.security import passwords as passwords_module
-from runtime.security.passwords import METHOD, Passwords, needs_rehash
+from runtime.security.passwords import METHOD, Passwords
 from tests.conftest import PASSWORD, password_hash
 from tests.quick import quick_hash
 
@@ -73,12 +73,12 @@ def test_a_hash_of_an_earlier_release_verifies_what_some_keyboards_type():
 def test_hashes_have_the_strength_that_owasp_asks_for():
     assert METHOD == "scrypt:32768:8:3"
     assert password_hash().startswith("scrypt:32768:8:3$")
-    assert not needs_rehash(password_hash())
+    assert not Passwords(1).needs_rehash(password_hash())
 
 
 @pytest.mark.parametrize("method", ["scrypt:32768:8:1", "scrypt:16384:8:3", "pbkdf2:sha256:1"])
 def test_a_hash_with_other_parameters_is_to_be_renewed(method: str):
-    assert needs_rehash(generate_password_hash(PASSWORD, method))
+    assert Passwords(1).needs_rehash(generate_password_hash(PASSWORD, method))
 
 
 def test_nobodys_password_takes_as_long_as_somebodys():

@@ -218,6 +218,7 @@ def test_what_is_left_between_the_steps_is_read_once(app: Flask):
 
 
 @pytest.mark.in_process("Postgres locks rows, and no writer waits there")
+@pytest.mark.quiet("compares how long statements wait")
 def test_others_write_while_sqlite_is_purged(app: Flask):
     """Each step leaves the file to others for as long as it took itself."""
     old = runtime_clock.now() - 91 * DAY

@@ -24,7 +24,7 @@ from runtime.limits.rates import (
 )
 from runtime.models.sessions import Session
 from runtime.models.users import User
-from runtime.security.passwords import needs_rehash, passwords
+from runtime.security.passwords import passwords
 from runtime.security.tokens import InvalidToken, tokens
 from runtime.services.accounts import languages, notices, security_log, sessions
 from runtime.services.accounts.security_log import Kind
@@ -55,7 +55,7 @@ def sign_in(
         security_log.refuse(Kind.SIGN_IN_REFUSED, email, caller)
         raise WrongCredentials
     limiter.clear(SIGN_INS_PER_ADDRESS_AND_NETWORK, email.lower(), caller.network)
-    if needs_rehash(user.password_hash):
+    if passwords.needs_rehash(user.password_hash):
         _renew_hash(user, password, caller.network)
     is_new = _is_new_device(user, caller)
     pair = sessions.start(user, caller)

@@ -162,7 +162,9 @@ def schemas_in(schema: Any) -> Iterator[dict]:
 
 @pytest.mark.parametrize("hint", [hint for hint, _sent, _value in TYPES])
 def test_a_schema_has_a_type_everywhere_and_choices_that_are_texts(hint: Any) -> None:
-    for schema in schemas_in(tool_of(hint, []).parameters):
+    schemas = list(schemas_in(tool_of(hint, []).parameters))
+    assert schemas
+    for schema in schemas:
         assert "anyOf" in schema or schema["type"] in (
             *("object", "array", "string", "integer", "number", "boolean", "null"),
         )

@@ -16,7 +16,7 @@ NETWORK = "203.0.113.66"
 
 
 @pytest.fixture
-def session(app: Flask, alice: Person, quick) -> Session:
+def session(app: Flask, alice: Person) -> Session:
     with app.app_context():
         yield Session.find_live(Session.get().id)
 
@@ -28,6 +28,8 @@ def guess(session: Session, network: str = NETWORK) -> None:
 
 def test_the_right_password_passes(session: Session):
     demand_password(session, PASSWORD, Caller(NETWORK))
+
+    assert not SecurityEvent.select().where(SecurityEvent.kind == "password_refused").exists()
 
 
 def test_a_wrong_one_is_refused_and_recorded(ground, session: Session):

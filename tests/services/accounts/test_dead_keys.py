@@ -75,7 +75,7 @@ class Keys:
 
 
 @pytest.fixture
-def ada(app: Flask, quick) -> Person:
+def ada(app: Flask) -> Person:
     """Somebody at a device, with no token in hand."""
     return Person(app.test_client(), NETWORK, EMAIL)
 

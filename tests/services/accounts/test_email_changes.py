@@ -85,7 +85,7 @@ def test_no_code_is_good_that_was_asked_for_with_an_earlier_password_or_address(
     ids=["signed out", "disabled", "erased"],
 )
 def test_no_fresh_tokens_are_had_with_a_session_that_ended_meanwhile(
-    app: Flask, quick, alice: Person, outbox: Outbox, meanwhile: Callable
+    app: Flask, alice: Person, outbox: Outbox, meanwhile: Callable
 ):
     """Its owner ended it while a thief verified the code to their own address."""
     body = {"email": "new@example.org", "current_password": PASSWORD}

@@ -35,7 +35,7 @@ class Away:
 
 
 @pytest.fixture
-def away(app: Flask, quick) -> Iterator[Away]:
+def away(app: Flask) -> Iterator[Away]:
     with app.app_context():
         mail = app.extensions["mail"]
         mail._first_delay_seconds = mail._longest_delay_seconds = 0.05

@@ -21,7 +21,7 @@ def settings(settings: dict) -> dict:
 
 
 @pytest.fixture
-def counting(app: Flask, quick) -> CountingTokens:
+def counting(app: Flask) -> CountingTokens:
     app.extensions["passwords"] = QuickPasswords()
     app.extensions["tokens"] = CountingTokens([app.config["SECRET_KEY"]])
     return app.extensions["tokens"]

@@ -241,7 +241,7 @@ def test_operators_are_in_the_journal_without_a_network(app: Flask, alice: Perso
         assert sorted(event.kind for event in told) == ["disabled", "enabled", "promoted"]
 
 
-def test_a_sign_up_begins_the_journal(app: Flask, quick, outbox):
+def test_a_sign_up_begins_the_journal(app: Flask, outbox):
     with app.app_context():
         details = {"username": "ada", "email": "ada@example.org", "password": PASSWORD}
         verifications.begin(**details, redirect_to=None, caller=Caller(NETWORK, language="en"))

@@ -12,14 +12,14 @@ from runtime.errors import InvalidRefreshToken, WrongCredentials
 from runtime.models import rotations
 from runtime.models.sessions import Session
 from runtime.models.users import User
-from runtime.security.passwords import Passwords
 from runtime.security.tokens import Claims
 from runtime.services.accounts import credentials, refreshes, sessions, sign_ins
 from tests.conftest import PASSWORD, Person
+from tests.quick import QuickPasswords
 
 
-class InterruptedPasswords(Passwords):
-    """Quick ones, that call `meanwhile` in the middle of every hash and every check."""
+class InterruptedPasswords(QuickPasswords):
+    """Call `meanwhile` in the middle of every hash and every check."""
 
     def __init__(self, meanwhile):
         super().__init__(1)
@@ -27,7 +27,7 @@ class InterruptedPasswords(Passwords):
 
     def hash(self, password: str, network: str = "") -> str:
         self.meanwhile("hash")
-        return self._run(network, generate_password_hash, password, "scrypt:512:8:1")
+        return super().hash(password, network)
 
     def verify(self, password: str, password_hash: str | None, network: str = "", **how) -> bool:
         self.meanwhile("verify")
@@ -75,7 +75,7 @@ def test_two_who_renew_a_hash_at_once_both_sign_in(app: Flask, alice: Person, re
     """The second finds another hash there, and looks whether it is the same password's."""
     old, new = (generate_password_hash(word, "pbkdf2:sha256:1") for word in (PASSWORD, renewed))
 
-    class SlowPasswords(Passwords):
+    class SlowPasswords(QuickPasswords):
         def hash(self, password: str, network: str = "") -> str:
             User.update(password_hash=new).execute()
             return super().hash(password, network)
@@ -88,6 +88,8 @@ def test_two_who_renew_a_hash_at_once_both_sign_in(app: Flask, alice: Person, re
         else:
             with pytest.raises(WrongCredentials):
                 sign_ins.sign_in(alice.email, PASSWORD, caller=Caller(alice.network))
+
+        assert User.find_by_email(alice.email).password_hash == new
 
 
 def test_no_connection_is_held_while_a_password_is_hashed(app: Flask, alice: Person):

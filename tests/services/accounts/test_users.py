@@ -60,7 +60,7 @@ def test_a_disabled_account_is_refused_at_once_with_every_token(app: Flask, alic
 
 
 def test_signing_in_tells_a_disabled_account_nothing(
-    app: Flask, alice: Person, bob: Person, quick, stranger: Person
+    app: Flask, alice: Person, bob: Person, stranger: Person
 ):
     with app.app_context():
         users.disable(found(alice))
@@ -74,18 +74,14 @@ def test_signing_in_tells_a_disabled_account_nothing(
     assert right == wrong
 
 
-def test_the_right_password_of_a_disabled_account_counts_as_a_wrong_one(
-    app: Flask, alice: Person, quick
-):
+def test_the_right_password_of_a_disabled_account_counts_as_a_wrong_one(app: Flask, alice: Person):
     with app.app_context():
         users.disable(found(alice))
 
     assert [sign_in(alice).status_code for _ in range(11)] == [401] * 10 + [429]
 
 
-def test_an_enabled_account_signs_in_again_and_keeps_its_sessions_ended(
-    app: Flask, alice: Person, quick
-):
+def test_an_enabled_account_signs_in_again_and_keeps_its_sessions_ended(app: Flask, alice: Person):
     with app.app_context():
         users.disable(found(alice))
         users.enable(found(alice))
@@ -176,7 +172,7 @@ def test_of_sign_ins_and_a_disabling_at_once_no_session_is_left(app: Flask, memb
 # Making and promoting
 
 
-def test_an_operator_makes_an_account_that_can_sign_in(app: Flask, quick, stranger: Person):
+def test_an_operator_makes_an_account_that_can_sign_in(app: Flask, stranger: Person):
     with app.app_context():
         user = users.create("Ada", "Ada@example.org", PASSWORD)
         assert (user.is_admin, user.email_confirmed_at) == (False, None)
@@ -185,7 +181,7 @@ def test_an_operator_makes_an_account_that_can_sign_in(app: Flask, quick, strang
     assert sign_in(stranger).json["user"] == {"id": str(user.id), "email": "Ada@example.org"}
 
 
-def test_an_account_is_made_only_if_name_and_address_are_free(app: Flask, quick, alice: Person):
+def test_an_account_is_made_only_if_name_and_address_are_free(app: Flask, alice: Person):
     with app.app_context():
         with pytest.raises(EmailTaken):
             users.create("ada", alice.email.upper(), PASSWORD)
@@ -211,7 +207,7 @@ def everything() -> str:
     return str([list(model.select().dicts()) for model in MODELS if model is not Allowance])
 
 
-def test_an_erased_account_is_in_no_table(app: Flask, ground, quick, alice: Person, bob: Person):
+def test_an_erased_account_is_in_no_table(app: Flask, ground, alice: Person, bob: Person):
     alice.patch("/users/me", {"bio": "the words of her bio"})
     alice.chat("the words of her chat")
     details = {"username": "mallory", "email": alice.email.upper(), "password": PASSWORD}
@@ -230,7 +226,7 @@ def test_an_erased_account_is_in_no_table(app: Flask, ground, quick, alice: Pers
     assert bob.get("/users/me").status_code == 200
 
 
-def test_an_erased_account_is_refused_with_every_token(app: Flask, quick, alice: Person):
+def test_an_erased_account_is_refused_with_every_token(app: Flask, alice: Person):
     with app.app_context():
         erasures.erase(found(alice))
 
@@ -241,7 +237,7 @@ def test_an_erased_account_is_refused_with_every_token(app: Flask, quick, alice:
     assert alice.delete("/auth/sessions", token).status_code == 204
 
 
-def test_an_address_that_was_erased_can_sign_up_again(app: Flask, quick, alice: Person, outbox):
+def test_an_address_that_was_erased_can_sign_up_again(app: Flask, alice: Person, outbox):
     with app.app_context():
         erasures.erase(found(alice))
     details = {"username": "alice", "email": alice.email, "password": PASSWORD}

@@ -93,9 +93,7 @@ class InterruptedTokens(Tokens):
         return super().hash_code(owner, code)
 
 
-def test_no_code_is_mailed_for_a_sign_up_that_was_made_void_meanwhile(
-    app: Flask, quick, outbox: Outbox
-):
+def test_no_code_is_mailed_for_a_sign_up_that_was_made_void_meanwhile(app: Flask, outbox: Outbox):
     """It was there when a resend looked, and the code was not made yet."""
     with app.app_context():
         begin(OWNER)
