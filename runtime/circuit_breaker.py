@@ -46,7 +46,7 @@ class CircuitBreaker:
             time.sleep(ASK_SECONDS)
             try:
                 self._ask()
-            except Exception:  # Whatever it raises, the server is not back.
+            except Exception:  # Any failure: the server is not back.
                 continue
             self.closed_at = time.monotonic()
             self.is_open = False

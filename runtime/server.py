@@ -145,17 +145,17 @@ bind = f"0.0.0.0:{settings['PORT']}"
 keepalive = 95
 graceful_timeout = bounds.STOP_SECONDS
 
-# Loaded once and shared by the workers: two of them take 85 MB instead of 117, and one that died
-# is there again in milliseconds. Whatever the application holds for long it opens at its first use:
-# a connection or a thread that is there before the fork would be shared or lost after it.
+# Loaded once and shared by the workers: two of them take 85 MB instead of 117, and a worker that
+# died is there again in milliseconds. The application opens connections and threads at their first
+# use: before the fork they would be shared or lost.
 preload_app = True
 
 # No recycling: it would cut runs short, which may take minutes. gunicorn forks the next worker only
-# when the one that retires is gone, and ends one that a run still holds `graceful_timeout` and
-# `timeout` later, 50 s in all; with one worker, the default, nobody is served until then.
+# when the old one is gone, and ends a worker that a run still holds `graceful_timeout` and
+# `timeout` later, 50 s in all; with one worker, the default, nothing is served until then.
 max_requests = 0
 
-# The socket is one file in the home directory, shared by whatever else runs there.
+# The socket is one file in the home directory, shared with other services there.
 control_socket_disable = True
 
 # With SO_REUSEPORT the connections that wait for a worker are reset when it stops.

@@ -81,7 +81,7 @@ class Usage:
 def cut_history(messages: Sequence[Message], max_chars: int) -> list[Message]:
     """The end of a conversation, as far as it fits in `max_chars`; no result without its call.
 
-    System messages at the beginning stay, and count. So do, whatever their size, the last thing
+    System messages at the beginning stay, and count. So do, at any size, the last thing
     the user said and the last step behind it; then the newest of what was before. It is cut between
     two turns, or in the middle of one: that keeps what the user said, and its newest steps.
     """
@@ -91,7 +91,7 @@ def cut_history(messages: Sequence[Message], max_chars: int) -> list[Message]:
     kept: list[list[Message]] = []
     for turn in reversed(turns):
         kept.append(_cut_turn(turn, left, is_last=turn is turns[-1]))
-        # Behind the first one that is cut nothing fits any more.
+        # Behind the first turn that is cut nothing fits any more.
         left -= chars_of(turn)
     return [*system, *chain.from_iterable(reversed(kept))]
 
@@ -112,7 +112,7 @@ def _cut_turn(turn: list[Message], max_chars: int, is_last: bool) -> list[Messag
 
 
 def _groups(messages: Sequence[Message], begins: Callable[[Message], bool]) -> list[list[Message]]:
-    """The messages cut before each one that begins a group."""
+    """The messages, cut before each message that begins a group."""
     groups: list[list[Message]] = []
     for message in messages:
         if begins(message) or not groups:

@@ -47,9 +47,9 @@ def _origin() -> str | None:
 
 
 def _allowed_headers() -> str:
-    """Whatever headers the page asks for, as far as they are names; ours if it asks for none.
+    """All headers that the page asks for, if they are names; ours if it asks for none.
 
-    No header gives a page rights that it has not: what does is in Authorization, which it knows.
+    No header gives a page rights: only the token in Authorization does, and the page has it.
     """
     asked = request.headers.get("Access-Control-Request-Headers", "").strip()
     is_sane = len(asked) <= MAX_HEADERS_CHARS and _NAMES.fullmatch(asked)

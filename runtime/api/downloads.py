@@ -32,8 +32,8 @@ class BrokenOff(ConnectionAbortedError):
 class Download(Stream):
     """JSON whose next piece is made on a thread while the one before is being sent.
 
-    No thread, no connection and no more than two pieces are held for whoever is slow to take it.
-    What fails in the middle breaks the connection off, so that no part passes for the whole.
+    A slow reader holds no thread, no connection and at most two pieces. A failure in the middle
+    breaks the connection off: no part passes for the whole.
     """
 
     # Between any two tokens, and a piece ends with one.

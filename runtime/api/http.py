@@ -16,7 +16,7 @@ from runtime.security import user_agents
 def init_app(app: Flask) -> None:
     """Hook the app up; proxies are believed as far as TRUSTED_PROXIES says."""
     proxies.init_app(app)
-    # A path is what it is: no redirect, which would be HTML, to one that looks alike.
+    # A path is what it is: no redirect, which would be HTML, to a similar path.
     app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.before_request(cors.answer_options)
@@ -67,7 +67,7 @@ def _finish(response: Response) -> Response:
         response.response = ()
         del headers["Content-Type"]
         del headers["Content-Length"]
-    # Nobody else sets these: to look for them first takes longer than to add them.
+    # Nothing else sets these: to look for them first takes longer than to add them.
     headers.add("X-Request-ID", logs.request_id.get())
     for name, value in response_headers.COMMON.items():
         headers.add(name, value)

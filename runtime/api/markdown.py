@@ -1,6 +1,6 @@
 """The manual's Markdown as HTML: headings, paragraphs, lists, tables, code, links; nothing else.
 
-Text stays text: whatever looks like HTML is escaped. A page that needs more Markdown than this is
+Text stays text: all HTML in it is escaped. A page that needs more Markdown than this is
 written with less.
 """
 

@@ -15,14 +15,14 @@ MEDIA_TYPE = "text/event-stream"
 # every ten seconds is promised, and the server looks after its streams every second or so.
 HEARTBEAT_SECONDS = 8
 HEARTBEAT = b":\n\n"
-# A long journal is read in pieces, so that nobody else waits while one is made.
+# A long journal is read in pieces, so that other requests do not wait while one is made.
 READ_ENTRIES = 256
 
 
 class EventStream(Stream):
     """What follows one event of a run, until its last one.
 
-    `leave` is called when nobody reads any more.
+    `leave` is called when the reader is gone.
     """
 
     heartbeat = HEARTBEAT
@@ -72,7 +72,7 @@ class EventStream(Stream):
     def __iter__(self) -> Iterator[bytes]:
         news = threading.Event()
         self.listen(news.set)
-        # At once, so that the head is sent and nobody waits for it.
+        # At once: the client does not wait for the head.
         yield HEARTBEAT
         while not self.is_over:
             if data := self.read():

@@ -94,7 +94,7 @@ def create(email: str, username: str, admin: bool, password_stdin: bool, as_json
 def disable(user: User, as_json: bool) -> None:
     """Shut an account.
 
-    Its sessions and runs end at once, and whoever signs in is told that the password is wrong.
+    Its sessions and runs end at once, and a sign-in is told that the password is wrong.
     """
     closures.disable(user)
     print_parts(_account(_again(user)), as_json)

@@ -23,8 +23,8 @@ STUCK_SECONDS = 1
 FULL_SECONDS = 1
 # A connection is made anew from time to time, so that a failover or a new address is noticed.
 STALE_SECONDS = 600
-# One that was used so shortly before is not looked at: all others queue for the pool's lock while
-# a thread asks the kernel.
+# A connection that was used so shortly before is not looked at: all others queue for the pool's
+# lock while a thread asks the kernel.
 FRESH_SECONDS = 0.1
 
 
@@ -126,7 +126,7 @@ class PostgresDatabase(PooledPostgresqlDatabase):
         return self._execute_cursor(sql, values, is_kept=True).fetchall()
 
     def cursor(self, named_cursor=None, is_kept: bool = False) -> psycopg.Cursor:
-        """A new cursor, or with `is_kept` the one that the thread's connection keeps."""
+        """A new cursor, or with `is_kept` that which the thread's connection keeps."""
         if not is_kept:
             return super().cursor(named_cursor)
         conn = self.connection()

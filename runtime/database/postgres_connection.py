@@ -16,7 +16,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 CONNECT_SECONDS = 2
-# The server ends a statement first, and keeps the connection; READ_SECONDS is for one that hangs.
+# The server ends a statement first, and keeps the connection. READ_SECONDS is for a server that
+# hangs.
 STATEMENT_SECONDS = 2
 READ_SECONDS = 2.5
 

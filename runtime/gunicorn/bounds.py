@@ -20,7 +20,7 @@ BODY_BYTES = 1024 * 1024
 # beyond it the longest that is not being answered yet is refused. Small ones never are.
 HELD_BYTES = 32 * 1024 * 1024
 
-# All that answers may hold of a worker's memory; beyond it the one that holds most is let go of.
+# All that answers may hold of a worker's memory. Beyond it the answer that holds most is dropped.
 UNSENT_BYTES = 32 * 1024 * 1024
 
 # If another worker has fewer connections, this one stops accepting for so long, so that the other

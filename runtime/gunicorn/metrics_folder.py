@@ -79,7 +79,7 @@ def _delete_unless_used(folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
-        pass  # A service that runs, such as the one that this one takes over from.
+        pass  # It is of a service that runs, such as the master that this one replaces.
     finally:
         os.close(descriptor)
 

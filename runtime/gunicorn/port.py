@@ -12,7 +12,7 @@ PORT_SECONDS = 3
 
 
 def demand_port(environ: Mapping[str, str], port: int, seconds: float = PORT_SECONDS) -> None:
-    """Raises ConfigError when nobody can listen on the port, or another program does.
+    """Raises ConfigError when the port cannot be listened on, or another program does.
 
     Nothing is asked of a socket that `environ` says is inherited: from systemd, or from the
     gunicorn that this one takes over from.

@@ -28,7 +28,7 @@ class Sender:
 
     It lives on a loop, and calls what it has registered with `selector` with one argument that is
     of no use. `defer` calls a function on that loop, from any thread. A client that takes nothing
-    for `stall_seconds` is dropped, like one that is gone: it can come back for the rest.
+    for `stall_seconds` is dropped, as if it had gone: it can come back for the rest.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ _ADDRESS = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9-]+(\.[a-z0-9-]+)*"
 
 # What a Chinese keyboard types for `@` and for a dot, whichever of its widths is on; IDNA takes
 # these dots too (RFC 3490 §3.1). Letters and digits stay as they are: those that only look like
-# ASCII's are refused, whatever script they are of.
+# ASCII's are refused, in every script.
 _MARKS = {ord("＠"): "@", ord("．"): ".", ord("。"): ".", ord("｡"): "."}
 
 

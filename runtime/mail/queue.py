@@ -82,7 +82,7 @@ class Mail:
         )
         self._first_delay_seconds = first_delay_seconds
         self._longest_delay_seconds = longest_delay_seconds
-        # A thread's start costs a caller half a millisecond; one that waits for work, nothing.
+        # A thread's start costs a caller half a millisecond; a waiting thread costs nothing.
         self._idle_seconds = idle_seconds
         self._pause_seconds = pause_seconds
         self._capacity = capacity

@@ -80,7 +80,7 @@ def _merge(language: str, shipped: dict[str, str], own: Mapping[str, object]) ->
 
 
 def _demand_fit(name: str, sentence: object, shipped: Mapping[str, str]) -> None:
-    """Raises ValueError with what is wrong with a sentence that is to replace one that ships."""
+    """Raises ValueError with what is wrong with a sentence that replaces ours."""
     if name not in shipped:
         raise ValueError("is no sentence of the mails")
     if not isinstance(sentence, str) or not sentence.strip():

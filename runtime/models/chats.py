@@ -146,7 +146,7 @@ class Run(Model):
 
     @property
     def status(self) -> str:
-        """running, finished, failed, or stopped because somebody asked for it."""
+        """running, finished, failed, or stopped on request."""
         if self.finished_at is None:
             return "running"
         return {None: "finished", "stopped": "stopped"}.get(self.error, "failed")

@@ -22,8 +22,8 @@ WAY_BACK_LIFE = timedelta(days=7) + CODE_LIFE
 class Coded(Model):
     """What waits for the code that was mailed to its address. Several may wait for one address.
 
-    One that must not succeed waits like any other, so that nothing tells them apart; its code was
-    mailed to nobody. `purpose` keeps its tries apart from those at other kinds of code. Once the
+    A row that must not succeed waits like the others, and nothing tells them apart; its code was
+    never mailed. `purpose` keeps its tries apart from those at other kinds of code. Once the
     account that had its address is erased, a keyed hash stands in the place of the address.
     """
 
@@ -34,7 +34,7 @@ class Coded(Model):
     code_expires_at = InstantField()
     tries_left = IntegerField(default=TRIES_A_CODE)
     purpose: str
-    # What is left in the columns of one that nothing can complete, and of one that names nobody.
+    # The columns of a row that nothing can complete, and of a row that names no person.
     VOID = {"code_hash": ""}
     NOBODYS = {"redirect_to": None}
 
@@ -86,16 +86,16 @@ class Coded(Model):
     def void(cls, which) -> int:
         """Leave nothing in these rows that could complete them; returns how many they were.
 
-        They stay until they run out: if they went, whoever waits beside the owner could tell from
-        the limits that something was completed.
+        They stay until they run out: if they went, a stranger who waits beside the owner could tell
+        from the limits that something was completed.
         """
         return cls.update(**cls.VOID).where(which).execute()
 
     @classmethod
     def hide(cls, email: str) -> None:
-        """Void the rows for an address, and keep in them nothing that names anybody.
+        """Void the rows for an address, and keep in them nothing that names a person.
 
-        They wait like before, so that limits tell nobody that the address was erased.
+        They wait like before: the limits do not tell that the address was erased.
         """
         its = fn.LOWER(cls.email) == email.lower()
         hidden = {"email": tokens.keyed_hash(email), **cls.VOID, **cls.NOBODYS}
@@ -173,7 +173,7 @@ class SignUp(Coded):
 
 
 class Recovery(Coded):
-    """Somebody forgot their password, they say; an address without an account has some too."""
+    """A request to set a new password; an address without an account can have some too."""
 
     purpose = "recovery:"
 
@@ -255,7 +255,7 @@ SignUp.add_index(SignUp.index(fn.LOWER(SignUp.email), name="sign_ups_email"))
 
 
 class Mailing(Model):
-    """A mail that somebody asked for at an address, whether or not there was one to be sent.
+    """A request that mails an address, counted also where no mail was sent.
 
     Address and network are keyed hashes. With an opening something new began to wait for a code;
     `is_own` says that the address' account had signed in from the network.

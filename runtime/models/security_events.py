@@ -12,7 +12,7 @@ class SecurityEvent(Model):
     """Something that concerns who may use an account, as its owner reads it; nothing secret.
 
     `session_id` is no reference: events outlive their sessions. `network` and `device` are
-    whoever's did it; NULL is an operator.
+    those of the caller; NULL is an operator.
     """
 
     user = ForeignKeyField(User, backref="events", on_delete="CASCADE", index=False)

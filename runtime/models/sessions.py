@@ -136,8 +136,8 @@ class Session(Model):
     def forget(cls, user: User) -> int:
         """Delete the user's sessions; returns how many had not been ended.
 
-        A session that ended still makes its device and network known; one that is deleted does
-        not. Some of these may have been a thief's.
+        A session that ended still makes its device and network known; a deleted session does not.
+        Some of these may have been a thief's.
         """
         ended = cls.end_live(user)
         cls.delete().where(cls.user == user).execute()
@@ -185,8 +185,8 @@ class Session(Model):
     def may_repeat(self, generation: int, now: datetime) -> bool:
         """Whether a token of `generation` may have the last successor again.
 
-        It must be the one that was rotated away last, and either that was a moment ago or
-        nothing shows that the successor ever arrived.
+        It must be the last that was rotated away. And that was a moment ago, or nothing shows that
+        the successor ever arrived.
         """
         may = self.was_just_refreshed(now) or not self.is_proven
         return may and generation == self.generation - 1

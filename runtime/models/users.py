@@ -44,7 +44,7 @@ class User(Model):
 
     @classmethod
     def is_open(cls, user_id: UUID):
-        """The condition that there is this account, and nobody disabled it."""
+        """The condition that this account exists and is not disabled."""
         return (cls.id == user_id) & cls.disabled_at.is_null()
 
     @classmethod

@@ -70,7 +70,7 @@ class Passwords:
         """Whether `password_hash` is of this password. Raises Overloaded.
 
         `count` is called once there is a place, before the password is looked at: a try is
-        counted, and one that found no place is none. What it raises ends the try.
+        counted, and a request that found no place is no try. What it raises ends the try.
         `None` (no such account), and a hash that another system made, check a dummy hash instead:
         they take the same time, and no password matches them.
         """
@@ -103,7 +103,7 @@ def normalized(password: str) -> str:
 
 
 def _forms(password: str) -> list[str]:
-    """The forms to try, at most two: the normalised one, and one that an earlier release hashed.
+    """The forms to try, at most two: the normalised form, and what an earlier release hashed.
 
     That release hashed what was typed: as it is typed now or, if that is the normalised form, with
     its accents apart. Every account has both tried, those too whose hash cannot be so old: if they

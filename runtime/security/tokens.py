@@ -22,7 +22,7 @@ from itsdangerous.signer import HMACAlgorithm
 from werkzeug.local import LocalProxy
 
 ACCESS_SECONDS = 3600
-# Clocks of machines differ by so much and refuse nobody's fresh token.
+# Clocks of machines may differ by so much; no fresh token is refused for it.
 LEEWAY_SECONDS = 30
 # So many that came last are not verified again: a client sends the same one for an hour.
 ACCESS_TOKENS_KEPT = 4096
@@ -109,7 +109,7 @@ class Tokens:
         return self._digest(self._keys[-1], f"address:{text.lower()}")
 
     def name_digests(self, name: str) -> list[bytes]:
-        """Digests of a name that nobody else can make: one for each key, the newest first."""
+        """Digests of a name, keyed: one for each key, the newest first."""
         return [bytes.fromhex(self._digest(key, f"name:{name}")) for key in self._keys]
 
     def hash_asked(self, email: str, username: str, network: str, password: str) -> str:

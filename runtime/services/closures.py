@@ -49,7 +49,7 @@ def disable(user: User) -> int:
     Returns how many of its sessions were live. Raises UserNotFound.
     """
     ended = users.disable(user)
-    # No run begins in a disabled account, but one that had begun may be in the table only then.
+    # No run begins in a disabled account. A run that began just before is in the table by then.
     time.sleep(POLL_SECONDS)
     _stop_runs(user)
     return ended

@@ -48,7 +48,7 @@ class Export:
     """What there is, the newest first. Every iterator may be used once, on any thread.
 
     Each raises InvalidAccessToken when the session of who asked is over meanwhile: what is left of
-    an account that was deleted is not the whole of it, and whoever was signed out gets no more.
+    a deleted account is not the whole of it, and a client that was signed out gets no more.
     """
 
     def __init__(self, session: Session, language: str):
@@ -59,10 +59,10 @@ class Export:
 
     @property
     def sign_ups(self) -> Iterator[SignUp]:
-        """Those that wait for the user's address, whoever began them.
+        """All sign-ups that wait for the user's address, also those that strangers began.
 
-        With the name that they chose and the network that they came from: whoever uses somebody's
-        address has its owner told from where, as by the mail of a recovery and in the journal.
+        Each has the name it chose and the network it came from: the owner of an address is told who
+        uses it, as in the mail of a recovery and in the journal.
         """
         return self._of_address(SignUp)
 
@@ -121,7 +121,7 @@ class Export:
                 return
 
     def _read(self, read: Callable[[str | None], Page], cursor: str | None) -> Page:
-        """A page, if its reader still may; whoever takes it needs no connection meanwhile."""
+        """A page, if its reader still may have it. No connection is held while it is sent."""
         try:
             found = read(cursor)
             # Afterwards: what was deleted before it was read is no page of it.

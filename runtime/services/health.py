@@ -16,7 +16,7 @@ from runtime.models.users import User
 TIMEOUT_SECONDS = 1.0
 # An answer is given again for so long.
 KEPT_SECONDS = 1.0
-# While services are asked anew, an answer of up to this age is given at once; nobody else waits.
+# While services are asked anew, an answer of up to this age is given at once, without a wait.
 STALE_SECONDS = 3.0
 
 
@@ -51,7 +51,7 @@ class Checks:
                 return answer
             self._asking.acquire()
         try:
-            # Somebody else may have asked while this thread waited.
+            # Another thread may have asked while this one waited.
             return self._kept(KEPT_SECONDS) or self._ask()
         finally:
             self._asking.release()
@@ -110,7 +110,7 @@ class _Service:
             with self._app.app_context():
                 self._ask()
             self._ended_at = time.monotonic()
-        except Exception as error:  # Whatever it is, the service does not answer.
+        except Exception as error:  # Any failure: the service does not answer.
             logs.event("health_probe_failed", service=self._name, reason=type(error).__name__)
 
 

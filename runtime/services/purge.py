@@ -1,4 +1,4 @@
-"""Deletes what has run out: nobody asks for it any more, and it is somebody's.
+"""Deletes what has run out: nothing reads it any more, and it is personal data.
 
 A thread of every worker wakes now and then; the database says which of them, on however many
 machines, does the work this time. It is done in small steps, so that no statement holds anybody
@@ -44,7 +44,7 @@ from runtime.services.accounts.mail_limits import OPENINGS_SPAN
 # and devices are an owner's.
 SESSION_REMEMBERED = timedelta(days=90)
 
-# All processes together, whoever of them wakes first.
+# Of all processes together.
 PURGES = Bucket("purge", 1, timedelta(hours=1))
 WAKE_SECONDS = 600
 STEP_ROWS = 1000

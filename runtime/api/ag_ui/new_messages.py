@@ -29,7 +29,7 @@ def find(messages: list[dict], state: ChatState) -> list[InputMessage]:
 
     A result is new when the chat waits for it. What the user wrote is new from the end of the
     list back to the first message that has been answered or is known: an assistant's, a result
-    nobody waits for, one whose id the chat has.
+    that the chat does not wait for, or an id that the chat has.
 
     Raises InvalidParameters when something in them cannot be passed on to the model.
     """

@@ -1,4 +1,4 @@
-"""URLs of avatars: whatever a browser takes for an absolute URL of the web, kept as typed.
+"""URLs of avatars: what a browser takes for an absolute URL of the web, kept as typed.
 
 Nothing here is fetched. More is taken than RFC 3986 and RFC 3987 allow, as browsers do: IDN, hosts
 with underscores, any letters, signs and emoji in the path.

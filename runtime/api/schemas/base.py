@@ -29,7 +29,7 @@ class AnswerSchema(ma.Schema):
 
 
 class OpenSchema(ma.Schema):
-    """A request in somebody else's protocol. What is not named in it is left alone."""
+    """A request in another protocol (AG-UI). Members that it does not name are ignored."""
 
     error_messages = {"type": "not_an_object"}
 

@@ -29,7 +29,7 @@ def demand_strong(password: str, email: str, username: str | None = None) -> Non
     """Return if an account with this address and name may have the password from now on.
 
     Raises InvalidParameters when it has fewer characters than PASSWORD_MIN_LENGTH, CommonPassword,
-    OwnNameAsPassword. Never asked about one that an account has already.
+    OwnNameAsPassword. Never asked of a password that an account has already.
     """
     low = current_app.config["PASSWORD_MIN_LENGTH"]
     if len(normalized(password)) < low:
@@ -44,8 +44,8 @@ def demand_strong(password: str, email: str, username: str | None = None) -> Non
 def demand_password(session: Session, password: str, caller: Caller) -> None:
     """Return if the password is that of the session's user.
 
-    Every try is counted before the password is looked at, for the session alone: whoever has
-    stolen its tokens gets a few guesses, and its owner signs in anew. Raises WrongPassword, or
+    Every try is counted before the password is looked at, for the session alone: a thief of
+    its tokens gets a few guesses, and its owner signs in anew. Raises WrongPassword, or
     NoPassword when the account has none; TooManyRequests after too many tries, and when too many
     passwords are being hashed, which costs no try.
     """
@@ -64,8 +64,8 @@ def demand_password(session: Session, password: str, caller: Caller) -> None:
 def replace_password(user: User, password_hash: str) -> bool:
     """Set a password and forget all sessions, in the transaction that the caller is in.
 
-    Returns whether the account was there and not disabled. Its row is held first, as by whoever
-    starts a session: one for the password before is there to be ended, or comes to nothing.
+    Returns whether the account was there and not disabled. Its row is held first, as when
+    a session starts: a session for the old password is there to be ended, or never starts.
     """
     if not change_account(user, password_hash=password_hash):
         return False

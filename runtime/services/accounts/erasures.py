@@ -16,9 +16,9 @@ def erase(user: User, asked_in: Session | None = None) -> None:
     """Delete an account and all that is its: afterwards it is in no table.
 
     That is its sessions, its journal, its changes of address, its chats with their runs and words.
-    What waits for a code at its address, or at one that it had, is void and names no person, also
-    if another began it. It counts as before: no limit tells a stranger that an owner left, and
-    leaving and coming back gives neither new tries nor a new day's tokens.
+    What waits for a code at its address, or at an earlier address of it, is void and names no
+    person, also if a stranger began it. It counts as before: no limit tells a stranger that an
+    owner left. Leaving and coming back gives neither new tries nor a new day's tokens.
 
     `asked_in` is the session that its owner asked in, with the password that the account had when
     it was read: raises WrongPassword when it has another by now, InvalidAccessToken when the

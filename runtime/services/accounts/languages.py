@@ -1,4 +1,4 @@
-"""The language of an account's mails: the one that its owner last used.
+"""The language of an account's mails: what its owner last used.
 
 A thief's is not learnt, as far as one can tell: only a mailed code, and a network and device that
 the account knew before, teach it. So a notice of what a thief did is in its owner's words.

@@ -1,6 +1,6 @@
 """How many mails may be asked for at one address, and how many codes.
 
-A mail goes to somebody who perhaps asked for nothing, and each code can be guessed. So all mails
+A mail may go to a person who asked for nothing, and each code can be guessed. So all mails
 that are asked for at an address are counted, of all kinds, whether or not it has an account. Each
 network that asks has a share that no other uses up.
 
@@ -88,7 +88,7 @@ def spend(email: str, network: str, *, is_opening: bool, may_own: bool = True) -
 
 
 def hold_address(email: str) -> None:
-    """Let nobody else open or count anything for an address until the transaction's end."""
+    """Hold an address: others wait to open or count anything for it until the transaction ends."""
     Allowance.hold(f"mailings:{tokens.keyed_hash(email)}")
 
 

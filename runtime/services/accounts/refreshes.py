@@ -1,7 +1,7 @@
 """A refresh token is exchanged for the next pair, once (RFC 9700 §4.14.2).
 
-Two clients that send one twice are no thieves: the one that raced with itself, and the one whose
-answer was lost on the way. The steps of `POST /auth/sessions/refresh`, in this order:
+A client may send a token twice without being a thief: when its tabs race, and when the answer was
+lost on the way. The steps of `POST /auth/sessions/refresh`, in this order:
 
 1. The token is read: whose it is, which session, which generation.
 2. The session is rotated, if the token is of its newest generation and from where it was used last.
@@ -63,7 +63,7 @@ def _repeat(claims: Claims, caller: Caller) -> TokenPair:
     """Give the last successor again to a token that was rotated away and may be a retry.
 
     Tabs that race get the very same access token; an answer lost long ago gets a fresh one. Raises
-    InvalidRefreshToken for any other token, and ends the session of one that was rotated away.
+    InvalidRefreshToken for any other token, and ends the session if that was rotated away.
     """
     session = Session.find_live(claims.session_id)
     if session is None:

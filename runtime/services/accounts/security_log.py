@@ -1,8 +1,8 @@
 """The journal of an account: what concerns who may use it, for its owner to read.
 
-What happened is recorded by whatever made it happen, in one transaction with it. What was refused
-is recorded a moment later on a thread of its own, and whose address it was is looked up there:
-who asks can tell neither from the time it takes nor from anything else whether it was anybody's.
+What happened is recorded in the transaction that made it happen. What was refused is recorded a
+moment later on a thread of its own, which looks up whose address it was: neither the answer nor its
+time tells the caller whether the address has an account.
 A process that is killed takes the refusals of its last second with it, and nothing else.
 """
 
@@ -22,7 +22,7 @@ from runtime.models.security_events import SecurityEvent
 from runtime.models.sessions import Session
 from runtime.models.users import User
 
-# What is refused within it is written together; and by then nobody's answer waits for the thread.
+# Refusals within it are written together, and no answer waits for the thread by then.
 PAUSE_SECONDS = 1
 # More in one pause than a process can refuse.
 CAPACITY = 1000
@@ -103,7 +103,7 @@ def record_place(session: Session, kind: Kind, caller: Caller) -> None:
 
 
 def refuse(kind: Kind, email: str, caller: Caller) -> None:
-    """Have it recorded that somebody was refused, for whoever has that address, if anybody.
+    """Record a refusal in the journal of the account with that address, if there is one.
 
     It costs the same for every address, and writes nothing before the answer.
     """

@@ -1,4 +1,4 @@
-"""The answer to everything that signs somebody in: the two tokens of a session, and whose it is."""
+"""What every sign-in answers: the two tokens of a session, and the user."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,9 +1,9 @@
 """Tokens: how many a user's runs may use in a day.
 
 A call to the model is paid for before it is made, with the most that it could use; what it did not
-use is given back afterwards. Each is one guarded statement, so that however many runs go on at
-once, in however many processes, they never use more than there is. A call that is stopped, breaks
-off or dies with its process tells nobody what it has used, and stays paid for.
+use is given back afterwards. Each is one guarded statement: any number of runs in any
+number of processes never use more than there is. A call that is stopped, breaks off or dies with
+its process does not tell what it has used, and stays paid for.
 """
 
 import json

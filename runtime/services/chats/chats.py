@@ -39,13 +39,13 @@ def called(user: User, name: str) -> UUID:
 
 
 def page_of(user: User, limit: int, cursor: str | None) -> Page:
-    """Some of the user's chats, the one that was active last first."""
+    """Some of the user's chats, the last active first."""
     found = page(Chat.of(user), Chat.activity(), cursor=cursor, limit=limit)
     return Page([_shown(chat) for chat in found.rows], found.next_cursor)
 
 
 def get(user: User, chat_id: UUID) -> ShownChat:
-    """The user's chat. Raises ChatNotFound, also when it is somebody else's."""
+    """The user's chat. Raises ChatNotFound, also when it is another user's."""
     chat = Chat.of(user).where(Chat.id == chat_id).get_or_none()
     if chat is None:
         raise ChatNotFound

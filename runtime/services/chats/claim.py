@@ -31,9 +31,9 @@ ROOM_ATTEMPTS = 3
 
 
 def claim(user: User, run: Run) -> bool:
-    """Begin the run in its chat, which is made when nobody has it; False when it is there already.
+    """Begin the run, in a new chat if there is none of its id; False when the run is there already.
 
-    Raises ChatNotFound when the chat is somebody else's, ChatBusy while another run is alive in it,
+    Raises ChatNotFound when the chat is another user's, ChatBusy while another run is alive in it,
     DayFull, TooManyChats, InvalidAccessToken when the account was erased or disabled meanwhile.
     """
     try:
@@ -64,7 +64,7 @@ def withdraw(user: User, run: Run) -> None:
 
 
 def _insert(user: User, run: Run) -> bool:
-    """Raises IntegrityError when the run is there, or another one that has not ended; then nothing
+    """Raises IntegrityError when the run, or another live run of the chat, is there. Then nothing
     of this has happened.
     """
     bounds: Storage = current_app.extensions["agent"].storage
@@ -122,7 +122,7 @@ def _chat(chat_id, user_id) -> Insert:
 
 
 def _or_active(chat: Insert) -> Insert:
-    """Make a chat, or be active in it once more; no row if it is somebody else's."""
+    """Make a chat, or be active in it once more; no row if it is another user's."""
     return chat.on_conflict(
         conflict_target=[Chat.id],
         update={Chat.active_at: EXCLUDED.active_at},

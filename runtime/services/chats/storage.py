@@ -3,8 +3,8 @@
 Both are counted in the user's row of `spendings`, by the statement that begins a run, which locks
 the row until the run is there: of many at once none passes a bound. What it refuses leaves nothing.
 
-`chats` grows with every chat and does not shrink with one that is erased: when it has come to the
-bound, the chats themselves are counted, and a number that was too high is mended.
+`chats` grows with every new chat and does not shrink when a chat is erased. When it reaches the
+bound, the chats themselves are counted, and the number is corrected.
 """
 
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ def make_room(user: User, run: Run, bounds: Storage) -> None:
     Raises DayFull, TooManyChats; peewee.IntegrityError when the account is gone.
     """
     with db.atomic():
-        # Whoever begins a run meanwhile holds it: what is counted next has their chat.
+        # A run that begins meanwhile holds this row: the count below includes its chat.
         spending = Spending.hold(user)
         chats = Chat.select().where(Chat.user == user.id).count()
         Spending.update(chats=chats).where(Spending.user == user.id).execute()

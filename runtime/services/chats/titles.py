@@ -2,7 +2,7 @@
 
 import unicodedata
 
-# One that is made of a message; one that is given may be longer.
+# A title made from a message; a title that the user sets may be longer.
 TITLE_CHARS = 60
 JOINER = "\u200d"
 
