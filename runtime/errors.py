@@ -2,7 +2,7 @@
 
 A failure is one class, and all that is said of it stands there, in the order of their statuses:
 422, 401 and 403, 404 and 409, 429 and 503. Codes are part of the API: clients tell failures apart
-by them, so that none is ever renamed.
+by them, so that none is ever renamed. After a change run `flask routes-document`.
 """
 
 import math

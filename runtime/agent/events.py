@@ -1,7 +1,8 @@
 """AG-UI's events of one run. `to_dict()` is the wire form: snake_case, absent fields left out.
 
 The text and the tool calls of one step of the model share its `message_id`; a TOOL_CALL_RESULT
-has none, because it is found by its `tool_call_id`.
+has none, because it is found by its `tool_call_id`. The order of events is made in `loop` and
+`step`; tests/agent/order.py checks it.
 """
 
 from collections.abc import Hashable, Iterable
@@ -16,7 +17,7 @@ from runtime.agent.messages import Usage
 
 
 class ErrorCode(StrEnum):
-    """Every way a run can fail: a code for programs, and its English `sentence`."""
+    """Every way a run can fail: a code for programs, and its English `sentence` for the log."""
 
     sentence: str
 

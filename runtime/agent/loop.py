@@ -79,6 +79,7 @@ def run(
         code = ErrorCode.INTERNAL
     output = "".join(this.account.answer)
     yield from this.step.close()
+    # What was thought too late for the last step is a message of its own.
     last = Step(this.account, bounds.max_steps + 1)
     yield from last.think()
     yield from last.close()

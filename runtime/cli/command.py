@@ -1,7 +1,7 @@
 """What all commands share: how they fail, how their use is shown, and their common options.
 
-A command ends with 0 when it did what it was asked to, 1 when it could not, and says why in one
-line, and 2 when it was used wrongly. What it prints on stdout is the answer alone.
+A command ends with 0 when it did what it was asked to, 1 when it could not and says why in one
+line, 2 when it was used wrongly, and 3 when a setting makes no sense. Stdout has the answer alone.
 """
 
 from typing import Any
@@ -45,7 +45,7 @@ class Group(AppGroup):
     command_class = Command
 
     def __init__(self, name: str, help: str):
-        epilog = "Exit status: 0 done, 1 refused or not there, 2 wrong usage."
+        epilog = "Exit status: 0 done, 1 refused or not there, 2 wrong usage, 3 a wrong setting."
         super().__init__(name, help=help, epilog=epilog)
 
 

@@ -26,8 +26,8 @@ LOOK_SECONDS = 0.5
 class Sender:
     """Sends answers as they come, and waits for no client.
 
-    It lives on a loop, and calls what it has registered with `selector` with one argument that is
-    of no use. `defer` calls a function on that loop, from any thread. A client that takes nothing
+    It lives on a loop, and calls what it has registered with `selector` with one argument, which
+    they ignore. `defer` calls a function on that loop, from any thread. A client that takes nothing
     for `stall_seconds` is dropped, as if it had gone: it can come back for the rest.
     """
 

@@ -1,6 +1,8 @@
 """The limits, each named by its purpose; the `limits` library counts, in Redis or memory.
 
-A key names whom a limit holds for: a network, an address, or both together. `check` counts nothing
+A key names whom a limit holds for: a user, a session, a device, an email address, a network (an
+IPv4 address or the /56 of an IPv6 one), or two of them. runtime/docs/limits.md tells users the same
+numbers. `check` counts nothing
 and `spend` counts one; both raise TooManyRequests when nothing is left. So do the functions of
 `runtime.limits.allowances` and `runtime.services.accounts.mail_limits`, whose bounds are in the
 database: those on guesses of codes, and those on mails.
@@ -48,11 +50,12 @@ WRONG_CODES_PER_NETWORK = _limit("codes-network", "100 per 10 minutes")
 
 # The right password clears it.
 SIGN_INS_PER_ADDRESS_AND_NETWORK = _limit("sign-ins-pair", "10 per 15 minutes")
+# A signed-in user who gives the password once more counts too.
 SIGN_INS_PER_NETWORK = _limit("sign-ins-network", "300 per 15 minutes")
 # Only networks that the account has not signed in from: a flood leaves its owner a way in.
 SIGN_INS_PER_ADDRESS = _limit("sign-ins-address", "100 per hour")
 # A device that has signed in before has its own tries, and all devices of an account together.
-# Right passwords count too. When these are used up, the three above hold for it.
+# When these are used up, the three above hold for it. In all five right passwords count too.
 SIGN_INS_PER_DEVICE = _limit("sign-ins-device", "10 per 15 minutes")
 SIGN_INS_BY_DEVICES = _limit("sign-ins-devices", "30 per 15 minutes")
 # A user who is signed in and gives the password once more. The right one clears it.

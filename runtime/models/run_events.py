@@ -13,7 +13,7 @@ class RunEvent(Model):
     `pieces` has the lengths of the deltas that were joined into this one; it has the last one's
     number. The `error` of a RUN_ERROR is its code, for every reader's own language. The last event
     has the run's `usage`, as far as it is known. `vendor` is JSON that is shown to no client: what
-    the model's server sent of its own, see `agent.Vendor`.
+    the model's server sent of its own, see `agent.messages.Vendor`.
     """
 
     id = None

@@ -1,4 +1,4 @@
-"""Deletes what has run out: nothing reads it any more, and it is personal data.
+"""Deletes expired rows: they are of no more use, and they hold personal data.
 
 A thread of every worker wakes now and then; the database says which of them, on however many
 machines, does the work this time. It is done in small steps, so that no statement holds anybody

@@ -1,5 +1,7 @@
 """The events of a run as AG-UI 1.0 has them: in camelCase, nothing null.
 
+Their order is the agent's (`runtime.agent.loop` and `step`); a message starts with its first delta.
+
 Clients before 1.0, which declare no `protocolVersion`, break off at an outcome that they do not
 know; they are sent none.
 """

@@ -71,10 +71,10 @@ def create_run(body: dict, headers: dict) -> Answer | Response:
     `Idempotency-Key` 重发同样的请求，得到的是同一次运行，流从 `Last-Event-ID` 之后开始；
     请求内容不同则为 422。
     """
-    key = headers["key"]
+    message, chat_id, key = body["message"], body["session_id"], headers["key"]
     if not streams.is_wanted():
-        return runs.answer(current_user(), **body, key=key, language=http.language())
-    followed = runs.start(current_user(), **body, key=key)
+        return runs.answer(current_user(), message, chat_id, key, http.language())
+    followed = runs.start(current_user(), message, chat_id, key)
     return _stream(followed, after=int(headers["after"]) if key else 0)
 
 

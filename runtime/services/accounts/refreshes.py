@@ -6,8 +6,8 @@ lost on the way. The steps of `POST /auth/sessions/refresh`, in this order:
 1. The token is read: whose it is, which session, which generation.
 2. The session is rotated, if the token is of its newest generation and from where it was used last.
 3. Or it is rotated from a new place, which the account's journal records.
-4. Or the token was rotated away: it gets its successor again if it is a retry, else the session
-   ends.
+4. Or the token was rotated away: it gets its successor again if it is a retry, else it is refused,
+   and the session ends if the token is older. `Session` in models says what a generation is.
 """
 
 from runtime import logs, metrics

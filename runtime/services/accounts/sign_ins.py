@@ -1,8 +1,8 @@
 """Signing in with a password, and the limits on guesses at it.
 
-Every try counts for its network and for its address and network together, and for the address
-unless the account has signed in from the network. A device that has signed in before has tries of
-its own first: a flood of wrong passwords leaves its owner a way in.
+A device that has signed in before has tries of its own first: a flood of wrong passwords leaves its
+owner a way in. All other tries count for their network, for address and network together, and for
+the address unless the account has signed in from the network.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,7 @@
 """Claiming a chat for a run: one at a time, in an account that is open and has room.
 
-The database itself sees to it that two requests at once do not begin two runs in a chat.
+The unique index `runs_running` (models/chats.py) keeps two requests at once from beginning two runs
+in a chat.
 """
 
 from contextlib import suppress

@@ -127,7 +127,7 @@ def begin(
         limiter.spend(RUNS_PER_USER, str(user.id))
         execution = Execution(run, messages, user, tools, thread)
         undoing.pop_all()
-        keep()
+        keep()  # `Execution.run` leaves the place.
     return execution
 
 

@@ -60,7 +60,7 @@ def shown(run: Run, language: str) -> ShownRun:
     return ShownRun(run, run.error and error_sentence(run.error, language))
 
 
-def start(user: User, message: str, session_id: UUID | None, key: str | None = None) -> Followed:
+def start(user: User, message: str, chat_id: UUID | None, key: str | None = None) -> Followed:
     """Let the agent run on a message; the run goes to its end whether or not it is followed.
 
     With a `key` that this user has used before it is that run again, in any state. A message that
@@ -69,7 +69,7 @@ def start(user: User, message: str, session_id: UUID | None, key: str | None = N
     else.
     """
     with _stream_of(user) as begin:
-        return begin(*_prepare(user, message, session_id, key, in_background=True))
+        return begin(*_prepare(user, message, chat_id, key, in_background=True))
 
 
 def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> Followed:
@@ -116,7 +116,7 @@ def _leave(agent: Agent, user_id: UUID, log: Log) -> None:
 
 
 def answer(
-    user: User, message: str, session_id: UUID | None, key: str | None, language: str
+    user: User, message: str, chat_id: UUID | None, key: str | None, language: str
 ) -> Answer:
     """Start a run, see `start`, and wait for its end; one that fails has an answer too.
 
@@ -125,7 +125,7 @@ def answer(
     """
     agent = current_agent()
     with agent.seats.kept(user.id):
-        run, its_execution = _prepare(user, message, session_id, key)
+        run, its_execution = _prepare(user, message, chat_id, key)
         release()  # A model may think for minutes.
         with agent.journal.followed(run.id) as log:
             if its_execution:  # On this thread, which would only wait for another one.
@@ -138,7 +138,7 @@ def answer(
 def _prepare(
     user: User,
     message: str,
-    session_id: UUID | None,
+    chat_id: UUID | None,
     key: str | None,
     *,
     in_background: bool = False,
@@ -146,12 +146,12 @@ def _prepare(
     """A run that was claimed, and what executes it: None when its key has started it before."""
     run_id = made_of(user.id, f"key {key}") if key else uuid4()
     for _ in range(KEYED_ATTEMPTS):
-        if key and (known := _known(user, run_id, session_id, message)):
+        if key and (known := _known(user, run_id, chat_id, message)):
             limiter.spend(REPEATS_PER_USER, str(user.id))
             return known, None
-        run = Run(id=run_id, chat_id=session_id or new_id(), message=message)
+        run = Run(id=run_id, chat_id=chat_id or new_id(), message=message)
         # A chat whose id was made just now has no history.
-        has_history = session_id is not None
+        has_history = chat_id is not None
         begun = execution.begin(user, run, has_history=has_history, in_background=in_background)
         if begun:
             return run, begun
@@ -159,12 +159,12 @@ def _prepare(
     raise ChatBusy
 
 
-def _known(user: User, run_id: UUID, session_id: UUID | None, message: str) -> Run | None:
+def _known(user: User, run_id: UUID, chat_id: UUID | None, message: str) -> Run | None:
     """The run that a key has started. Raises IdempotencyKeyReused if the rest does not fit."""
     run = Run.find_of(user, run_id)
     if run is None:
         return None
-    fits = run.chat_id == session_id if session_id else _began_its_chat(run)
+    fits = run.chat_id == chat_id if chat_id else _began_its_chat(run)
     if run.message != message or not fits:
         raise IdempotencyKeyReused
     return run
