@@ -66,7 +66,7 @@ SETTINGS = {
     ),
     "MAIL_FROM": Setting(
         address,
-        "Whom mail is from, as in `Name <name@example.org>`; without a name it is `APP_NAME`."
+        "The sender of all mail, as in `Name <name@example.org>`; without a name it is `APP_NAME`."
         " Unset: `noreply@localhost`; demanded when `SMTP_URL` is another machine.",
     ),
     "APP_NAME": Setting(app_name, "The name that mails and pages carry.", default="Runtime API"),
@@ -86,8 +86,8 @@ SETTINGS = {
     ),
     "OPENAI_API_KEY": Setting(text, "The key sent to that server."),
     "AGENT_MODEL": Setting(text, "The model's name on that server, which has no default."),
-    "HTTP_PROXY": Setting(url("http", "https"), "A proxy before servers of `http://`."),
-    "HTTPS_PROXY": Setting(url("http", "https"), "A proxy before servers of `https://`."),
+    "HTTP_PROXY": Setting(url("http", "https"), "The proxy for `http://` servers."),
+    "HTTPS_PROXY": Setting(url("http", "https"), "The proxy for `https://` servers."),
     "NO_PROXY": Setting(
         text,
         "Hosts that are asked directly, separated by commas; those below them too.",
@@ -131,7 +131,7 @@ SETTINGS = {
     ),
     "AGENT_TOOLS_AT_ONCE": Setting(
         whole(1, 32),
-        "Calls of one step of the model that run side by side; 1 for tools that must not.",
+        "Calls of one step of the model that run side by side; 1 if tools must not.",
         default=4,
     ),
     "AGENT_MAX_OUTPUT_CHARS": Setting(
@@ -181,7 +181,7 @@ SETTINGS = {
     ),
     "RATE_LIMITS": Setting(
         on_off,
-        "`off` lifts limits and cool-downs for load tests, not the bound on wrong codes; see"
+        "`off` lifts limits and cool-downs for load tests, not what bounds guesses at codes; see"
         " Limits.",
         default=True,
     ),
@@ -194,7 +194,7 @@ SETTINGS = {
         default=200,
     ),
     "METRICS_TOKEN": Setting(
-        bearer_token, "What Prometheus shows at `/metrics`. Unset: no such path."
+        bearer_token, "The bearer token that Prometheus sends to `/metrics`. Unset: no such path."
     ),
     "EVENTS_DAYS": Setting(
         whole(1, 3650),
