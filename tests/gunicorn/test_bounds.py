@@ -13,6 +13,7 @@ import pytest
 
 from app import create_app
 from runtime import clock
+from runtime.caller import Caller
 from runtime.database.base import db
 from runtime.models.users import User
 from runtime.services.accounts import sessions
@@ -42,7 +43,7 @@ def token(service: Service) -> str:
             password_hash="-",
             email_confirmed_at=clock.now(),
         )
-        access_token = sessions.start(user, "127.0.0.1").access_token
+        access_token = sessions.start(user, Caller("127.0.0.1")).access_token
     db.close_all()
     return access_token
 
