@@ -5,6 +5,7 @@ under gunicorn: two workers, on Postgres and Redis. Either way a test has a Flas
 what it asks of `app.test_client()` or of the models is answered by that service and its database.
 """
 
+import gc
 import json
 import shutil
 import string
@@ -37,6 +38,7 @@ from tests.servers import PgBouncer, Redis, Service, wait_until
 
 SECRET_KEY = "a-key-for-tests-" * 3
 MAIL_SECONDS = 10
+TESTS_A_COLLECTION = 20
 
 
 class InProcess:
@@ -49,6 +51,7 @@ class InProcess:
         migrate.upgrade(database)
         database.close_all()
         self._apps: list[Flask] = []
+        self._cleared = 0
 
     def settings(self, folder: Path) -> dict[str, str]:
         """The environment of a service in `folder`, its database empty."""
@@ -100,6 +103,10 @@ class InProcess:
             # Not those that a journal's thread is using: SQLite would crash.
             database.close_idle()
         self._apps.clear()
+        self._cleared += 1
+        # An application is a circle: by itself the collector lets hundreds come together.
+        if self._cleared % TESTS_A_COLLECTION == 0:
+            gc.collect()
 
     def close(self) -> None:
         """The end of all tests."""
