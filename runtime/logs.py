@@ -9,7 +9,7 @@ import logging
 import select
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
@@ -112,6 +112,13 @@ def on_stderr() -> Iterator[None]:
 
 def init_app(app) -> None:
     """Send this service's log to stdout: in lines for a person at a terminal, else in JSON."""
-    _stdout.setFormatter(ConsoleFormatter() if sys.stdout.isatty() else JsonFormatter())
+    for_a_person = sys.stdout.isatty()
+    _stdout.setFormatter(ConsoleFormatter() if for_a_person else JsonFormatter())
+    for stream in (sys.stdout, sys.stderr):
+        # JSON is UTF-8 in any locale, and no character may cost a line. Tests replace the streams.
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(
+                encoding=None if for_a_person else "utf-8", errors="backslashreplace"
+            )
     _logger.addHandler(_stdout)
     _logger.setLevel(logging.INFO)

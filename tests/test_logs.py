@@ -4,12 +4,14 @@ import json
 import logging
 import os
 import select
+import subprocess
 import sys
 import threading
 
 import pytest
 
 from runtime import logs
+from runtime.config.settings import ROOT
 from runtime.logs import JsonFormatter
 
 
@@ -42,3 +44,20 @@ def test_a_line_goes_to_stdout_as_it_is_now_and_breaks_on_no_character(capsys):
 
     line = json.loads(capsys.readouterr().out)
     assert (line["event"], line["path"]) == ("request", "/\ud800")
+
+
+def test_no_character_costs_a_line_in_any_locale(tmp_path):
+    program = r"""
+from app import create_app
+create_app({"INSTANCE_PATH": "."})
+from runtime import logs
+logs.event("mail_failed", error="收件人 \U0001f600 \ud800")
+"""
+    environ = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environ, capture_output=True, check=True
+    )
+
+    (line,) = [each for each in done.stdout.splitlines() if b"mail_failed" in each]
+    assert "收件人 😀" in json.loads(line)["error"]
+    assert b"Traceback" not in done.stderr
