@@ -1,8 +1,9 @@
 """What the service counts, for Prometheus to fetch: nothing of a person, few values a label.
 
-A process by itself counts in its memory. Where PROMETHEUS_MULTIPROC_DIR names a folder, each
-process counts in files there, and any of them can show the sums (prometheus-client's multiprocess
-mode). `runtime.gunicorn.metrics_folder` makes it for gunicorn's workers.
+A process by itself counts in its memory. Where RUNTIME_METRICS_FOLDER names a folder, each process
+counts in files there, and any of them can show the sums (prometheus-client's multiprocess mode).
+`runtime.gunicorn.metrics_folder` makes it for gunicorn's workers. The library's own variable is not
+read: it may be another program's.
 """
 
 import os
@@ -35,12 +36,14 @@ _registry = CollectorRegistry()
 _place: int | str = "master"
 # When each series began cannot be added up.
 disable_created_metrics()
-if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+if folder := os.environ.get("RUNTIME_METRICS_FOLDER"):
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     # By place, not by process id: a worker that crashes every minute leaves no files behind.
     values.ValueClass = values.MultiProcessValue(lambda: _place)
     MultiProcessCollector(_registry)
     _own = None
 else:
+    values.ValueClass = values.MutexValue
     _own = _registry
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
+from runtime.config.settings import ROOT
 from tests.ports import free_port
 from tests.servers import PREFIX, Client, Service, wait_until
 
@@ -225,8 +227,8 @@ def assert_each_worker_counts_for_itself(service: Service) -> None:
 class Cramped(Service):
     """With an INSTANCE_PATH of its own, of as many bytes as are given."""
 
-    def __init__(self, folder: Path, size: str):
-        super().__init__(folder, {"METRICS_TOKEN": TOKEN, "WEB_CONCURRENCY": "2"})
+    def __init__(self, folder: Path, size: str, **settings: str):
+        super().__init__(folder, {"METRICS_TOKEN": TOKEN, "WEB_CONCURRENCY": "2", **settings})
         instance = folder / "instance"
         instance.mkdir()
         # Outside, so that there is room for it.
@@ -243,17 +245,16 @@ class Cramped(Service):
 
 
 @contextmanager
-def cramped(folder: Path, size: str) -> Iterator[Service]:
-    with Cramped(folder, size) as service:
+def cramped(folder: Path, size: str, **settings: str) -> Iterator[Service]:
+    with Cramped(folder, size, **settings) as service:
         yield wait_for_workers(service)
 
 
 def test_with_no_room_each_worker_counts_for_itself(tmp_path):
-    with cramped(tmp_path, "64k") as service:
+    with cramped(tmp_path, "64k", TMPDIR=str(tmp_path / "instance")) as service:
         assert_each_worker_counts_for_itself(service)
-        assert not list(
-            Path(f"/proc/{service.process.pid}/root{tmp_path}/instance").glob("metrics-*")
-        )
+        instance = Path(f"/proc/{service.process.pid}/root{tmp_path}/instance")
+        assert not [*instance.glob("metrics-*"), *instance.glob("runtime-*")]
 
 
 def test_the_room_that_workers_count_in_is_theirs_from_the_start(tmp_path):
@@ -288,6 +289,73 @@ def test_what_a_killed_service_left_is_gone_after_the_next_start(start):
     service.start()
     assert not files.exists()
     assert folder(service).exists()
+
+
+def run(program: str, **environ: str) -> str:
+    """What a Python program prints that runs by itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=ROOT,
+        env=os.environ | environ,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def test_where_nothing_can_be_written_workers_count_among_temporary_files(tmp_path):
+    """As in a container whose disk is read-only."""
+    program = """
+    import os
+    from runtime.gunicorn import metrics_folder
+    assert metrics_folder.make("/proc/none-such", 1) is None
+    print(os.environ[metrics_folder.VARIABLE])
+    metrics_folder.delete()
+    """
+    found = Path(run(program, TMPDIR=str(tmp_path)).strip())
+
+    assert found.parent.parent == tmp_path
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_routes_counted_fit_in_the_files_as_they_are_made(tmp_path):
+    """A file that has to grow is given holes, and on a full disk those end the process."""
+    program = f"""
+    from runtime.gunicorn import metrics_folder
+    assert metrics_folder.make({str(tmp_path)!r}, 1) is None
+    from app import create_app
+    from runtime import metrics
+    metrics.count_at(0)
+    app = create_app({{"INSTANCE_PATH": {str(tmp_path / "instance")!r}}})
+    for rule in app.url_map.iter_rules():
+        for method in rule.methods:
+            for status in (200, 401, 404, 422, 429):
+                metrics.count_request(method, rule.rule, status, 0.01)
+    for kind, size in metrics_folder.FILE_BYTES.items():
+        with open(f"{{metrics_folder._folder}}/{{kind}}_0.db", "rb") as file:
+            print(int.from_bytes(file.read(4), "little"), size)
+    metrics_folder.delete()
+    """
+    figures = [line.split() for line in run(program).splitlines() if line[:1].isdigit()]
+
+    assert len(figures) == 3
+    assert [used for used, size in figures if int(used) > int(size) * 0.8] == []
+
+
+def test_another_programs_folder_is_left_alone(tmp_path):
+    program = f"""
+    from app import create_app
+    create_app({{"INSTANCE_PATH": {str(tmp_path / "instance")!r}}})
+    from runtime import metrics
+    metrics.count_request("GET", "/x", 200, 0.01)
+    """
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    run(program, PROMETHEUS_MULTIPROC_DIR=str(theirs))
+    run(program, PROMETHEUS_MULTIPROC_DIR="/none-such")
+
+    assert not list(theirs.iterdir())
 
 
 def test_the_folder_is_its_owners_alone(service):

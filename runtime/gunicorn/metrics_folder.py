@@ -1,6 +1,7 @@
 """Where gunicorn's workers count together: a folder of files, under INSTANCE_PATH.
 
-prometheus-client looks for the folder when `runtime.metrics` is imported, so `make` comes first.
+If nothing can be written there, it is among the machine's temporary files. `runtime.metrics` looks
+for the folder when it is imported, so `make` comes first.
 """
 
 import fcntl
@@ -14,10 +15,15 @@ from runtime.config.instance_folder import make_instance_folder
 from runtime.config.settings import ConfigError
 
 PREFIX = "metrics-"
+TEMPORARY_PREFIX = "runtime-"
 
-# By the names that the library gives them. One gauge takes 100 bytes; the histograms take 90 kB
+# By the names that the library gives them. One gauge takes 100 bytes; the histograms take 150 kB
 # when every route has been asked.
-FILE_BYTES = {"counter": 128 << 10, "histogram": 128 << 10, "gauge_livesum": 4 << 10}
+FILE_BYTES = {"counter": 256 << 10, "histogram": 256 << 10, "gauge_livesum": 4 << 10}
+# Names the folder to `runtime.metrics`. The library's own variable may be another program's.
+VARIABLE = "RUNTIME_METRICS_FOLDER"
+# gunicorn's USR2 starts a new master with the old one's environment.
+os.environ.pop(VARIABLE, None)
 
 _folder: Path | None = None
 
@@ -27,24 +33,37 @@ def make(instance_path: str, workers: int) -> str | None:
 
     Returns the reason if that is not possible: each worker then counts for itself.
     """
-    global _folder
-    # gunicorn's USR2 starts a new master with the old one's environment.
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
-        parent = make_instance_folder(instance_path)
+        _make_in(make_instance_folder(instance_path), workers)
+    except (ConfigError, OSError) as error:
+        delete()
+        try:
+            _make_in(Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX)), workers)
+        except OSError:
+            delete()
+            return str(error)
+    os.environ[VARIABLE] = str(_folder)
+    return None
+
+
+def _make_in(parent: Path, workers: int) -> None:
+    global _folder
+    _folder = parent / PREFIX  # For `delete`, if the next lines fail.
+    descriptor = os.open(parent, os.O_RDONLY)
+    try:
+        # Another service that starts here meanwhile must not take our folder for one that was left.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         for left in parent.glob(f"{PREFIX}*"):
-            _delete_unless_used(left)
+            with suppress(OSError):
+                _delete_unless_used(left)
         _folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         # Workers inherit the lock, which lasts as long as any of them.
         fcntl.flock(os.open(_folder, os.O_RDONLY), fcntl.LOCK_EX)
-        # A HUP starts as many workers again before the old ones end.
-        for place in ("master", *range(2 * workers)):
-            _reserve(_folder, place)
-    except (ConfigError, OSError) as error:
-        delete()
-        return str(error)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_folder)
-    return None
+    finally:
+        os.close(descriptor)
+    # A HUP starts as many workers again before the old ones end.
+    for place in ("master", *range(2 * workers)):
+        _reserve(_folder, place)
 
 
 def reserve(place: int) -> None:
@@ -70,6 +89,9 @@ def delete() -> None:
     global _folder
     if _folder:
         shutil.rmtree(_folder, ignore_errors=True)
+        if _folder.parent.name.startswith(TEMPORARY_PREFIX):
+            with suppress(OSError):
+                _folder.parent.rmdir()
     _folder = None
 
 
