@@ -100,7 +100,9 @@ class Reader:
         environ = {name: value for name, value in os.environ.items() if name not in ours}
         self._environ = environ | {"PORT": self._port}
         self._errors = TemporaryFile("w+")  # noqa: SIM115 - closed with the reader.
-        self._shell = self._popen(["bash", "-e"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._shell = self._popen(
+            ["bash", "-eo", "pipefail"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         self._service: subprocess.Popen | None = None
         self._output = ""
 
@@ -188,7 +190,11 @@ class Reader:
         if self._service:
             with suppress(ProcessLookupError):
                 os.killpg(self._service.pid, signal.SIGTERM)
-            self._service.wait(STOP_SECONDS)
+            try:
+                self._service.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                _end(self._service)
+                raise Failed(f"the service did not stop within {STOP_SECONDS} s") from None
             self._service = None
 
     def _popen(self, command: list[str], **pipes) -> subprocess.Popen:

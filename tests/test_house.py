@@ -169,9 +169,9 @@ def test_every_test_has_an_assertion_that_can_fail():
 
 def test_no_two_migrations_have_one_number():
     """Those of the manual's examples included, which join the tree's own when they are applied."""
-    names = [path.name for path in (ROOT / "migrations").glob("*.py")]
+    names = {path.name for path in (ROOT / "migrations").glob("*.py")}
     extending = (RUNTIME / "docs" / "extending.md").read_text()
-    names += re.findall(r"^\+\+\+ b/migrations/(.*)$", extending, re.MULTILINE)
+    names |= set(re.findall(r"^\+\+\+ b/migrations/(.*)$", extending, re.MULTILINE))
     numbers = [name.partition("_")[0] for name in names]
 
     assert len(set(numbers)) == len(numbers) > 20
