@@ -12,8 +12,10 @@ from runtime.services.accounts import (
     email_changes,
     password_changes,
     recoveries,
+    refreshes,
     security_log,
     sessions,
+    sign_ins,
     users,
     verifications,
 )
@@ -21,6 +23,8 @@ from runtime.services.chats import chats, runs
 
 SERVICES = (
     users,
+    sign_ins,
+    refreshes,
     sessions,
     verifications,
     recoveries,

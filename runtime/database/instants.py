@@ -5,7 +5,7 @@ Two clocks, each for facts of its own:
 - the database's (`runtime.database.base.from_now`), which all machines share, judges what stands in
   rows: sessions, codes, runs, leases, security events, and what of them has run out;
 - the process's (`runtime.clock`) judges limits (rates, allowances, mailings), access tokens, and
-  what happens within a process.
+  what happens within a process. The purge of mailings goes by the database's all the same.
 """
 
 from datetime import UTC, datetime

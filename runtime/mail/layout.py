@@ -5,7 +5,7 @@ comes from elsewhere. The card has no colours but a button's: its lines and its 
 reader's own text colour, seen through, so that light and dark are both right.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import NamedTuple
@@ -89,10 +89,10 @@ def key(label: str, token: str) -> Part:
     return Part(label + token, _p("0 0 16px", f"{escape(label)}<br>{shown}"))
 
 
-def facts(values: Mapping[str, str]) -> Part:
-    """Short lines: values by their labels."""
-    lines = (f"{escape(label)}<strong>{escape(value)}</strong>" for label, value in values.items())
-    text = "\n".join(label + value for label, value in values.items())
+def facts(labelled: Sequence[tuple[str, str]]) -> Part:
+    """Short lines, a label and a value each; two labels may be the same word."""
+    lines = (f"{escape(label)}<strong>{escape(value)}</strong>" for label, value in labelled)
+    text = "\n".join(label + value for label, value in labelled)
     return Part(text, _p("0 0 12px", "<br>".join(lines)))
 
 

@@ -64,7 +64,8 @@ TEMPLATES: Mapping[str, Template] = {
     "new_address": Template("entered", ("text", *_CODE)),
     "email_change": Template("account", _MOVED),
     "email_changed": Template("former", _MOVED),
-    "email_restored": Template("account", ("text", Block.ASKER, "next", Block.APP)),
+    # It goes to the address that was put in too, a thief's perhaps: so it names no device.
+    "email_restored": Template("account", ("text", "next", Block.APP)),
     # A sign-in from where there was none.
     "new_device": Template("account", _DONE),
     # The account is gone; there is nothing left to lead to.
@@ -153,12 +154,12 @@ def _code(say: Callable[..., str], code: MailedCode) -> list[Part]:
 
 
 def _facts(say: Callable[..., str], asker: Caller) -> Part:
-    facts = {
-        "device": asker.device or say("common.unknown_device"),
-        "network": asker.network,
-        "time": f"{asker.at:%Y-%m-%d %H:%M} UTC",
-    }
-    return layout.facts({_label(say, name): value for name, value in facts.items()})
+    facts = (
+        ("device", asker.device or say("common.unknown_device")),
+        ("network", asker.network),
+        ("time", f"{asker.at:%Y-%m-%d %H:%M} UTC"),
+    )
+    return layout.facts([(_label(say, name), value) for name, value in facts])
 
 
 def _button(say: Callable[..., str], name: str, url: str | None) -> list[Part]:

@@ -77,7 +77,7 @@ def _rules() -> dict[type[Model], Rule]:
         SignUp: Rule(SignUp.created_at, waited),
         Recovery: Rule(Recovery.created_at, waited),
         EmailChange: Rule(EmailChange.created_at, way_back),
-        Mailing: Rule(Mailing.created_at, clock.now() - OPENINGS_SPAN),
+        Mailing: Rule(Mailing.created_at, from_now(seconds=-OPENINGS_SPAN.total_seconds())),
         Allowance: Rule(Allowance.spent_until, clock.now().timestamp()),
         # An index on the last refresh would be written at each one, and keep Postgres from
         # updating the row in place. So those that began so long ago are read, live ones too.

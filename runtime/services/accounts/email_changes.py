@@ -169,7 +169,7 @@ def undo(token: str, *, caller: Caller) -> None:
         raise InvalidCode from error
     logs.event("email_change_undone", user_id=user.id)
     for address in dict.fromkeys((user.email, replaced)):
-        notices.send(user, "email_restored", asker=caller, to=address, email=user.email)
+        notices.send(user, "email_restored", to=address, email=user.email)
 
 
 def _move(user: User, email: str) -> bool:
