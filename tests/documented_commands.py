@@ -244,7 +244,7 @@ def follow(blocks: list[Block], folder: Path) -> int:
 
 def main() -> int:
     """Returns the exit status: 2 where there is more than a clone."""
-    if (ROOT / "instance").exists():
+    if any((ROOT / "instance").glob("*")):
         print("instance/ is there already: run this in a fresh clone", file=sys.stderr)
         return 2
     return follow([block for page in PAGES for block in blocks_of(page)], ROOT)

@@ -103,6 +103,7 @@ def test_a_command_has_its_time(tmp_path: Path, monkeypatch, capsys):
 def test_it_wants_a_fresh_clone(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(documented_commands, "ROOT", tmp_path)
     (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "secret_key").touch()
 
     assert documented_commands.main() == 2
     assert "fresh clone" in capsys.readouterr().err
