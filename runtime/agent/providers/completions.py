@@ -94,8 +94,10 @@ class StepReader(Reader):
             raise failure
         # Some servers say all of an answer once more at its end.
         whole = None if self.has_begun else choice.get("message")
-        # Completions that are not of a chat have a text alone.
-        delta = choice.get("delta") or whole or {"content": choice.get("text")}
+        delta = choice.get("delta") or whole or {}
+        if "delta" not in choice and "message" not in choice:
+            # Completions that are not of a chat have a text alone.
+            delta = {"content": choice.get("text")}
         has_words = False
         for chunk in self._words(expect(delta, dict, "delta")):
             # A finish_reason that words follow, or that comes with them, has ended nothing.

@@ -26,6 +26,8 @@ READ_BYTES = 1 << 16
 FIELD = re.compile(r"(?:data|event|id|retry)?:|data$")
 
 DONE = "[DONE]"
+# An object may be on so many lines: each that could end it has what came so far read again.
+MAX_HELD_LINES = 1000
 
 
 def body_of(response: urllib3.BaseHTTPResponse, limit: int) -> str:
@@ -47,16 +49,16 @@ def objects(
     if first.startswith(b"<"):
         page = _rest(first, pieces, MAX_PAGE_CHARS)
         raise protocol_error(f"a page instead of an answer: {page}")
-    # One piece alone is of a stream that broke off.
-    end = [] if b'"delta"' in first else [DONE]
     if first.startswith((b"{", b"[")) and not _is_of_lines(first):
-        yield iter([_as_object(json_or_text(_rest(first, pieces, MAX_LINE_BYTES))), *end])
+        whole = _as_object(json_or_text(_rest(first, pieces, MAX_LINE_BYTES)))
+        yield iter([whole] if _is_a_piece(whole) else [whole, DONE])
         return
     events = _Events()
     for lines in _lines(first, pieces, deadline):
         yield events.read(lines)
     if first.startswith(b"{") and events.count == 1:
-        yield iter(end)
+        line = json_or_text(first.partition(b"\n")[0].decode("utf-8", "replace"))
+        yield iter([] if _is_a_piece(line) else [DONE])
     if first and not (events.are_there or events.count):
         text = first[:MAX_PAGE_CHARS].decode("utf-8", "replace")
         raise protocol_error(f"a text instead of an answer: {text}")
@@ -64,12 +66,19 @@ def objects(
 
 def _as_object(value: Any) -> dict[str, Any]:
     """The value that JSON, or a text that is none, had. Raises ProviderError for no object."""
-    if isinstance(value, list) and len(value) == 1:
+    if isinstance(value, list) and value and (len(value) == 1 or "error" in (value[0] or ())):
         # One server has its errors in a list.
         value = value[0]
     if not isinstance(value, dict):
         raise protocol_error(f"no JSON object: {str(value)[:MAX_PAGE_CHARS]}")
     return value
+
+
+def _is_a_piece(value: Any) -> bool:
+    """Whether an object that came alone is of a stream that broke off, and no whole answer."""
+    choices = value.get("choices") if isinstance(value, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return isinstance(first, dict) and bool(first.get("delta")) and not first.get("message")
 
 
 def _is_of_lines(first: bytes) -> bool:
@@ -144,7 +153,9 @@ class _Events:
     def __init__(self) -> None:
         self.are_there = False
         self.count = 0
-        self._held = ""
+        # The lines of data of an object that is not whole yet, and their length together.
+        self._held: list[str] = []
+        self._chars = 0
         self._is_error = False
 
     def read(self, lines: list[str]) -> Iterator[dict[str, Any] | str]:
@@ -159,7 +170,7 @@ class _Events:
             elif line.startswith("event:"):
                 self._is_error = line[len("event:") :].strip() in ("error", "exception", "fatal")
             elif not line.strip():
-                made = self._object(self._held) if self._held else None
+                made = self._object("\n".join(self._held)) if self._held else None
                 self._is_error = False
             if made is not None:
                 yield made
@@ -167,19 +178,27 @@ class _Events:
     def _data(self, data: str) -> dict[str, Any] | str | None:
         """The object that is whole with some more data, or DONE; None if there is neither yet."""
         if data == DONE:
-            return DONE
-        self._held = f"{self._held}\n{data}" if self._held else data
-        value = json_or_text(self._held)
+            # An object that was cut off ended nothing.
+            return self._object("\n".join(self._held)) if self._held else DONE
+        if not data and not self._held:
+            return None
+        self._held.append(data)
+        self._chars += len(data)
+        is_cut = self._held[0].startswith(("{", "["))
+        if is_cut and len(self._held) > 1 and not data.endswith(("}", "]")) and self._has_room():
+            return None
+        whole = "\n".join(self._held)
+        value = json_or_text(whole)
         # Not at the end of the event: some servers send no blank lines.
-        if isinstance(value, str) and (not value or self._may_go_on()):
+        if isinstance(value, str) and (not value or (is_cut and self._has_room())):
             return None
         return self._object(value)
 
-    def _may_go_on(self) -> bool:
-        return self._held.startswith(("{", "[")) and len(self._held) < MAX_LINE_BYTES
+    def _has_room(self) -> bool:
+        return self._chars < MAX_LINE_BYTES and len(self._held) < MAX_HELD_LINES
 
     def _object(self, value: Any) -> dict[str, Any]:
-        self._held = ""
+        self._held, self._chars = [], 0
         self.count += 1
         if not self._is_error:
             return _as_object(value)
