@@ -26,7 +26,8 @@ def messages_of(chat_id: UUID, max_chars: int, answers: Mapping[str, str]) -> li
         words = [Message("user", run.message)] if run.message else []
         turns.append([*words, *from_events(map(_with_vendor, entries), answers)])
         left -= sum(message.chars for message in turns[-1])
-        if left < 0:
+        # Runs that bring results alone belong to the turn of the run with the user's words.
+        if left < 0 and run.message:
             break
         answers = run.answers
     return cut_history([message for turn in reversed(turns) for message in turn], max_chars)

@@ -1,5 +1,6 @@
 """What HTTP cannot reach: how a chat is named, and what happens in the middle of its deletion."""
 
+import json
 import time
 from datetime import timedelta
 
@@ -9,6 +10,8 @@ from flask import Flask
 from runtime import clock
 from runtime.database.base import db
 from runtime.models.chats import Chat, Run
+from runtime.models.run_events import RunEvent
+from runtime.services.chats import history
 from runtime.services.chats.titles import TITLE_CHARS, named_after
 from tests.api.test_agent_chats import in_background
 from tests.conftest import Person
@@ -61,3 +64,27 @@ def test_deleting_a_chat_waits_for_the_message_that_is_being_taken(app: Flask, a
     assert deleted_at[0] > until
     with app.app_context():
         assert (Chat.select().count(), Run.select().count()) == (0, 0)
+
+
+def test_results_brought_by_later_runs_leave_the_users_words_in(app: Flask, alice: Person):
+    """A front end's tools: each result begins a run without words, all of one turn."""
+    with app.app_context():
+        chat = Chat.create(user=alice.id)
+        started = clock.now() - timedelta(minutes=1)
+        for number, message in enumerate(("please do it", "", "", "")):
+            at = started + timedelta(seconds=number)
+            run = Run.create(
+                chat=chat, message=message, created_at=at, finished_at=at, lease_until=at
+            )
+            call = {"run_id": str(run.id), "tool_call_id": f"c{number}", "message_id": str(run.id)}
+            events = [
+                {"type": "TOOL_CALL_START", "tool_name": "look", **call},
+                {"type": "TOOL_CALL_ARGS", "delta": "{}", **call},
+                {"type": "TOOL_CALL_END", **call},
+                {"type": "TOOL_CALL_RESULT", "result": "x" * 4000, "tool_name": "look", **call},
+            ]
+            for place, event in enumerate(events, 1):
+                RunEvent.create(run=run, number=place, data=json.dumps(event), type=event["type"])
+        told = history.messages_of(chat.id, 6000, {})
+
+    assert [message.content for message in told if message.role == "user"] == ["please do it"]
