@@ -3,9 +3,7 @@
 import json
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict
-from functools import reduce
 from itertools import groupby
-from operator import or_
 from typing import NamedTuple
 from uuid import UUID
 
@@ -113,13 +111,7 @@ def read(after: Mapping[UUID, int]) -> dict[UUID, list[Entry]]:
     found: dict[UUID, list[Entry]] = {run_id: [] for run_id in after}
     if not after:
         return found
-    begun = {run_id: last for run_id, last in after.items() if last}
-    behind = [(RunEvent.run == run_id) & (RunEvent.number > last) for run_id, last in begun.items()]
-    which = reduce(or_, behind, RunEvent.run.in_(after.keys() - begun.keys()))
-    # As tuples: rows of a long chat take three times as long.
-    columns = (RunEvent.run, RunEvent.number, RunEvent.type, RunEvent.data)
-    rows = RunEvent.select(*columns, RunEvent.pieces, RunEvent.vendor).where(which)
-    for run_id, number, kind, text, joined, vendor in rows.order_by(*columns[:2]).tuples():
+    for run_id, number, kind, text, joined, vendor in RunEvent.behind(after):
         pieces = tuple(map(int, joined.split(","))) if joined else None
         # Rows of earlier releases have their type in the JSON alone.
         entry = Entry(number, kind or json.loads(text)["type"], text, pieces, vendor)
