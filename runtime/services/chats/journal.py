@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from runtime.agent.events import ErrorCode, Event, RunError, RunFinished
+from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunStarted
 from runtime.database.base import release
 from runtime.errors import TooManyRequests, Unavailable
 from runtime.limits.concurrency import FULL_RETRY_SECONDS
@@ -53,8 +53,10 @@ class Journal:
     def append(self, log: Log, event: Event, *, soon: bool = True) -> None:
         """Let an event be written, at once or with what `keeper.PAUSE` brings.
 
-        The run's last one is its RUN_FINISHED or RUN_ERROR, which is written at once.
+        The run's last one is its RUN_FINISHED or RUN_ERROR, which is written at once. Its
+        RUN_STARTED, which its reader knows by the answer, is written with the next.
         """
+        soon = soon and not isinstance(event, RunStarted)
         self._writer.append(log, event, soon=soon or isinstance(event, RunFinished | RunError))
 
     def _show(self, addition: Addition) -> None:
@@ -101,9 +103,12 @@ class Journal:
         release()
         with self._logs.lock:
             # Another thread may have asked for it as well meanwhile.
-            log = found if found.is_over else self._logs.others.setdefault(run_id, found)
-            if not log.is_over:
+            if found.is_over:
+                log = found
+            else:
+                # Before the log can be found: without a thread nothing would be read into it.
                 self._keep()
+                log = self._logs.others.setdefault(run_id, found)
             log.followers += 1
         return log
 

@@ -37,7 +37,9 @@ class TurnThread:
     def _take_turns(self) -> None:
         while True:
             with self._woken:
-                if not self._has_work() and not self._woken.wait(IDLE_SECONDS):
+                is_idle = not self._has_work() and not self._woken.wait(IDLE_SECONDS)
+                # Looked at again: work may have come just as the wait ran out.
+                if is_idle and not self._has_work():
                     self._thread = None
                     return
             self._turn()
