@@ -100,9 +100,7 @@ class Reader:
         environ = {name: value for name, value in os.environ.items() if name not in ours}
         self._environ = environ | {"PORT": self._port}
         self._errors = TemporaryFile("w+")  # noqa: SIM115 - closed with the reader.
-        self._shell = self._popen(
-            ["bash", "-eo", "pipefail"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._shell = self._popen(["bash", "-e"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._service: subprocess.Popen | None = None
         self._output = ""
 
