@@ -50,10 +50,14 @@ def settings(request, model: CompletionsServer, tmp_path: Path) -> dict[str, str
 
 
 @pytest.fixture
-def machines(settings: dict[str, str], tmp_path: Path) -> Iterator[list[Service]]:
+def machines(
+    settings: dict[str, str], model: CompletionsServer, tmp_path: Path
+) -> Iterator[list[Service]]:
     """Two processes, so that a test knows which of them it asks."""
     with ExitStack() as stack:
         yield [stack.enter_context(Service(tmp_path / name, settings)) for name in ("one", "other")]
+        # A stop waits for the runs that go on.
+        model.stopping.set()
 
 
 @pytest.fixture
