@@ -2,6 +2,7 @@
 
 import errno
 import time
+from abc import ABC, abstractmethod
 
 from runtime.gunicorn import bounds
 from runtime.gunicorn.answering import AnsweringWorker
@@ -24,7 +25,7 @@ NO_CONNECTION = {
 }
 
 
-class AcceptingWorker(AnsweringWorker):
+class AcceptingWorker(AnsweringWorker, ABC):
     """Accepts on the loop; `await_request` and `make_room` are the loop's own.
 
     `connection_counts` has the connections of all workers, in memory that they share, and `place`
@@ -109,10 +110,10 @@ class AcceptingWorker(AnsweringWorker):
                 pass
             listener.close()
 
+    @abstractmethod
     def await_request(self, conn: Connection) -> None:
         """Receive its request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_room(self) -> None:
         """Close the connection that is missed least."""
-        raise NotImplementedError

@@ -1,6 +1,7 @@
 """An accepted answer on its way: its objects made into chunks by a dialect's reader, to its end."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ from runtime.agent.providers.read_deadline import ReadDeadline
 SECONDS_AFTER_FINISH = 2.0
 
 
-class Reader:
+class Reader(ABC):
     """What both dialects' `StepReader` have: makes chunks of the objects one step consists of.
 
     `is_answer` says that they are an answer at all, `has_begun` that a chunk was given.
@@ -38,17 +39,17 @@ class Reader:
         self.is_answer = self.has_begun = self.is_ending = self.is_done = False
         self.unknown: dict[str, Any] | None = None
 
+    @abstractmethod
     def read(self, event: dict[str, Any]) -> Iterator[Chunk]:
         """The chunks of an object. Raises ProviderError for an error or rubbish."""
-        raise NotImplementedError
 
     def last(self) -> Iterator[Chunk]:
         """The chunks that were held back for what might have followed."""
         return iter(())
 
+    @abstractmethod
     def vendor(self) -> VendorMembers:
         """What came that is the vendor's own."""
-        raise NotImplementedError
 
     def finished(self) -> StepFinished:
         """The chunk that ends the step."""
