@@ -6,7 +6,7 @@ import pytest
 
 from runtime.caller import Caller
 from runtime.i18n import LANGUAGES
-from runtime.mail import words
+from runtime.mail import layout, words
 from runtime.mail.letters import TEMPLATES, Block, Letter, Letters, MailedCode, WayBack
 
 APP_URL = "https://app.example.org/home"
@@ -260,3 +260,18 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self._is_in_body:
             self.body += data
+
+
+def test_an_address_that_may_be_a_thiefs_is_told_no_device():
+    """A change that is undone is told to the address that it had put in, too."""
+    letter = every_letter(letters, "en")["email_restored"]
+
+    assert ASKER.device not in letter.text + letter.html
+    assert ASKER.network not in letter.text + letter.html
+
+
+def test_labels_that_an_operator_made_the_same_keep_their_lines():
+    part = layout.facts([("Where: ", "Firefox"), ("Where: ", "192.0.2.7")])
+
+    assert part.text == "Where: Firefox\nWhere: 192.0.2.7"
+    assert "Firefox" in part.html and "192.0.2.7" in part.html
