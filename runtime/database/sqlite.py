@@ -41,6 +41,8 @@ class SqliteDatabase(PooledSqliteDatabase):
                 ("journal_mode", "wal"),
                 ("synchronous", "full"),
                 ("foreign_keys", 1),
+                # What is deleted or replaced is overwritten: free space would keep its words.
+                ("secure_delete", 1),
             ),
         )
         # Deterministic within a statement: SQLite calls it once for all rows that it looks at.

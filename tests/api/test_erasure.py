@@ -1,7 +1,6 @@
 """DELETE /users/me"""
 
 import re
-import sqlite3
 from collections.abc import Callable
 from functools import partial
 from http.client import IncompleteRead
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from peewee import sqlite3
 
 from runtime.api.downloads import BrokenOff
 from runtime.database.base import db
@@ -71,13 +71,11 @@ def test_an_account_is_erased(app: Flask, alice: Person, bob: Person):
 
 @pytest.mark.in_process("the file is SQLite's")
 def test_its_words_are_not_in_the_database_file(app: Flask, alice: Person, settings: dict):
-    """After VACUUM: until then SQLite keeps what was deleted in pages that it may use again."""
     live(alice)
     path = settings["DATABASE_URL"].removeprefix("sqlite:///")
 
     def in_file() -> list[str]:
         with sqlite3.connect(path) as connection:
-            connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         files = [Path(path), *Path(path).parent.glob("*-wal")]
         text = b"".join(file.read_bytes() for file in files).lower()

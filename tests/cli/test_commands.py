@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from threading import Thread
 import click
 import pytest
 from flask import Flask
+from peewee import sqlite3
 
 from app import create_app
 from runtime import clock
