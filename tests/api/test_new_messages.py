@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.api.ag_ui import new_messages
+from runtime.api import new_messages
 from runtime.errors import InvalidParameters
 from runtime.services.chats.chat_state import ChatState
 

@@ -1,11 +1,10 @@
-"""The messages of a chat as AG-UI 1.0 has them, and what of a client's messages a model can use."""
+"""The messages of a chat as AG-UI 1.0 has them."""
 
 from collections.abc import Container, Iterable, Mapping
 from uuid import uuid5
 
-from runtime.agent.text import clean
-from runtime.agent.tools.result_text import cut
 from runtime.agent.transcript import Call, Thought, steps_of
+from runtime.api.new_messages import text_of
 from runtime.models.chats import InputMessage, Run
 
 
@@ -73,21 +72,3 @@ def as_client_has_it(message: dict, held: Mapping[str, dict]) -> dict:
     if not is_same or text_of(own) != message["content"]:
         return message
     return {name: value for name, value in own.items() if value is not None}
-
-
-def text_of(message: dict) -> str:
-    """What a model can use of a client's message: its text, or else a tool's error."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    text = clean("\n".join(part["text"] for part in parts if is_text(part)))
-    if message["role"] != "tool":
-        return text
-    error = message.get("error")
-    return cut(text or clean(error if isinstance(error, str) else ""))
-
-
-def is_text(part: object) -> bool:
-    """Whether a part of a message's content is text."""
-    return (
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-    )

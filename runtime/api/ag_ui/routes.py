@@ -1,28 +1,22 @@
 """/agent-chats/ag-ui: the same chats for front ends that speak AG-UI."""
 
 import json
-from uuid import UUID
 
-import marshmallow as ma
 from flask import Response
 
 from runtime.agent.tools.foreign import foreign
 from runtime.agent.tools.tool import Tool
-from runtime.api import http, streams
-from runtime.api.ag_ui import new_messages, translation
+from runtime.api import front_ends, http, new_messages, streams
+from runtime.api.ag_ui import translation
 from runtime.api.ag_ui.translation import Translation
 from runtime.api.application import MAX_CHAT_BYTES, body_up_to
 from runtime.api.blueprint import Blueprint
 from runtime.api.guards import current_user
 from runtime.api.schemas.ag_ui import RunAgentInputSchema
-from runtime.api.schemas.agent_chats import MAX_MESSAGE_CHARS
-from runtime.api.schemas.fields import Id
 from runtime.api.streams import EventStream
 from runtime.errors import RUN_REFUSED, Fault, InvalidParameters, NothingNew
 from runtime.models.chats import Run
-from runtime.models.users import User
-from runtime.services.chats import chat_state, chats, records, runs
-from runtime.services.chats.chat_state import ChatState
+from runtime.services.chats import chat_state, records, runs
 from runtime.services.chats.ids import made_of
 from runtime.services.chats.runs import Followed
 
@@ -60,7 +54,7 @@ def run_agent(body: dict) -> Response:
     `protocolVersion` 的客户端得到 `code` 为 `stopped` 的 RUN_ERROR。
     """
     user = current_user()
-    chat_id = _chat_id(user, body["thread_id"])
+    chat_id = front_ends.chat_id_of(user, body["thread_id"])
     run_id = made_of(chat_id, f"run {body['run_id']}")
     messages = body["messages"]
     # In this order: nothing would be new of a run that another request began in between.
@@ -68,31 +62,9 @@ def run_agent(body: dict) -> Response:
     run = Run.find(user, chat_id, run_id)
     if run:
         return _resumed(run, body)
-    run = _run(run_id, chat_id, messages, state)
+    run = front_ends.run_on(messages, state, run_id, chat_id)
     # Should it have been begun just now, it is heard from its beginning all the same.
     return _begun(runs.launch(user, run, _tools(body["tools"] or [])), body)
-
-
-def _chat_id(user: User, thread_id: str) -> UUID:
-    """The chat's id if the client calls it by that, or one made of the client's own name for it."""
-    try:
-        return Id().deserialize(thread_id)
-    except ma.ValidationError:
-        return chats.called(user, thread_id)
-
-
-def _run(run_id: UUID, chat_id: UUID, messages: list[dict], state: ChatState) -> Run:
-    """The run on what is new.
-
-    Raises NothingNew; InvalidParameters when it is too long or is more than text.
-    """
-    found = new_messages.find(messages, state)
-    if not (found or state.is_unfinished):
-        raise NothingNew
-    run = Run.on(found, run_id, chat_id)
-    if len(run.message) > MAX_MESSAGE_CHARS:
-        raise InvalidParameters(Fault("#/messages", f"too_long {MAX_MESSAGE_CHARS}"))
-    return run
 
 
 def _tools(given: list[dict]) -> list[Tool]:

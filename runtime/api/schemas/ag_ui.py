@@ -2,8 +2,9 @@
 
 import marshmallow as ma
 
-from runtime.api.schemas.base import MAX_FAULTS, OpenSchema
+from runtime.api.schemas.base import OpenSchema
 from runtime.api.schemas.fields import ID, Objects, PlainText, String
+from runtime.api.schemas.held_messages import HeldMessages
 
 # As many as OpenAI takes.
 MAX_TOOLS = 128
@@ -21,30 +22,6 @@ class AgUiMessageSchema(OpenSchema):
 
     class Meta:
         unknown = ma.INCLUDE
-
-
-class AgUiMessages(Objects):
-    """All that a client holds, every time; marshmallow would need 50 microseconds for each."""
-
-    def __init__(self, **kwargs):
-        super().__init__(AgUiMessageSchema, **kwargs)
-
-    def _deserialize(self, value, *args, **kwargs):
-        if not isinstance(value, list):
-            return super()._deserialize(value, *args, **kwargs)
-        faults = {}
-        for number, each in enumerate(value):
-            if _is_message(each):
-                continue
-            try:
-                self.inner.deserialize(each, **kwargs)
-            except ma.ValidationError as error:
-                faults[number] = error.messages
-            if len(faults) == MAX_FAULTS:
-                break
-        if faults:
-            raise ma.ValidationError(faults)
-        return value
 
 
 def _is_message(value: object) -> bool:
@@ -89,5 +66,5 @@ class RunAgentInputSchema(OpenSchema):
     thread_id = String(data_key="threadId", required=True, low=1, high=255)
     run_id = String(data_key="runId", required=True, low=1, high=255)
     protocol_version = String(data_key="protocolVersion", allow_none=True, load_default=None)
-    messages = AgUiMessages(required=True)
+    messages = HeldMessages(AgUiMessageSchema, _is_message, required=True)
     tools = Objects(AgUiToolSchema, high=MAX_TOOLS, allow_none=True, load_default=None)

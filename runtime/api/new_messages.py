@@ -1,4 +1,4 @@
-"""What is new of the messages that a client of AG-UI sends: it sends all that it holds, each time.
+"""What is new of the messages that a front end sends: it sends all that it holds, each time.
 
 The chat is the server's: all else in them is a copy, which may be an edited one.
 """
@@ -6,7 +6,8 @@ The chat is the server's: all else in them is a copy, which may be an edited one
 from collections.abc import Iterator
 from itertools import islice
 
-from runtime.api.ag_ui.messages import is_text, text_of
+from runtime.agent.text import clean
+from runtime.agent.tools.result_text import cut
 from runtime.api.parser import MAX_FAULTS
 from runtime.errors import Fault, InvalidParameters
 from runtime.models.chats import InputMessage
@@ -66,9 +67,27 @@ def _faults(place: int, message: dict) -> Iterator[Fault]:
     where, content = f"#/messages/{place}", message.get("content")
     if isinstance(content, list):
         for number, part in enumerate(content):
-            if not is_text(part):
+            if not _is_text(part):
                 yield Fault(f"{where}/content/{number}", "only_text")
     elif not isinstance(content, str | None):
         yield Fault(f"{where}/content", "only_text")
     if message["role"] == "tool" and not isinstance(message.get("error"), str | None):
         yield Fault(f"{where}/error", "not_a_string")
+
+
+def text_of(message: dict) -> str:
+    """What a model can use of a client's message: its text, or else a tool's error."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    text = clean("\n".join(part["text"] for part in parts if _is_text(part)))
+    if message["role"] != "tool":
+        return text
+    error = message.get("error")
+    return cut(text or clean(error if isinstance(error, str) else ""))
+
+
+def _is_text(part: object) -> bool:
+    """Whether a part of a message's content is text."""
+    return (
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    )

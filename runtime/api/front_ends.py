@@ -1,0 +1,37 @@
+"""What the routes for other front ends' protocols have in common: they hold the chat themselves,
+call it by a name of their own, and send along what they hold."""
+
+from uuid import UUID
+
+import marshmallow as ma
+
+from runtime.api import new_messages
+from runtime.api.schemas.agent_chats import MAX_MESSAGE_CHARS
+from runtime.api.schemas.fields import Id
+from runtime.errors import Fault, InvalidParameters, NothingNew
+from runtime.models.chats import Run
+from runtime.models.users import User
+from runtime.services.chats import chats
+from runtime.services.chats.chat_state import ChatState
+
+
+def chat_id_of(user: User, name: str) -> UUID:
+    """The chat's id if the client calls it by that, or one made of the client's own name for it."""
+    try:
+        return Id().deserialize(name)
+    except ma.ValidationError:
+        return chats.called(user, name)
+
+
+def run_on(messages: list[dict], state: ChatState, run_id: UUID, chat_id: UUID) -> Run:
+    """The run on what is new.
+
+    Raises NothingNew; InvalidParameters when it is too long or is more than text.
+    """
+    found = new_messages.find(messages, state)
+    if not (found or state.is_unfinished):
+        raise NothingNew
+    run = Run.on(found, run_id, chat_id)
+    if len(run.message) > MAX_MESSAGE_CHARS:
+        raise InvalidParameters(Fault("#/messages", f"too_long {MAX_MESSAGE_CHARS}"))
+    return run
