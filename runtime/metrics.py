@@ -8,7 +8,7 @@ read: it may be another program's.
 
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -155,9 +155,17 @@ password_hash_wait = Histogram(
 
 def count_request(method: str, route: str | None, status: int, seconds: float) -> None:
     """Count an answered request; `route` is its rule, None for a path that has none."""
-    route = route or "none"
-    requests.labels(method if method in METHODS else "other", route, status).inc()
-    request_duration.labels(route).observe(seconds)
+    counter, duration = _request_metrics(
+        method if method in METHODS else "other", route or "none", status
+    )
+    counter.inc()
+    duration.observe(seconds)
+
+
+@cache
+def _request_metrics(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Those with these labels, which the library looks up under a lock each time."""
+    return requests.labels(method, route, status), request_duration.labels(route)
 
 
 def count_outcomes(counter: Counter) -> Callable[[Callable], Callable]:

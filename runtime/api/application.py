@@ -79,6 +79,10 @@ class Application(Flask):
             return None
         return self.url_map.bind("", path_info=asked.path, default_method=asked.method)
 
+    def ensure_sync(self, function: Callable) -> Callable:
+        """The function itself: none here is a coroutine, and Flask asks seven times a request."""
+        return function
+
     def max_body_bytes(self, method: str, path: str) -> int:
         """How long the body of such a request may be; the server asks before it receives it."""
         try:

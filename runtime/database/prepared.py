@@ -1,6 +1,7 @@
 """Statements of every request, whose SQL is built once, and rows made of their answers."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TypeVar
 
 import peewee
@@ -46,6 +47,12 @@ class Prepared:
 def make_row(model: type[Row], values: Sequence) -> Row:
     """A row of `model` from the values of all its columns, in order."""
     row = model(__no_default__=True)
-    for field, value in zip(model._meta.sorted_fields, values, strict=True):
-        row.__data__[field.name] = field.python_value(value)
+    columns = zip(_readers(model._meta), values, strict=True)
+    row.__data__ = {name: read(value) for (name, read), value in columns}
     return row
+
+
+@cache
+def _readers(table: peewee.Metadata) -> list[tuple[str, Callable]]:
+    """Each column's name, and what makes its value of the driver's."""
+    return [(field.name, field.python_value) for field in table.sorted_fields]
