@@ -30,6 +30,7 @@ def create_app(settings: Mapping[str, str] | None = None) -> Flask:
     app = Application(
         "runtime",
         root_path=str(ROOT / "runtime"),
+        static_folder="static/docs",
         static_url_path="/api/v1/docs",
         instance_path=str(ROOT / "instance"),
     )
