@@ -67,6 +67,8 @@ def when_ready(server):
     gc.enable()
     port = server.LISTENERS[0].getsockname()[1]
     server.log.info("Everything is explained at http://127.0.0.1:%d/api/v1/docs", port)
+    if settings["PAGE"]:
+        server.log.info("Open http://127.0.0.1:%d/ to try it in a browser", port)
     agent = getattr(server.app.wsgi(), "extensions", {}).get("agent")
     if agent:
         server.log.info("Chats are answered by %s", agent.provider.name)

@@ -5,7 +5,7 @@ from flask import Flask, Response, current_app
 from runtime.api import downloads, http, problems
 from runtime.api.ag_ui import routes as ag_ui
 from runtime.api.openapi import PREFIX, Api
-from runtime.api.routes import agent_chats, auth, infra, manual, metrics, users
+from runtime.api.routes import agent_chats, auth, infra, manual, metrics, page, users
 
 
 def init_app(app: Flask) -> None:
@@ -19,6 +19,7 @@ def init_app(app: Flask) -> None:
         api.register_blueprint(group.blp)
     metrics.init_app(app)
     manual.init_app(app)
+    page.init_app(app)
     app.add_url_rule(f"{PREFIX}/openapi.json", "openapi", _get_openapi)
     app.add_url_rule(f"{PREFIX}/docs", "docs", _get_docs)
 

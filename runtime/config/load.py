@@ -25,6 +25,8 @@ def load(environ: Mapping[str, str]) -> dict[str, Any]:
             # No server takes mail from an address at localhost, and all else would look well.
             raise ConfigError("MAIL_FROM must be set when SMTP_URL is another machine")
         settings["MAIL_FROM"] = "noreply@localhost"
+    if settings["PAGE"] is None:
+        settings["PAGE"] = not settings["DATABASE_URL"] and not settings["SMTP_URL"]
     return settings
 
 

@@ -193,6 +193,11 @@ SETTINGS = {
         "Live sessions that an account may have: a sign-in beyond ends the one unused for longest.",
         default=200,
     ),
+    "PAGE": Setting(
+        on_off,
+        "The page at `/`: `on` or `off`. Unset: on while neither `DATABASE_URL` nor `SMTP_URL` is"
+        " set.",
+    ),
     "METRICS_TOKEN": Setting(
         bearer_token, "The bearer token that Prometheus sends to `/metrics`. Unset: no such path."
     ),

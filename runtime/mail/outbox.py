@@ -1,10 +1,26 @@
 """Mail as files in a folder, where no mail server is configured."""
 
 import contextlib
+import heapq
 import os
 import sys
+from datetime import datetime
+from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
+from typing import NamedTuple
+
+# What the names of mails look like: when one was asked for, and a number.
+NAMES = "[0-9]*T[0-9]*Z-*.eml"
+
+
+class WrittenMail(NamedTuple):
+    """A mail as its reader would see it."""
+
+    to: str
+    subject: str
+    text: str
+    at: datetime
 
 
 class Outbox:
@@ -27,11 +43,30 @@ class Outbox:
         if self._show:
             self._print(message)
 
+    def newest(self, count: int) -> list[WrittenMail]:
+        """The mails that were asked for last, the last of them first."""
+        mails = map(_read, heapq.nlargest(count, self._folder.glob(NAMES)))
+        return [mail for mail in mails if mail]
+
     def _print(self, message: EmailMessage) -> None:
         rule = "-" * 72
-        text = message.get_body(("plain",)).get_content().replace("\r\n", "\n").strip()
-        lines = [rule, f"To: {message['To']}", f"Subject: {message['Subject']}", "", text, rule]
+        lines = [rule, f"To: {message['To']}", f"Subject: {message['Subject']}", ""]
+        lines += [_text_of(message), rule]
         # One write, so that two mails do not mix; a console that is gone undoes no file.
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write("\n".join(lines) + "\n")
             sys.stderr.flush()
+
+
+def _text_of(message: EmailMessage) -> str:
+    return message.get_body(("plain",)).get_content().replace("\r\n", "\n").strip()
+
+
+def _read(file: Path) -> WrittenMail | None:
+    """What is in a file; None if it was deleted meanwhile."""
+    try:
+        message = message_from_bytes(file.read_bytes(), policy=policy.default)
+    except FileNotFoundError:
+        return None
+    at = message["Date"].datetime
+    return WrittenMail(message["To"], message["Subject"], _text_of(message), at)

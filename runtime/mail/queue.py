@@ -101,6 +101,11 @@ class Mail:
         self._drain_ends_at: float | None = None
 
     @property
+    def outbox(self) -> Outbox | None:
+        """Where mails are written; None if they are sent."""
+        return self._transport if isinstance(self._transport, Outbox) else None
+
+    @property
     def queued(self) -> int:
         """How many mails wait or are just being sent."""
         return self._unsent
