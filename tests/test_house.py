@@ -32,7 +32,7 @@ ROOMS = [
     ["services"],
     ["api.schemas"],
     ["api"],
-    ["api.ag_ui", "api.routes"],
+    ["api.ag_ui", "api.ai_sdk", "api.routes"],
     ["api.register"],
     ["cli", "server"],
 ]

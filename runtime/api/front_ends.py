@@ -23,12 +23,14 @@ def chat_id_of(user: User, name: str) -> UUID:
         return chats.called(user, name)
 
 
-def run_on(messages: list[dict], state: ChatState, run_id: UUID, chat_id: UUID) -> Run:
-    """The run on what is new.
+def run_on(
+    messages: list[dict], state: ChatState, run_id: UUID, chat_id: UUID, member: str = "content"
+) -> Run:
+    """The run on what is new; `member` of a message has its text.
 
     Raises NothingNew; InvalidParameters when it is too long or is more than text.
     """
-    found = new_messages.find(messages, state)
+    found = new_messages.find(messages, state, member)
     if not (found or state.is_unfinished):
         raise NothingNew
     run = Run.on(found, run_id, chat_id)

@@ -25,20 +25,20 @@ def ids_at_end(messages: list[dict]) -> set[str]:
     return ids
 
 
-def find(messages: list[dict], state: ChatState) -> list[InputMessage]:
+def find(messages: list[dict], state: ChatState, member: str = "content") -> list[InputMessage]:
     """What of a client's messages the chat does not have, in their order.
 
     A result is new when the chat waits for it. What the user wrote is new from the end of the
     list back to the first message that has been answered or is known: an assistant's, a result
-    that the chat does not wait for, or an id that the chat has.
+    that the chat does not wait for, or an id that the chat has. `member` has a message's text.
 
     Raises InvalidParameters when something in them cannot be passed on to the model.
     """
     found = [(place, messages[place]) for place in _places(messages, state)][::-1]
-    faults = (fault for place, message in found for fault in _faults(place, message))
+    faults = (fault for place, message in found for fault in _faults(place, message, member))
     if first := list(islice(faults, MAX_FAULTS)):
         raise InvalidParameters(*first)
-    texts = [(message, text_of(message)) for _place, message in found]
+    texts = [(message, text_of(message, member)) for _place, message in found]
     return [
         InputMessage(
             message["id"], text, message["toolCallId"] if message["role"] == "tool" else None
@@ -62,22 +62,22 @@ def _places(messages: list[dict], state: ChatState) -> Iterator[int]:
             yield place
 
 
-def _faults(place: int, message: dict) -> Iterator[Fault]:
+def _faults(place: int, message: dict, member: str) -> Iterator[Fault]:
     """What of a message is more than text, which is all that the model gets."""
-    where, content = f"#/messages/{place}", message.get("content")
+    where, content = f"#/messages/{place}", message.get(member)
     if isinstance(content, list):
         for number, part in enumerate(content):
             if not _is_text(part):
-                yield Fault(f"{where}/content/{number}", "only_text")
+                yield Fault(f"{where}/{member}/{number}", "only_text")
     elif not isinstance(content, str | None):
-        yield Fault(f"{where}/content", "only_text")
+        yield Fault(f"{where}/{member}", "only_text")
     if message["role"] == "tool" and not isinstance(message.get("error"), str | None):
         yield Fault(f"{where}/error", "not_a_string")
 
 
-def text_of(message: dict) -> str:
+def text_of(message: dict, member: str = "content") -> str:
     """What a model can use of a client's message: its text, or else a tool's error."""
-    content = message.get("content")
+    content = message.get(member)
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     text = clean("\n".join(part["text"] for part in parts if _is_text(part)))
     if message["role"] != "tool":

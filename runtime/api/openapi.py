@@ -24,7 +24,7 @@ from runtime.api.schemas.problems import ProblemSchema
 PREFIX = "/api/v1"
 
 DESCRIPTION = """\
-请求与响应均为 UTF-8 的 JSON，未列出的字段一律拒绝，AG-UI 的请求除外。
+请求与响应均为 UTF-8 的 JSON，未列出的字段一律拒绝，AG-UI 与 AI SDK 的请求除外。
 
 所有错误都是 `application/problem+json` (RFC 9457)，其中的 `detail` 可以直接显示给用户：默认为中文，
 `Accept-Language` 偏好英文时为英文。不成其为 HTTP、迟迟没有发完或请求头过大的请求，在找到路由之前

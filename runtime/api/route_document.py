@@ -27,7 +27,7 @@ HEAD = """\
 
 ## 格式说明
 
-- Request/Response 使用 JSON 格式，UTF-8；未列出的字段一律拒绝，AG-UI 的请求除外
+- Request/Response 使用 JSON 格式，UTF-8；未列出的字段一律拒绝，AG-UI 与 AI SDK 的请求除外
 - 错误响应使用 RFC 9457（取代 RFC 7807）`application/problem+json`
 - 所有端点前缀: `{prefix}`
 - `?` 表示可省略，响应中表示可为 null；时间为 UTC 的 ISO 8601，以 `Z` 结尾

@@ -58,7 +58,11 @@ class EventStream(Stream):
         entries = self._log.after(self._seen, READ_ENTRIES)
         if entries:
             self._seen = entries[-1].number
-        return "".join(map(self._frame, entries)).encode()
+        return self._written(entries).encode()
+
+    def _written(self, entries: list[Entry]) -> str:
+        """What is sent for some more entries."""
+        return "".join(map(self._frame, entries))
 
     def listen(self, wake: Callable[[], None]) -> None:
         self._wake = wake

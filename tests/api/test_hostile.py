@@ -810,6 +810,8 @@ def numbered(count: int) -> str:
 
 RUN = '{"threadId": "t", "runId": "r", "messages": ['
 MESSAGE = '{"id": "1", "role": "user", "content": "x"}'
+UI = '{"id": "c", "messages": ['
+UI_MESSAGE = '{"id": "1", "role": "user", "parts": ['
 LARGE = {
     "/agent-chats": {
         "unknown fields": ("{" + numbered(80_000) + "}").encode(),
@@ -836,6 +838,14 @@ LARGE = {
         "parameters": (
             RUN + MESSAGE + '], "tools": [{"name": "a", "parameters": {' + numbered(70_000) + "}}]}"
         ).encode(),
+    },
+    "/agent-chats/ai-sdk": {
+        "messages that are none": pad("{}", begin=UI, end="]}"),
+        "a few of them": (UI + ",".join(["{}"] * 15_000) + "]}").encode(),
+        "messages": (UI + ",".join([UI_MESSAGE + "]}"] * 15_000) + "]}").encode(),
+        "parts": pad('{"type":"text"}', begin=UI + UI_MESSAGE, end="]}]}"),
+        "a few parts": (UI + UI_MESSAGE + ",".join(["{}"] * 15_000) + "]}]}").encode(),
+        "parts that are none": pad("1", begin=UI + UI_MESSAGE, end="]}]}"),
     },
 }
 

@@ -226,6 +226,7 @@ def chat(walk: Walk) -> None:
     ok(heavy.get("/agent-chats/budget"))
     refused(walk.person("user_6").get(f"/agent-chats/{old}"), 404)
     say_by_ag_ui(heavy, old)
+    say_by_use_chat(heavy, old)
     stop_what_died(walk, heavy, own)
     ok(heavy.delete(f"/agent-chats/{own}"))
     ok(heavy.delete(f"/agent-chats/{old}"))
@@ -241,6 +242,18 @@ def say_by_ag_ui(person: Person, chat_id: str) -> None:
             "protocolVersion": "1.0",
         }
         ok(person.post("/agent-chats/ag-ui", body, headers={"Accept": "text/event-stream"}), 200)
+
+
+def say_by_use_chat(person: Person, chat_id: str) -> None:
+    for number, chat in enumerate(("a chat", "a chat", chat_id)):
+        parts = [{"type": "text", "text": "What is 6 * 7?"}]
+        body = {"id": chat, "messages": [{"id": f"u{number}", "role": "user", "parts": parts}]}
+        ok(person.post("/agent-chats/ai-sdk", body), 200)
+        ok(person.get(f"/agent-chats/ai-sdk/{chat}/stream"), 200)
+        page = ok(person.get(f"/agent-chats/ai-sdk/{chat}/messages?limit=1")).json
+        if cursor := page["next_cursor"]:
+            ok(person.get(f"/agent-chats/ai-sdk/{chat}/messages?limit=1&cursor={cursor}"))
+        ok(person.post(f"/agent-chats/ai-sdk/{chat}/cancel"), 204)
 
 
 def stop_what_died(walk: Walk, person: Person, chat_id: str) -> None:

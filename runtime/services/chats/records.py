@@ -38,10 +38,11 @@ class ShownMessage:
 
 @dataclass(frozen=True)
 class Record:
-    """A run, its journal, and what was said in it."""
+    """A run, its journal, the results that the next run brought, and what was said in it."""
 
     run: Run
     entries: list[Entry]
+    answers: Mapping[str, str]
     messages: list[ShownMessage]
 
 
@@ -71,7 +72,8 @@ def page_of(chat_id: UUID, limit: int, cursor: str | None, language: str) -> Pag
     answers = _answers_after(found.rows[0]) if cursor and found.rows else {}
     rows: list[Record] = []
     for run, entries in fitting:
-        rows.append(Record(run, entries, list(_shown(run, entries, answers, language))))
+        shown = list(_shown(run, entries, answers, language))
+        rows.append(Record(run, entries, answers, shown))
         answers = run.answers
     return Page(rows, found.next_cursor)
 

@@ -27,6 +27,7 @@ from runtime.services.chats.log import Log
 # How often the run of a key, or of a chat that is erased, is looked for while others begin and end.
 KEYED_ATTEMPTS = 3
 ERASE_ATTEMPTS = 5
+REPLACE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,18 @@ def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> Followed:
     """
     with _stream_of(user) as begin:
         return begin(run, execution.begin(user, run, tools, in_background=True))
+
+
+def launch_instead(user: User, run: Run) -> Followed:
+    """The same, but what goes on in the chat is stopped first, in any process.
+
+    Raises what `launch` and `stop` do; ChatBusy when one run after the other begins meanwhile.
+    """
+    for _ in range(REPLACE_ATTEMPTS):
+        with suppress(ChatBusy):
+            return launch(user, run)
+        stop_last(user, run.chat_id)
+    raise ChatBusy
 
 
 def follow(user: User, run: Run) -> Followed:
@@ -183,6 +196,22 @@ def get(user: User, chat_id: UUID, run_id: UUID) -> Run:
     if run is None:
         raise RunNotFound
     return run
+
+
+def last(user: User, chat_id: UUID) -> Run | None:
+    """The newest run of a chat, as it is now. None when the user has no such chat."""
+    owned = (Chat.id == chat_id) & (Chat.user == user.id)
+    newest = Run.select(Run.id).join(Chat).where(owned).order_by(Run.created_at.desc())
+    run_id = newest.limit(1).scalar()
+    return get(user, chat_id, run_id) if run_id else None
+
+
+def stop_last(user: User, chat_id: UUID) -> None:
+    """End what goes on in a chat, see `stop`; nothing does in a chat that the user has not."""
+    with suppress(RunNotFound):  # Another request has erased the chat meanwhile.
+        run = last(user, chat_id)
+        if run and run.finished_at is None:
+            stop(user, chat_id, run.id)
 
 
 def stop(user: User, chat_id: UUID, run_id: UUID) -> Run:
