@@ -70,11 +70,12 @@ STATEMENTS = (
     FROM (SELECT i, timezone('utc', now()) - interval '1 year' * random() AS at
         FROM generate_series(1, 2 * {accounts}) i) AS made""",
     """INSERT INTO run_events (run_id, number, data)
-    SELECT md5('run ' || i)::uuid, number, '{{"type":"' || CASE number
-        WHEN 1 THEN 'RUN_STARTED","run_id":"' WHEN 5 THEN 'RUN_FINISHED","output":"It is. '
-        WHEN 2 THEN 'TEXT_MESSAGE_START","message_id":"'
-        WHEN 3 THEN 'TEXT_MESSAGE_CONTENT","delta":"It is.","message_id":"'
-        ELSE 'TEXT_MESSAGE_END","message_id":"' END || i || '"}}'
+    SELECT md5('run ' || i)::uuid, number,
+        '{{"run_id":"' || md5('run ' || i)::uuid || '","type":"' || CASE number
+        WHEN 1 THEN 'RUN_STARTED' WHEN 5 THEN 'RUN_FINISHED","output":"It is. ' || i
+        WHEN 2 THEN 'TEXT_MESSAGE_START","message_id":"' || i
+        WHEN 3 THEN 'TEXT_MESSAGE_CONTENT","delta":"It is.","message_id":"' || i
+        ELSE 'TEXT_MESSAGE_END","message_id":"' || i END || '"}}'
     FROM generate_series(1, 2 * {accounts}) i, generate_series(1, 5) number""",
     """INSERT INTO former_spendings (owner_hash, day, tokens)
     SELECT md5(i::text), timezone('utc', now()) - interval '2 days' * random(), 1000
