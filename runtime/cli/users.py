@@ -50,7 +50,7 @@ def list_accounts(search: str, limit: int, cursor: str | None, as_json: bool) ->
     """List the accounts, the newest first."""
     if cursor and not re.fullmatch(CURSOR, cursor):
         raise click.BadParameter("is none that a list has named", param_hint="--cursor")
-    found = users.page_of(search, cursor=cursor, limit=limit)
+    found = users.page_of(search, cursor=cursor, limit=limit, anywhere=True)
     rows = [_account(user) for user in found.rows]
     print_table(rows, COLUMNS, as_json and {"users": rows, "next_cursor": found.next_cursor})
     if found.next_cursor and not as_json:

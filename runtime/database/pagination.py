@@ -5,14 +5,14 @@ it. So when rows are added or deleted between two pages, none comes twice and no
 A cursor is no secret and has no signature: it leads only through the list it is given with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import or_
 from uuid import UUID
 
-from peewee import Field, ModelSelect, Node, Select, Tuple, fn
+from peewee import SQL, Expression, Field, Function, ModelSelect, Node, NodeList, Select, Tuple, fn
 
 from runtime.database.base import Model, db
 from runtime.database.conditions import among, place_of
@@ -24,6 +24,9 @@ CURSOR = r"[0-9a-f]{46}"
 _DIGITS = 14
 # What one statement of a search reads: some ten milliseconds.
 SEARCHED_ROWS = 5_000
+# What an index finds of one column at most, to be sorted; where there are more, a search meets one
+# soon.
+FOUND_ROWS = 2_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
@@ -56,7 +59,14 @@ def cut(found: Page, rows: int) -> Page:
 
 
 def search(
-    query: ModelSelect, by: Node, text: str, columns: Sequence[Field], *, cursor, limit: int
+    query: ModelSelect,
+    by: Node,
+    text: str,
+    columns: Sequence[Field],
+    *,
+    cursor: str | None,
+    limit: int,
+    fits: Callable[[Function, str], Node] = Function.contains,
 ) -> Page:
     """As `page`, of those rows that have `text` in one of the columns, in any case.
 
@@ -67,12 +77,46 @@ def search(
     found: list[UUID] = []
     while len(found) <= limit:
         some = _behind(query, by, cursor).limit(SEARCHED_ROWS)
-        found += _having(some, by, text, columns, limit + 1 - len(found))
+        found += _having(some, by, columns, lambda c: fits(c, text.lower()), limit + 1 - len(found))
         end = some.select(id, by.alias("listed_at")).limit(1).offset(SEARCHED_ROWS - 1).first()
         if end is None:
             break
         cursor = _cursor(end)
     return page(query.where(among(id, found)), by, cursor=None, limit=limit)
+
+
+def beginning_with(
+    query: ModelSelect,
+    by: Node,
+    text: str,
+    columns: Sequence[Field],
+    *,
+    cursor: str | None,
+    limit: int,
+) -> Page:
+    """As `page`, of those rows of which one of the columns begins with `text`, in any case.
+
+    The columns have ASCII alone, and each an index on `lower()` of it, in the order of bytes.
+    """
+    if not text.isascii():
+        return Page([], None)
+    found = [_beginning(query, each, text.lower()) for each in columns]
+    if any(len(ids) > FOUND_ROWS for ids in found):
+        fits = Function.startswith
+        return search(query, by, text, columns, cursor=cursor, limit=limit, fits=fits)
+    ids = {each for ids in found for each in ids}
+    return page(query.where(among(query.model.id, list(ids))), by, cursor=cursor, limit=limit)
+
+
+def _beginning(query: ModelSelect, column: Field, text: str) -> list[UUID]:
+    """The ids of the rows of which the column begins with a text in lower case, one more than
+    FOUND_ROWS at the most.
+    """
+    key, behind = fn.LOWER(column), text[:-1] + chr(ord(text[-1]) + 1)
+    has_text = Expression(key, db.AT_LEAST, text) & Expression(key, db.BELOW, behind)
+    # Ordered like the index, so that it is read by it whatever is known of the table.
+    rows = query.select(query.model.id).where(has_text).order_by(NodeList((key, SQL(db.BY_BYTES))))
+    return [id for (id,) in rows.limit(FOUND_ROWS + 1).tuples()]
 
 
 def _behind(query: ModelSelect, by: Node, cursor: str | None) -> ModelSelect:
@@ -84,14 +128,18 @@ def _behind(query: ModelSelect, by: Node, cursor: str | None) -> ModelSelect:
 
 
 def _having(
-    query: ModelSelect, by: Node, text: str, columns: Sequence[Field], limit: int
+    query: ModelSelect,
+    by: Node,
+    columns: Sequence[Field],
+    fits: Callable[[Function], Node],
+    limit: int,
 ) -> list[UUID]:
-    """The ids of the first rows that have the text."""
+    """The ids of the first rows of which a column fits, whatever its case."""
     id = query.model.id
     some = query.select(id, by.alias("listed_at"), *columns).alias("some")
-    has_text = [fn.LOWER(some.c[each.column_name]).contains(text.lower()) for each in columns]
+    one_fits = [fits(fn.LOWER(some.c[each.column_name])) for each in columns]
     order = (some.c.listed_at.desc(), some.c.id.desc())
-    found = Select([some], [some.c.id]).where(reduce(or_, has_text)).order_by(*order)
+    found = Select([some], [some.c.id]).where(reduce(or_, one_fits)).order_by(*order)
     return [id.python_value(each) for (each,) in found.limit(limit).bind(db.obj).tuples()]
 
 

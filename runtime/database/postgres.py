@@ -56,6 +56,9 @@ class PostgresDatabase(PooledPostgresqlDatabase):
 
     IS_SERVER = True
     FROM_NOW = "(timezone('utc', now()) + make_interval(secs => {}))"
+    # The order of bytes, whatever the language of the database; an index that has it is named by
+    # these (`text_pattern_ops`).
+    AT_LEAST, BELOW, BY_BYTES = "~>=~", "~<~", "USING ~<~"
     # One value, a JSON array, whose items become of the column's type.
     AMONG = "(SELECT value::{} FROM json_array_elements_text(%s))"
 

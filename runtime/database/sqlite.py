@@ -23,6 +23,7 @@ class SqliteDatabase(PooledSqliteDatabase):
     IS_SERVER = False
     FROM_NOW = "from_now({})"
     AMONG = "(SELECT value FROM json_each(?))"
+    AT_LEAST, BELOW, BY_BYTES = ">=", "<", "ASC"
 
     connect = metrics.database_pool_wait.time()(PooledSqliteDatabase.connect)
 

@@ -4,7 +4,7 @@ from peewee import IntegrityError
 
 from runtime import clock, logs
 from runtime.database.base import db, from_now
-from runtime.database.pagination import Page, page, search
+from runtime.database.pagination import Page, beginning_with, page, search
 from runtime.errors import EmailTaken, Forbidden, InvalidAccessToken, UsernameTaken, UserNotFound
 from runtime.models.sessions import Session
 from runtime.models.users import User
@@ -26,12 +26,17 @@ def get_by_email(email: str, asker: User) -> User:
     return _found(User.find_by_email(email))
 
 
-def page_of(text: str, *, cursor: str | None, limit: int) -> Page:
-    """Some accounts, the newest first: those with the text in the address or the username."""
+def page_of(text: str, *, cursor: str | None, limit: int, anywhere: bool = False) -> Page:
+    """Some accounts, the newest first: those whose address or username begins with the text.
+
+    Or has it `anywhere`, which is for operators alone: it reads every account until there are
+    enough.
+    """
     if not text:
         return page(User.select(), User.created_at, cursor=cursor, limit=limit)
+    find = search if anywhere else beginning_with
     columns = (User.email, User.username)
-    return search(User.select(), User.created_at, text, columns, cursor=cursor, limit=limit)
+    return find(User.select(), User.created_at, text, columns, cursor=cursor, limit=limit)
 
 
 def change_profile(user: User, changes: dict) -> User:

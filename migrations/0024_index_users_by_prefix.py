@@ -1,0 +1,36 @@
+"""The indexes on names and addresses find what a text begins with, too.
+
+Postgres' order of text is a language's, in which what begins alike need not stand together; so
+these have the order of bytes (`text_pattern_ops`), and know what is equal as before. SQLite's have
+that order anyway.
+
+Made as those of 0020: beside whatever else goes on, in no transaction. Both indexes are there for a
+moment, so that no two accounts get one name meanwhile.
+"""
+
+from peewee import PostgresqlDatabase
+
+atomic = False
+
+COLUMNS = ("username", "email")
+
+
+def up(migrator, db):
+    _replace(db, " text_pattern_ops")
+
+
+def down(migrator, db):
+    _replace(db, "")
+
+
+def _replace(db, order):
+    if not isinstance(db, PostgresqlDatabase):
+        return
+    for column in COLUMNS:
+        name, made = f"users_{column}", f"users_{column}_new"
+        # What an earlier try left half done; or whole, if it broke off before the last line.
+        db.execute_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {made}")
+        index = f"{made} ON users (LOWER({column}){order})"
+        db.execute_sql(f"CREATE UNIQUE INDEX CONCURRENTLY {index}")
+        db.execute_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        db.execute_sql(f"ALTER INDEX {made} RENAME TO {name}")
