@@ -235,6 +235,27 @@ class Forbidden(Failure):
     sentences = ("无权限访问", "You have no access to this.")
 
 
+class RecentSignInNeeded(Failure):
+    """The user may, but has signed in too long ago: a stolen token alone does not do it."""
+
+    status = 403
+    code = "recent_sign_in_needed"
+    sentences = (
+        "距上次登录已超过 15 分钟，请重新登录后再试",
+        "You signed in more than 15 minutes ago. Please sign in again to do this.",
+    )
+
+
+class AdministratorProtected(Forbidden):
+    """The account is an administrator's: no other one may do this to it over HTTP."""
+
+    code = "administrator_protected"
+    sentences = (
+        "不能停用、启用或删除管理员的账号，请联系运维人员",
+        "An administrator's account can only be disabled, enabled or deleted by an operator.",
+    )
+
+
 class SessionNotFound(Failure):
     """There is no such session of this user's, or it is over."""
 
@@ -357,6 +378,7 @@ class Unavailable(Failure):
 CODE_REFUSED = (InvalidCode, CodeUsedUp)
 NEW_PASSWORD_REFUSED = (CommonPassword, OwnNameAsPassword)
 CURRENT_PASSWORD_REFUSED = (WrongPassword, NoPassword, TooManyRequests, Overloaded)
+ADMINISTRATOR_REFUSED = (Forbidden, RecentSignInNeeded, TooManyRequests)
 RUN_REFUSED = (ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, DayFull, TooManyChats)
 
 

@@ -83,6 +83,7 @@ FAULTS: Mapping[str, Sentences] = {
         "Only text can be sent for now: images, files and the like cannot be passed on.",
     ),
     "not_a_string": ("应为字符串", "This must be a string."),
+    "not_a_boolean": ("应为 true 或 false", "This must be true or false."),
     "not_an_event_id": ("应为事件的编号", "This must be an event's number."),
     "not_an_idempotency_key": (
         "应为 1 至 255 个可见的 ASCII 字符",

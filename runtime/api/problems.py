@@ -22,10 +22,15 @@ from runtime.errors import (
     InvalidAccessToken,
     InvalidParameters,
     InvalidRefreshToken,
+    RecentSignInNeeded,
     TooManyRequests,
     Unavailable,
 )
 from runtime.problem_details import MEDIA_TYPE, brief, problem
+from runtime.services.accounts.administrators import RECENT_SECONDS
+
+# With a 403 instead of its 401, at which clients refresh their token: that is no sign-in.
+_STEP_UP = f'Bearer error="insufficient_user_authentication", max_age="{RECENT_SECONDS}"'
 
 
 def init_app(app: Flask) -> None:
@@ -57,7 +62,7 @@ def _render_failure(failure: Failure) -> Response:
 
 
 def _headers_of(failure: Failure) -> dict[str, str]:
-    """The challenge of RFC 6750 §3.1, or when to come back.
+    """The challenge of RFC 6750 §3.1, or of RFC 9470 §3, or when to come back.
 
     A request without a token is told no error code: clients that see one refresh theirs and repeat
     the request, which spends a try at a code.
@@ -67,6 +72,8 @@ def _headers_of(failure: Failure) -> dict[str, str]:
             return {"WWW-Authenticate": 'Bearer error="invalid_token"'}
         case Forbidden():
             return {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+        case RecentSignInNeeded():
+            return {"WWW-Authenticate": _STEP_UP}
         case TooManyRequests() | Unavailable():
             return {"Retry-After": str(failure.seconds_to_wait)}
     return {"WWW-Authenticate": "Bearer"} if failure.status == 401 else {}

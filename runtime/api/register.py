@@ -6,7 +6,7 @@ from runtime.api import downloads, http, problems
 from runtime.api.ag_ui import routes as ag_ui
 from runtime.api.ai_sdk import routes as ai_sdk
 from runtime.api.openapi import PREFIX, Api
-from runtime.api.routes import agent_chats, auth, infra, manual, metrics, page, users
+from runtime.api.routes import admin, agent_chats, auth, infra, manual, metrics, page, users
 
 
 def init_app(app: Flask) -> None:
@@ -16,7 +16,7 @@ def init_app(app: Flask) -> None:
     app.extensions["api"] = api = Api(app)
     # After flask-smorest's own handler of failures, in its place: that one drops headers.
     problems.init_app(app)
-    for group in (auth, users, agent_chats, ag_ui, ai_sdk, infra):
+    for group in (auth, users, agent_chats, ag_ui, ai_sdk, infra, admin):
         api.register_blueprint(group.blp)
     metrics.init_app(app)
     manual.init_app(app)

@@ -16,9 +16,8 @@ from runtime.cli.output import print_parts, print_table
 from runtime.database.pagination import CURSOR
 from runtime.errors import EmailTaken, UserNotFound
 from runtime.mail.addresses import tidy
-from runtime.models.sessions import Session
 from runtime.models.users import User
-from runtime.services import closures
+from runtime.services import administration, closures
 from runtime.services.accounts import sessions, users
 
 COLUMNS = ("email", "username", "administrator", "created_at", "signed_in_at", "disabled_at")
@@ -64,8 +63,8 @@ def show(user: User, as_json: bool) -> None:
 
     USER is an address, a username or an id.
     """
-    counts = {"sessions": Session.count_live(user), "chats": user.chats.count()}
-    print_parts(_account(user) | counts, as_json)
+    shown = administration.account_of(user)
+    print_parts(_account(user) | {"sessions": shown.sessions, "chats": shown.chats}, as_json)
 
 
 @group.command("create", example="users create ada@example.org ada --admin")

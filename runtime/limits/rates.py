@@ -66,6 +66,8 @@ RUNS_PER_USER = _limit("runs", "60 per minute")
 # A message sent again, sent into a chat that is busy or beyond what may be stored; a stream read
 # again. A client that mistakes an answer for a lost connection does these without end.
 REPEATS_PER_USER = _limit("repeats", "300 per minute")
+# What an administrator, or who has their token, may read and do.
+REQUESTS_PER_ADMINISTRATOR = _limit("administrator", "300 per minute")
 
 
 class RateLimiter:

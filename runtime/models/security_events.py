@@ -1,6 +1,6 @@
 """What concerns who may use an account, a row an event."""
 
-from peewee import CharField, ForeignKeyField, UUIDField
+from peewee import SQL, BooleanField, CharField, ForeignKeyField, UUIDField
 
 from runtime.database.base import Model
 from runtime.models.users import User
@@ -12,7 +12,8 @@ class SecurityEvent(Model):
     """Something that concerns who may use an account, as its owner reads it; nothing secret.
 
     `session_id` is no reference: events outlive their sessions. `network` and `device` are
-    those of the caller; NULL is an operator.
+    those of the caller; NULL is an operator, or with `by_administrator` an administrator, of whom
+    the journal tells no more.
     """
 
     user = ForeignKeyField(User, backref="events", on_delete="CASCADE", index=False)
@@ -20,6 +21,7 @@ class SecurityEvent(Model):
     network = CharField(max_length=64, null=True)
     device = CharField(max_length=64, null=True)
     session_id = UUIDField(null=True)
+    by_administrator = BooleanField(default=False, constraints=[SQL("DEFAULT FALSE")])
 
     class Meta:
         table_name = "security_events"

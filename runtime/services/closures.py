@@ -43,12 +43,12 @@ def _tell(user: User, asker: Caller | None = None) -> None:
     notices.send(user, name, asker=asker, username=user.username)
 
 
-def disable(user: User) -> int:
+def disable(user: User, *, by_administrator: bool = False) -> int:
     """Shut an account, see `users.disable`, and stop its runs, in whichever process.
 
     Returns how many of its sessions were live. Raises UserNotFound.
     """
-    ended = users.disable(user)
+    ended = users.disable(user, by_administrator=by_administrator)
     # No run begins in a disabled account. A run that began just before is in the table by then.
     time.sleep(POLL_SECONDS)
     _stop_runs(user)

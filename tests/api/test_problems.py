@@ -147,6 +147,7 @@ def test_no_code_is_ever_renamed():
         *("username_taken", "username_taken_meanwhile", "wrong_password", "overloaded"),
         *("out_of_tokens", "too_many_requests", "header_fields_too_large", "server_error"),
         *("not_implemented", "unavailable", "day_full", "too_many_chats"),
+        *("recent_sign_in_needed", "administrator_protected"),
     }
     assert published <= {code for code, _status, _sentence in problems.codes()}
 

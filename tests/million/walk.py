@@ -285,6 +285,25 @@ def operate(walk: Walk) -> None:
         walk.give("users", command, f"user_{HEAVY}")
 
 
+def administer(walk: Walk) -> None:
+    admin = walk.person("user_2")
+    page = ok(admin.get("/admin/users?limit=2")).json
+    ok(admin.get(f"/admin/users?limit=100&cursor={page['next_cursor']}"))
+    # One account, as many as an index finds at once, every account, none.
+    for text in (f"user_{HEAVY}@example.org", "user_77", "USER_", "no such text"):
+        page = ok(admin.get("/admin/users", query_string={"query": text, "limit": 1})).json
+        if page["next_cursor"]:
+            query = {"query": text, "limit": 100, "cursor": page["next_cursor"]}
+            ok(admin.get("/admin/users", query_string=query))
+    for username in (f"user_{HEAVY}", "user_9"):
+        path = f"/admin/users/{walk.person(username).id}"
+        ok(admin.get(path))
+        ok(admin.delete(f"{path}/sessions"))
+        ok(admin.patch(path, {"disabled": True}))
+        ok(admin.patch(path, {"disabled": False}))
+    ok(admin.delete(path))
+
+
 def erase(walk: Walk) -> None:
     heavy, other = walk.person(f"user_{HEAVY}"), walk.person("user_8")
     ok(other.request("DELETE", "/users/me", json={"current_password": PASSWORD}))
@@ -318,6 +337,7 @@ STEPS: tuple[Callable[[Walk], None], ...] = (
     chat,
     ask_a_slow_model,
     operate,
+    administer,
     erase,
     look_after_it,
 )

@@ -159,6 +159,17 @@ class Boolean(Documented, ma.fields.Boolean):
     """True or false, in an answer."""
 
 
+class Flag(Boolean):
+    """True or false, in a request: marshmallow would take `"yes"` and 1 too."""
+
+    default_error_messages = {"null": "not_null", "invalid": "not_a_boolean"}
+
+    def _deserialize(self, value, attr, data, **kwargs) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
 class Id(Documented, ma.fields.UUID):
     """A UUID in its usual form (RFC 9562 §4)."""
 

@@ -2,7 +2,17 @@
 
 from runtime.api.schemas.account_fields import Email, NewPassword, Password, Username
 from runtime.api.schemas.base import AnswerSchema, Schema
-from runtime.api.schemas.fields import Cursor, Device, Id, Instant, Network, PlainText, Rows, Word
+from runtime.api.schemas.fields import (
+    Boolean,
+    Cursor,
+    Device,
+    Id,
+    Instant,
+    Network,
+    PlainText,
+    Rows,
+    Word,
+)
 from runtime.api.schemas.url_fields import AvatarURL, RedirectTo
 from runtime.services.accounts.security_log import Kind
 
@@ -43,9 +53,12 @@ class SecurityEventSchema(AnswerSchema):
     id = Id(required=True)
     type = Word(*Kind, required=True, attribute="kind")
     created_at = Instant(required=True)
-    network = Network(allow_none=True, description="来自哪个网络；null 表示由运维人员操作。")
+    network = Network(
+        allow_none=True, description="来自哪个网络；null 表示由运维人员或管理员操作。"
+    )
     device = Device()
     session_id = Id(required=True, allow_none=True)
+    by_administrator = Boolean(required=True, example=False, description="是否由管理员操作。")
 
 
 class SecurityEventsSchema(AnswerSchema):

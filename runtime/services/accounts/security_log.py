@@ -66,11 +66,12 @@ def record(
     *,
     session_id: UUID | None = None,
     seconds_ago: float = 0,
+    by_administrator: bool = False,
 ) -> None:
     """Add an event to a user's journal, in the transaction that the caller is in.
 
-    Without a caller it was an operator who did it. One event a transaction: those of one have
-    the same instant, and no order.
+    Without a caller it was an operator who did it, or an administrator. One event a transaction:
+    those of one have the same instant, and no order.
     """
     SecurityEvent.insert(
         user=user,
@@ -78,6 +79,7 @@ def record(
         network=caller and caller.network,
         device=caller and caller.device,
         session_id=session_id,
+        by_administrator=by_administrator,
         created_at=from_now(seconds=-seconds_ago),
     ).execute()
     metrics.security_events.labels(kind).inc()

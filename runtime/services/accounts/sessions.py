@@ -156,7 +156,7 @@ def _end_where(live, user_id: UUID, session_id: UUID, kind: Kind, caller: Caller
     return True
 
 
-def end_all(user: User) -> int:
+def end_all(user: User, *, by_administrator: bool = False) -> int:
     """End every session of a user, as an operator; returns how many had not been ended.
 
     Raises UserNotFound when the account was erased meanwhile.
@@ -164,7 +164,8 @@ def end_all(user: User) -> int:
     with db.atomic():
         ended = Session.end_live(user)
         if ended:
-            security_log.record(user, Kind.ALL_SESSIONS_ENDED)
+            kind = Kind.ALL_SESSIONS_ENDED
+            security_log.record(user, kind, by_administrator=by_administrator)
     if not ended and not User.select().where(User.id == user.id).exists():
         raise UserNotFound
     return ended

@@ -92,7 +92,7 @@ def _set_admin(user: User, is_admin: bool, kind: Kind) -> User:
     return user
 
 
-def disable(user: User) -> int:
+def disable(user: User, *, by_administrator: bool = False) -> int:
     """Shut an account: from now on it is as if its password were wrong, and its tokens nothing.
 
     Returns how many of its sessions were live; they stay ended when it is enabled again, and codes
@@ -100,28 +100,28 @@ def disable(user: User) -> int:
     """
     with db.atomic():
         # The row first: a sign-in that holds it has its session there when this goes on.
-        _set(user, Kind.DISABLED, disabled_at=from_now())
+        _set(user, Kind.DISABLED, by_administrator, disabled_at=from_now())
         ended = Session.forget(user)
         codes.void_all(user)
     logs.event("user_disabled", user_id=user.id)
     return ended
 
 
-def enable(user: User) -> None:
+def enable(user: User, *, by_administrator: bool = False) -> None:
     """Open a disabled account again. Raises UserNotFound."""
     with db.atomic():
-        _set(user, Kind.ENABLED, disabled_at=None)
+        _set(user, Kind.ENABLED, by_administrator, disabled_at=None)
     logs.event("user_enabled", user_id=user.id)
 
 
-def _set(user: User, kind: Kind, **columns) -> None:
+def _set(user: User, kind: Kind, by_administrator: bool = False, **columns) -> None:
     """Change an account and record it, in the transaction that the caller is in.
 
     Raises UserNotFound when it was erased meanwhile, whose journal would take nothing more.
     """
     if not User.update(columns).where(User.id == user.id).execute():
         raise UserNotFound
-    security_log.record(user, kind)
+    security_log.record(user, kind, by_administrator=by_administrator)
 
 
 def _found(user: User | None) -> User:
