@@ -63,7 +63,8 @@ class Page {
 
   get state() {
     const { messages, status, error } = this.chat;
-    return { messages, status, error: error?.message, failed: this.failed, finished: this.finished };
+    const { failed, finished, pair } = this;
+    return { messages, status, error: error?.message, failed, finished, pair };
   }
 }
 

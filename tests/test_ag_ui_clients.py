@@ -18,11 +18,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app import create_app
-from runtime.caller import Caller
-from runtime.database.base import db
-from runtime.models.users import User
-from runtime.services.accounts import sessions
 from runtime.services.chats.ids import made_of
 from tests import npm
 from tests.agent.completions_server import (
@@ -41,6 +36,7 @@ from tests.agent.completions_server import (
     usage,
 )
 from tests.cutter import Cut, Cutter
+from tests.front_ends import settings_of, sign_in
 from tests.servers import Client, Service, program, wait_until
 
 VERSIONS = ["1.0.0", "0.0.59", "0.0.47"]
@@ -279,29 +275,13 @@ class Played:
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("ag-ui")
     with Model() as model:
-        settings = {
-            "INSTANCE_PATH": str(folder / "instance"),
-            "SECRET_KEY": "a-key-for-tests-" * 3,
-            "OPENAI_BASE_URL": model.url,
-            "AGENT_MODEL": "test",
-            "RATE_LIMITS": "off",
-            "WEB_CONCURRENCY": "2",
-        }
-        token = sign_in(settings)
+        settings = settings_of(folder, model)
+        token = sign_in(settings)["access_token"]
         with Service(folder, settings) as service:
             stage = Stage(service, model, token)
             with Cutter(service.port, stage.cut) as cutter:
                 stage.port = cutter.port
                 yield stage
-
-
-def sign_in(settings: dict[str, str]) -> str:
-    app = create_app(settings)
-    with app.app_context():
-        user = User.create(username="ada", email="ada@example.org", password_hash="-")
-        token = sessions.start(user, Caller("127.0.0.1")).access_token
-    db.close_all()
-    return token
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

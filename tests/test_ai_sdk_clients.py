@@ -4,7 +4,6 @@ that what one begins is often read on from another.
 
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -12,76 +11,13 @@ from typing import Any
 
 import pytest
 
-from app import create_app
-from runtime.caller import Caller
-from runtime.database.base import db
-from runtime.models.users import User
-from runtime.services.accounts import sessions
 from tests import npm
-from tests.agent.completions_server import (
-    DONE,
-    RESET,
-    CompletionsServer,
-    Reply,
-    Request,
-    call,
-    chunk,
-    finish,
-    stream,
-    text,
-    usage,
-)
 from tests.cutter import Cut, Cutter
+from tests.front_ends import WHOLE, Model, Stage, settings_of, sign_in
 from tests.servers import Service, program
 
 # Those of the AI SDK 6 and 7.
 VERSIONS = ["3.0.328", "4.0.177"]
-ENDED = [finish("tool_calls"), usage(5, 2), DONE]
-WHOLE = "One and two and 三 🎉."
-
-
-class Model(CompletionsServer):
-    """Answers by what the user asked last."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.go_on = threading.Event()
-        self.asked: list[str] = []
-
-    def next_reply(self, request: Request) -> Reply:
-        said = request.body["messages"]
-        asked = max(i for i, message in enumerate(said) if message["role"] == "user")
-        words = said[asked]["content"]
-        if any(message["role"] == "tool" for message in said[asked:]):
-            return stream(thought("Two it is."), text("It is 2."), finish(), usage(9, 4), DONE)
-        self.asked.append(words)
-        return getattr(self, words.partition(" ")[0].lower())()
-
-    def hello(self) -> Reply:
-        return stream(text("Hel"), text("lo."), finish(), usage(7, 3), DONE)
-
-    def add(self) -> Reply:
-        begun = call(0, "c1", "calculate", '{"expres')
-        return stream(
-            thought("A sum."), text("See: "), begun, call(0, arguments='sion": "1+1"}'), *ENDED
-        )
-
-    def fail(self) -> Reply:
-        return stream(text("Half an ans"), RESET)
-
-    def count(self) -> Reply:
-        """Says the rest when it may go on."""
-
-        def parts() -> Iterator:
-            yield from stream(text("One "), text("and ")).parts
-            self.go_on.wait(20)
-            yield from stream(*map(text, ["two ", "and ", "三", " 🎉."]), finish(), DONE).parts
-
-        return Reply(parts())
-
-
-def thought(piece: str) -> dict:
-    return chunk({"reasoning_content": piece})
 
 
 class Node:
@@ -143,50 +79,28 @@ class Page:
         ]
 
 
-class Stage:
-    """The service, its model, and a router that cuts, in front of it."""
+class CutStage(Stage):
+    """A stage with a router that cuts, in front of the service."""
 
     def __init__(self, service: Service, model: Model, pair: dict) -> None:
-        self.service, self.model, self.pair = service, model, pair
+        super().__init__(service, model, pair)
         self.cuts: dict[str, Cut] = {}
         self.cutter = Cutter(service.port, self.cut)
-        self._numbers = count()
 
     def cut(self, body: bytes) -> Cut | None:
         return self.cuts.pop(json.loads(body)["id"], None) if body else None
 
-    def new_chat(self) -> str:
-        """A name that a client might give, and one that is hard on paths."""
-        self.model.go_on.clear()
-        return f"chat/{next(self._numbers)}?名 %2F"
-
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CutStage]:
     folder = tmp_path_factory.mktemp("ai-sdk")
     with Model() as model:
-        settings = {
-            "INSTANCE_PATH": str(folder / "instance"),
-            "SECRET_KEY": "a-key-for-tests-" * 3,
-            "OPENAI_BASE_URL": model.url,
-            "AGENT_MODEL": "test",
-            "RATE_LIMITS": "off",
-            "WEB_CONCURRENCY": "2",
-        }
+        settings = settings_of(folder, model)
         pair = sign_in(settings)
         with Service(folder, settings) as service:
-            stage = Stage(service, model, pair)
+            stage = CutStage(service, model, pair)
             with stage.cutter:
                 yield stage
-
-
-def sign_in(settings: dict[str, str]) -> dict:
-    app = create_app(settings)
-    with app.app_context():
-        user = User.create(username="ada", email="ada@example.org", password_hash="-")
-        pair = sessions.start(user, Caller("127.0.0.1"))
-    db.close_all()
-    return {"access_token": pair.access_token, "refresh_token": pair.refresh_token}
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -310,8 +224,10 @@ def test_an_access_token_that_is_over_is_renewed(stage: Stage, node: Node):
     pair = {**stage.pair, "access_token": "over"}
     page = opened(stage, node, stage.new_chat(), pair=pair)
     page.ask("hello")
+    stage.pair = page.state["pair"]  # the old refresh token is over with it
 
     assert page.texts == ["hello", "Hello."]
+    assert stage.pair["access_token"] != "over"
 
 
 def test_what_went_wrong_is_told_in_the_persons_language(stage: Stage, node: Node):

@@ -15,6 +15,7 @@ NAMES = (
     "accounts",
     "chats",
     "front-ends",
+    "recipes",
     "limits",
     "operating",
     "security",
