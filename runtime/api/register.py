@@ -6,7 +6,17 @@ from runtime.api import downloads, http, problems
 from runtime.api.ag_ui import routes as ag_ui
 from runtime.api.ai_sdk import routes as ai_sdk
 from runtime.api.openapi import PREFIX, Api
-from runtime.api.routes import admin, agent_chats, auth, infra, manual, metrics, page, users
+from runtime.api.routes import (
+    admin,
+    agent_chats,
+    auth,
+    client,
+    infra,
+    manual,
+    metrics,
+    page,
+    users,
+)
 
 
 def init_app(app: Flask) -> None:
@@ -20,6 +30,7 @@ def init_app(app: Flask) -> None:
         api.register_blueprint(group.blp)
     metrics.init_app(app)
     manual.init_app(app)
+    client.init_app(app)
     page.init_app(app)
     app.add_url_rule(f"{PREFIX}/openapi.json", "openapi", _get_openapi)
     app.add_url_rule(f"{PREFIX}/docs", "docs", _get_docs)
