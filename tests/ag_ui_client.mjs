@@ -2,7 +2,8 @@
 //
 // A job is a line of JSON on stdin, and its outcome one on stdout. In each of its turns a message
 // is sent and the answer waited for; what is cut off is asked for again, as the same run; calls of
-// front-end tools are answered in a run of their own.
+// front-end tools are answered in a run of their own. With `load` the job is a page that was just
+// loaded: it holds nothing, and asks what there is by the method of that name.
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
@@ -13,14 +14,24 @@ console.warn = (...what) => warnings.push(what.join(" "));
 console.error = () => {};
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+class Page extends HttpAgent {
+  connect(input) {
+    return this.run({ ...input, messages: [] });
+  }
+}
+
+function listening(outcome, end) {
+  return {
+    onEvent: ({ event }) => void outcome.events.push(event.type),
+    onRunFinishedEvent: ({ event }) => end(event),
+    onRunErrorEvent: ({ event }) => end(event),
+  };
+}
+
 async function run(agent, runId, { tools, wait }, outcome) {
   for (let tries = 0; tries < 100; tries++) {
     let ending;
-    const listener = {
-      onEvent: ({ event }) => void outcome.events.push(event.type),
-      onRunFinishedEvent: ({ event }) => void (ending = event),
-      onRunErrorEvent: ({ event }) => void (ending = event),
-    };
+    const listener = listening(outcome, (event) => void (ending = event));
     try {
       await agent.runAgent({ runId, tools }, listener);
     } catch (error) {
@@ -41,8 +52,9 @@ function unanswered(messages) {
 
 async function work(job) {
   const { id, url, headers, threadId, runId, turns, answers } = job;
-  const agent = new HttpAgent({ url, headers, threadId });
+  const agent = new Page({ url, headers, threadId });
   const outcome = { id, events: [], errors: [], endings: [] };
+  if (job.load) await agent[job.load]({ runId }, listening(outcome, (e) => outcome.endings.push(e)));
   for (const [number, content] of turns.entries()) {
     agent.messages.push({ id: `${runId}-asked-${number}`, role: "user", content });
     await run(agent, `${runId}-${number}`, job, outcome);

@@ -225,10 +225,26 @@ class Stage:
             answers={"pick": "red"},
             wait=wait * 1000,
         )
-        assert "failed" not in outcome, outcome
         last = runs[-1] if scenario == "pick" else runs[-2]
+        return self._played(outcome, thread, run, last)
+
+    def load(self, node: Node, how: str, thread: str) -> "Played":
+        """A page that was just loaded, and holds nothing of the chat: what it comes to."""
+        run = uuid4().hex
+        outcome = node.do(
+            url=f"http://127.0.0.1:{self.port}/api/v1/agent-chats/ag-ui",
+            headers={"Authorization": f"Bearer {self.token}"},
+            threadId=thread,
+            runId=run,
+            load=how,
+            turns=[],
+        )
+        return self._played(outcome, thread, run, run)
+
+    def _played(self, outcome: dict, thread: str, run: str, last: str) -> "Played":
+        assert "failed" not in outcome, outcome
         server = self._messages(thread, last) if outcome["endings"] else []
-        return Played(run=run, server=server, **outcome)
+        return Played(thread=thread, run=run, server=server, **outcome)
 
     def _stop(self, thread: str, run: str, words: str) -> None:
         wait_until(lambda: words in self.model.hanging, 30, "the model hangs")
@@ -251,6 +267,7 @@ class Played:
     """What a client had in the end, what the server has, and what happened on the way."""
 
     id: int
+    thread: str
     run: str
     messages: list[dict]
     server: list[dict]
@@ -348,6 +365,57 @@ def test_a_client_that_hears_three_events_at_a_time_comes_to_the_same(
     stage: Stage, node: Node, whole: dict[str, Played], scenario: str
 ):
     check(stage.play(node, scenario, *[Cut(3)] * 90), whole[scenario])
+
+
+LOADS = ["runAgent", "connectAgent"]
+
+
+@pytest.mark.parametrize("how", LOADS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_page_that_is_loaded_after_the_end_has_the_chat(
+    stage: Stage, node: Node, whole: dict[str, Played], scenario: str, how: str
+):
+    asked = len(stage.model.requests)
+
+    loaded = stage.load(node, how, whole[scenario].thread)
+
+    assert loaded.messages == whole[scenario].messages
+    assert loaded.events == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
+    assert not loaded.errors
+    assert not loaded.warnings
+    assert len(stage.model.requests) == asked
+
+
+@pytest.mark.parametrize("how", LOADS)
+def test_a_page_that_is_loaded_in_the_middle_hears_the_rest(stage: Stage, node: Node, how: str):
+    thread, words = str(uuid4()), f"stop {uuid4().hex}"
+    body = {"threadId": thread, "runId": "r", "protocolVersion": "1.0"}
+    body["messages"] = [{"id": "u", "role": "user", "content": words}]
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(stage.client.post, "/agent-chats/ag-ui", body, stage.token)
+        wait_until(lambda: words in stage.model.hanging, 30, "the model hangs")
+        time.sleep(0.2)  # what it said last is on its way
+        loading = threads.submit(stage.load, node, how, thread)
+        time.sleep(0.5)
+        run_id = made_of(UUID(thread), "run r")
+        stage.client.post(f"/agent-chats/{thread}/runs/{run_id}/cancel", None, stage.token)
+        loaded = loading.result(30)
+
+    told = [(message["role"], message["content"]) for message in loaded.messages]
+    assert told == [("user", words), *TOLD["stop"]]
+    assert loaded.messages == loaded.server
+    assert loaded.events[:3] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "TEXT_MESSAGE_START"]
+    assert b'"RUN_FINISHED"' in first.result().body
+    assert loaded.endings[0]["type"] in ("RUN_FINISHED", "RUN_ERROR")
+    assert not loaded.warnings
+
+
+@pytest.mark.parametrize("how", LOADS)
+def test_a_page_may_be_loaded_before_the_chat_begins(stage: Stage, node: Node, how: str):
+    loaded = stage.load(node, how, f"new {uuid4()}")
+
+    assert loaded.messages == loaded.errors == loaded.warnings == []
+    assert loaded.events == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
 
 
 def test_a_client_is_told_what_is_wrong(stage: Stage, node: Node):

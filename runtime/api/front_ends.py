@@ -24,14 +24,21 @@ def chat_id_of(user: User, name: str) -> UUID:
 
 
 def run_on(
-    messages: list[dict], state: ChatState, run_id: UUID, chat_id: UUID, member: str = "content"
+    messages: list[dict],
+    state: ChatState,
+    run_id: UUID,
+    chat_id: UUID,
+    member: str = "content",
+    *,
+    carries_on: bool = True,
 ) -> Run:
     """The run on what is new; `member` of a message has its text.
 
-    Raises NothingNew; InvalidParameters when it is too long or is more than text.
+    A run that failed it `carries_on` with nothing new. Raises NothingNew; InvalidParameters when it
+    is too long or is more than text.
     """
     found = new_messages.find(messages, state, member)
-    if not (found or state.is_unfinished):
+    if not (found or (carries_on and state.is_unfinished)):
         raise NothingNew
     run = Run.on(found, run_id, chat_id)
     if len(run.message) > MAX_MESSAGE_CHARS:

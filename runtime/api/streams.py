@@ -95,12 +95,22 @@ def is_wanted() -> bool:
 def respond(stream: EventStream, location: str | None = None) -> Response:
     """The answer that is this stream; it can be had again at the `location`."""
     # Passed through, so that the server meets the stream itself, not a generator over it.
-    response = Response(stream, content_type=MEDIA_TYPE, direct_passthrough=True)
+    response = _answer(stream, direct_passthrough=True)
+    if location:
+        response.headers["Content-Location"] = location
+    return response
+
+
+def whole(frames: str) -> Response:
+    """A stream of which all is known."""
+    return _answer(frames)
+
+
+def _answer(body: EventStream | str, **how: bool) -> Response:
+    response = Response(body, content_type=MEDIA_TYPE, **how)
     # Proxies that gather or compress would keep back what has just happened.
     response.headers["Cache-Control"] = "no-store, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
-    if location:
-        response.headers["Content-Location"] = location
     return response
 
 

@@ -220,12 +220,8 @@ def test_it_is_for_who_is_signed_in(stranger: Person):
         ({"tools": [{"name": "has a space"}]}, "#/tools/0/name"),
         ({"tools": [{"name": "x", "parameters": []}]}, "#/tools/0/parameters"),
         ({"tools": [{"name": "x", "description": "x" * 60_001}]}, "#/tools"),
-        ({"messages": []}, "#/messages"),
-        ({"messages": [user("")]}, "#/messages"),
         ({"messages": [user([{"type": "image", "source": {}}])]}, "#/messages/0/content/0"),
         ({"messages": [user(5)]}, "#/messages/0/content"),
-        ({"messages": [{"id": "1", "role": "assistant", "content": "hello"}]}, "#/messages"),
-        ({"messages": [result("red")]}, "#/messages"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_stream(
@@ -444,20 +440,13 @@ def test_several_messages_may_be_new(model: CompletionsServer, alice: Person):
     assert [message for message in messages if message["role"] == "user"] == [user("one"), *unheard]
 
 
-def test_nothing_new_is_refused(alice: Person):
-    heard(post(alice, user("hello")))
-
-    refused = post(alice, user("hello"), run="r2")
-
-    assert refused.status_code == 422
-    assert refused.json["detail"] == "没有新的消息"
-
-
-def test_a_run_that_failed_is_tried_again_with_nothing_new(model: CompletionsServer, alice: Person):
+def test_a_run_that_failed_is_carried_on_when_the_page_says_so(
+    model: CompletionsServer, alice: Person
+):
     model.script(stream("data: {]\n\n"), answer("Hello"))
     assert kinds(heard(post(alice, user("hello"))))[-1] == "RUN_ERROR"
 
-    again = heard(post(alice, user("hello"), run="r2"))
+    again = heard(post(alice, run="r2", forwardedProps={"continue": True}))
 
     assert again[-1]["result"] == "Hello"
     assert said(model.requests[1]) == [("user", "hello")]
@@ -465,6 +454,126 @@ def test_a_run_that_failed_is_tried_again_with_nothing_new(model: CompletionsSer
         ("user", "hello"),
         ("assistant", "Hello"),
     ]
+    over = heard(post(alice, run="r3", forwardedProps={"continue": True}))
+    assert kinds(over) == SHOWN
+
+
+# Nothing new
+
+
+SHOWN = ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [user("")],
+        [{"id": "a", "role": "assistant", "content": "What can I do?"}],
+        [result("red")],
+    ],
+)
+def test_a_chat_that_has_not_begun_is_empty_and_does_not_begin(
+    model: CompletionsServer, alice: Person, messages: list[dict]
+):
+    events = heard(post(alice, *messages))
+
+    ids = {"threadId": "t", "runId": "r1"}
+    its_id = events[0]["metadata"]["session_id"]
+    assert events == [
+        {
+            "type": "RUN_STARTED",
+            **ids,
+            "protocolVersion": "1.0",
+            "metadata": {"session_id": its_id},
+        },
+        {"type": "MESSAGES_SNAPSHOT", "messages": []},
+        {"type": "RUN_FINISHED", **ids},
+    ]
+    assert Chat.select().count() == len(model.requests) == 0
+    # It begins by that id.
+    assert heard(post(alice, user("hello")))[0]["metadata"]["session_id"] == its_id
+
+
+def test_a_page_that_was_loaded_again_is_shown_the_chat(model: CompletionsServer, alice: Person):
+    heard(post(alice, user("hello"), run="r0"))
+    heard(post(alice, user("And you?", "u2"), run="r1"))
+
+    events = heard(post(alice, thread="t", run="r2"))
+
+    assert kinds(events) == SHOWN
+    assert events[-1] == {"type": "RUN_FINISHED", "threadId": "t", "runId": "r2"}
+    assert words(snapshot(events)) == [
+        ("user", "hello"),
+        ("assistant", "Hello"),
+        ("user", "And you?"),
+        ("assistant", "Hello"),
+    ]
+    assert kinds(heard(post(alice, *snapshot(events), run="r3"))) == SHOWN
+    assert len(model.requests) == Run.select().count() == 2
+
+
+def test_a_page_that_was_loaded_in_the_middle_hears_the_rest(
+    model: CompletionsServer, alice: Person
+):
+    model.script(stream(text("Hel"), HANG))
+    first = Hearing(alice, user("hello"))
+    written("Hel")
+
+    loaded, held = Hearing(alice, run="r2"), Hearing(alice, user("hello"), run="r3")
+    time.sleep(0.3)
+    model.stopping.set()
+
+    message_id = first.events[1]["messageId"]
+    for events in (loaded.events, held.events):
+        assert words(snapshot(events)) == [("user", "hello"), ("assistant", "Hel")]
+        assert events[2] == {"type": "TEXT_MESSAGE_START", "messageId": message_id}
+        assert events[-1] == first.events[-1]
+        assert events[0]["metadata"] == first.events[0]["metadata"]
+    assert len(model.requests) == 1
+
+
+@pytest.mark.parametrize("version", ["1.0", None])
+def test_who_comes_back_to_a_run_that_failed_is_shown_it_and_pays_for_nothing(
+    model: CompletionsServer, alice: Person, version: str | None
+):
+    model.script(stream(text("Half"), "data: {]\n\n"))
+    assert kinds(heard(post(alice, user("hello"))))[-1] == "RUN_ERROR"
+
+    events = heard(post(alice, run="r2", version=version))
+
+    assert kinds(events) == SHOWN
+    assert events[-1] == {"type": "RUN_FINISHED", "threadId": "t", "runId": "r2"}
+    assert words(snapshot(events)) == [("user", "hello"), ("assistant", "Half")]
+    assert len(model.requests) == Run.select().count() == 1
+
+
+def test_who_comes_back_learns_which_calls_wait_for_the_page(
+    model: CompletionsServer, alice: Person
+):
+    model.script(PICK_CALL, answer("Red."))
+    heard(post(alice, user("A colour?"), tools=[PICK]))
+
+    current = heard(post(alice, run="r2"))
+    old = heard(post(alice, run="r3", version=None))
+
+    assert current[-1]["outcome"] == {"type": "success", "pendingToolCallIds": ["p1"]}
+    assert "outcome" not in old[-1]
+    heard(post(alice, *snapshot(current), result("red"), run="r4"))
+    assert "outcome" not in heard(post(alice, run="r5"))[-1]
+
+
+def test_a_page_keeps_its_own_instructions(alice: Person):
+    own = {"id": "s", "role": "system", "content": "Be brief.", "name": None}
+    parts = {"id": "d", "role": "developer", "content": [{"type": "text", "text": "No."}]}
+
+    empty = snapshot(heard(post(alice, own, parts)))
+    heard(post(alice, own, user("hello")))
+    shown = snapshot(heard(post(alice, own, user("hello"))))
+
+    kept = {"id": "s", "role": "system", "content": "Be brief."}
+    assert empty == [kept]
+    assert shown[:2] == [kept, user("hello")]
 
 
 @pytest.mark.in_process("reads what the service asks of its database")
@@ -776,7 +885,7 @@ def test_an_answer_counts_once(model: CompletionsServer, alice: Person):
     sent = model.requests[2].body["messages"]
     assert [m["role"] for m in sent[1:]] == ["user", "assistant", "tool", "assistant", "user"]
     assert sent[3]["content"] == "red"
-    assert post(alice, user("A colour?"), result("blue"), run="r4").status_code == 422
+    assert kinds(heard(post(alice, user("A colour?"), result("blue"), run="r4"))) == SHOWN
 
 
 def test_an_answer_may_be_an_error_or_in_parts(model: CompletionsServer, alice: Person):

@@ -72,3 +72,12 @@ def as_client_has_it(message: dict, held: Mapping[str, dict]) -> dict:
     if not is_same or text_of(own) != message["content"]:
         return message
     return {name: value for name, value in own.items() if value is not None}
+
+
+def instructions_in(messages: Iterable[dict]) -> list[dict]:
+    """The system and developer messages among a client's."""
+    return [
+        {name: each[name] for name in ("id", "role", "content")}
+        for each in messages
+        if each["role"] in ("system", "developer") and isinstance(each.get("content"), str)
+    ]

@@ -1,6 +1,7 @@
 """/agent-chats/ag-ui: the same chats for front ends that speak AG-UI."""
 
 import json
+from uuid import UUID
 
 from flask import Response
 
@@ -33,7 +34,7 @@ blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 
 @body_up_to(MAX_CHAT_BYTES)
 @blp.arguments(RunAgentInputSchema)
 @blp.response(200, content_type=streams.MEDIA_TYPE, example=translation.EXAMPLE)
-@blp.fails(NothingNew, *RUN_REFUSED)
+@blp.fails(*RUN_REFUSED)
 def run_agent(body: dict) -> Response:
     """按 AG-UI 1.0 运行 Agent 对话(需要认证)。
 
@@ -44,7 +45,12 @@ def run_agent(body: dict) -> Response:
     以服务器上的对话为准，`messages` 中只取新的：回答上一次运行所留工具调用的 `tool` 消息，无论在
     何处；以及从末尾往前，直到一条助手消息、一个无人等待的工具结果或一条 id 已在对话中的消息为止，
     其间的用户消息。其余是副本，缺少或改动都不影响对话。新的消息只能是文字：图片、文件等无法转交给模型的
-    内容为 422。没有新的消息也为 422；上一次运行失败或被停止时除外，此时接着运行。
+    内容为 422。
+
+    没有新的消息时不会开始运行，也不会新建对话：先是 RUN_STARTED 和 MESSAGES_SNAPSHOT，即整个对话，
+    然后是正在进行的运行的其余事件，直到它结束；没有正在进行的运行时即为 RUN_FINISHED。`messages`
+    可以为空，`runId` 任意：页面重新加载、重新连接都这样读取对话。上一次运行失败或被停止时，
+    `forwardedProps` 中 `"continue": true` 接着运行。
 
     `tools` 与服务器自己的工具一同提供给模型，重名时以服务器的为准。模型调用它们时运行随即结束，没有
     结果；请求声明了 `protocolVersion` 时，`outcome` 的 `pendingToolCallIds` 列出这些调用。
@@ -62,9 +68,19 @@ def run_agent(body: dict) -> Response:
     run = Run.find(user, chat_id, run_id)
     if run:
         return _resumed(run, body)
-    run = front_ends.run_on(messages, state, run_id, chat_id)
+    try:
+        carries_on = _forwarded(body, "continue") is True
+        run = front_ends.run_on(messages, state, run_id, chat_id, carries_on=carries_on)
+    except NothingNew:
+        return _shown(chat_id, body)
     # Should it have been begun just now, it is heard from its beginning all the same.
     return _begun(runs.launch(user, run, _tools(body["tools"] or [])), body)
+
+
+def _forwarded(body: dict, name: str) -> object:
+    """What the page passes on by this name; the rest of it is other people's."""
+    props = body["forwarded_props"]
+    return props.get(name) if isinstance(props, dict) else None
 
 
 def _tools(given: list[dict]) -> list[Tool]:
@@ -87,15 +103,28 @@ def _begun(followed: Followed, body: dict) -> Response:
     return streams.respond(stream)
 
 
-def _resumed(run: Run, body: dict) -> Response:
+def _shown(chat_id: UUID, body: dict) -> Response:
+    """What is there, and then what goes on. Nothing begins."""
+    run = runs.last(current_user(), chat_id)
+    if run:
+        return _resumed(run, body, is_own=False)
+    frames = translation.empty_chat(chat_id, body["thread_id"], body["run_id"], _held(body))
+    return streams.whole(frames)
+
+
+def _held(body: dict) -> dict[str, dict]:
+    """The client's messages by their ids."""
+    return {message["id"]: message for message in body["messages"]}
+
+
+def _resumed(run: Run, body: dict, *, is_own: bool = True) -> Response:
     """What is settled by now, and then the rest."""
     this = _translation(run, body)
-    held = {message["id"]: message for message in body["messages"]}
     followed = runs.follow(current_user(), run)
     try:
         recorded = records.journals(run.chat_id, MAX_SNAPSHOT_CHARS)
         entries = list(followed.log.entries)
-        head = this.resume(entries, recorded, held)
+        head = this.resume(entries, recorded, _held(body), is_own=is_own)
     except Exception:
         followed.leave()
         raise

@@ -8,11 +8,13 @@ know; they are sent none.
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from uuid import UUID
 
 from runtime import json_text
 from runtime.agent.events import ErrorCode
 from runtime.api.ag_ui.messages import (
     as_client_has_it,
+    instructions_in,
     is_still_open,
     messages_of,
     result_message,
@@ -66,25 +68,27 @@ class Translation:
     def begin(self) -> str:
         """What a stream begins with; `metadata` names the run as all other routes do."""
         names = {"session_id": str(self._run.chat_id), "run_id": str(self._run.id)}
-        started = {"type": "RUN_STARTED", **self._ids, "protocolVersion": PROTOCOL_VERSION}
-        return _frame({**started, "metadata": names})
+        return _frame(_started(self._ids, names))
 
     def resume(
         self,
         entries: list[Entry],
         recorded: Iterable[tuple[Run, list[dict]]],
         held: Mapping[str, dict],
+        *,
+        is_own: bool = True,
     ) -> str:
         """What a stream begins with when there are entries already: the chat's messages, then
         what of this run is open, once more from its start.
 
         `recorded` are the chat's runs with their events, `held` the client's messages by id: if one
-        says the same as ours it stays as it is, for it may have more than the text.
+        says the same as ours it stays as it is, for it may have more than the text. How the run
+        ended before is told of the client's own; of another one, what it left to be answered.
         """
         events = [entry.event for entry in join(entries)]
         sent = [self._translated(event) for event in events]
         if entries and entries[-1].is_ending:
-            self._open, rest = {}, sent[-1][-1:]
+            self._open, rest = {}, sent[-1][-1:] if is_own else [self._over(entries[-1])]
         else:
             rest = [_renamed(each) for each in events if is_still_open(each, self._open)]
         messages = []
@@ -92,8 +96,7 @@ class Translation:
             is_this = run.id == self._run.id
             messages += messages_of(run, events if is_this else its_events, self._open)
         messages = [as_client_has_it(message, held) for message in messages]
-        snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": messages}
-        return self.begin() + "".join(map(_frame, [snapshot, *rest]))
+        return self.begin() + "".join(map(_frame, [_snapshot(messages, held), *rest]))
 
     def frame(self, entry: Entry) -> str:
         """What is sent for one more entry."""
@@ -141,6 +144,10 @@ class Translation:
         message = error_sentence(error, self._language)
         return [{"type": "RUN_ERROR", "message": message, "code": error, **usage}]
 
+    def _over(self, last: Entry) -> dict:
+        """The end of a stream that has only shown what is there."""
+        return self._finished(**(self._pending() if last.type == "RUN_FINISHED" else {}))
+
     def _finished(self, **fields: object) -> dict:
         return {"type": "RUN_FINISHED", **self._ids, **fields}
 
@@ -149,6 +156,23 @@ class Translation:
         if not (self._unanswered and self._declares_1_0):
             return {}
         return {"outcome": {"type": "success", "pendingToolCallIds": list(self._unanswered)}}
+
+
+def empty_chat(chat_id: UUID, thread_id: str, run_id: str, held: Mapping[str, dict]) -> str:
+    """All that is said of a chat that has not begun."""
+    ids = {"threadId": thread_id, "runId": run_id}
+    started, ended = _started(ids, {"session_id": str(chat_id)}), {"type": "RUN_FINISHED", **ids}
+    return "".join(map(_frame, [started, _snapshot([], held), ended]))
+
+
+def _started(ids: dict, names: dict) -> dict:
+    version = {"protocolVersion": PROTOCOL_VERSION}
+    return {"type": "RUN_STARTED", **ids, **version, "metadata": names}
+
+
+def _snapshot(messages: list[dict], held: Mapping[str, dict]) -> dict:
+    """The chat's messages, behind the client's instructions: what it lacks the client drops."""
+    return {"type": "MESSAGES_SNAPSHOT", "messages": [*instructions_in(held.values()), *messages]}
 
 
 def _frame(event: dict) -> str:
