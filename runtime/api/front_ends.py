@@ -1,6 +1,7 @@
 """What the routes for other front ends' protocols have in common: they hold the chat themselves,
 call it by a name of their own, and send along what they hold."""
 
+from contextlib import suppress
 from uuid import UUID
 
 import marshmallow as ma
@@ -8,11 +9,12 @@ import marshmallow as ma
 from runtime.api import new_messages
 from runtime.api.schemas.agent_chats import MAX_MESSAGE_CHARS
 from runtime.api.schemas.fields import Id
-from runtime.errors import Fault, InvalidParameters, NothingNew
+from runtime.errors import Fault, InvalidParameters, NothingNew, RunNotFound
 from runtime.models.chats import Run
 from runtime.models.users import User
-from runtime.services.chats import chats
+from runtime.services.chats import chats, runs
 from runtime.services.chats.chat_state import ChatState
+from runtime.services.chats.ids import run_called
 
 
 def chat_id_of(user: User, name: str) -> UUID:
@@ -21,6 +23,14 @@ def chat_id_of(user: User, name: str) -> UUID:
         return Id().deserialize(name)
     except ma.ValidationError:
         return chats.called(user, name)
+
+
+def run_of(user: User, chat_name: str, run_name: str) -> Run:
+    """A run that is there, by its ids or by a client's own names. Raises RunNotFound."""
+    chat_id = chat_id_of(user, chat_name)
+    with suppress(ma.ValidationError, RunNotFound):
+        return runs.get(user, chat_id, Id().deserialize(run_name))
+    return runs.get(user, chat_id, run_called(chat_id, run_name))
 
 
 def run_on(

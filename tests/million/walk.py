@@ -242,6 +242,10 @@ def say_by_ag_ui(person: Person, chat_id: str) -> None:
             "protocolVersion": "1.0",
         }
         ok(person.post("/agent-chats/ag-ui", body, headers={"Accept": "text/event-stream"}), 200)
+        shown = body | {"runId": f"shown {number}", "messages": []}
+        ok(person.post("/agent-chats/ag-ui", shown, headers={"Accept": "text/event-stream"}), 200)
+        ok(person.get(f"/agent-chats/{thread}/runs/run {number}"), 200)
+        ok(person.post(f"/agent-chats/{thread}/cancel"), 204)
 
 
 def say_by_use_chat(person: Person, chat_id: str) -> None:

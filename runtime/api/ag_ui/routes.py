@@ -18,7 +18,7 @@ from runtime.api.streams import EventStream
 from runtime.errors import RUN_REFUSED, Fault, InvalidParameters, NothingNew
 from runtime.models.chats import Run
 from runtime.services.chats import chat_state, records, runs
-from runtime.services.chats.ids import made_of
+from runtime.services.chats.ids import run_called
 from runtime.services.chats.runs import Followed
 
 # What a client's tools may take of the room that the model has.
@@ -39,8 +39,8 @@ def run_agent(body: dict) -> Response:
     """按 AG-UI 1.0 运行 Agent 对话(需要认证)。
 
     请求体为 `RunAgentInput`，未列出的成员一律忽略。`threadId` 是 UUID 时即为对话的 id，其他字符串
-    对应本人的一个对话；RUN_STARTED 的 `metadata` 给出该次运行在其他端点中的 `session_id` 与
-    `run_id`，例如用于停止。连接断开不会停止运行。
+    对应本人的一个对话；RUN_STARTED 的 `metadata` 给出该次运行的 `session_id` 与 `run_id`。其他端点
+    的路径两者都接受，例如用 `POST /agent-chats/{threadId}/cancel` 停止。连接断开不会停止运行。
 
     以服务器上的对话为准，`messages` 中只取新的：回答上一次运行所留工具调用的 `tool` 消息，无论在
     何处；以及从末尾往前，直到一条助手消息、一个无人等待的工具结果或一条 id 已在对话中的消息为止，
@@ -61,7 +61,7 @@ def run_agent(body: dict) -> Response:
     """
     user = current_user()
     chat_id = front_ends.chat_id_of(user, body["thread_id"])
-    run_id = made_of(chat_id, f"run {body['run_id']}")
+    run_id = run_called(chat_id, body["run_id"])
     messages = body["messages"]
     # In this order: nothing would be new of a run that another request began in between.
     state = chat_state.find(user, chat_id, new_messages.ids_at_end(messages))

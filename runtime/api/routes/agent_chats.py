@@ -5,7 +5,7 @@ from uuid import UUID
 from flask import Response
 
 from runtime import json_text
-from runtime.api import http, streams
+from runtime.api import front_ends, http, streams
 from runtime.api.application import MAX_CHAT_BYTES, body_up_to
 from runtime.api.blueprint import Blueprint
 from runtime.api.guards import current_user
@@ -49,7 +49,14 @@ _STREAM = {
     },
 }
 
-blp = Blueprint("Agent Chat", __name__, url_prefix="/api/v1", description="与 Agent 对话。")
+# A front end calls its chats and runs by names of its own, which may have any character.
+blp = Blueprint(
+    "Agent Chat",
+    __name__,
+    url_prefix="/api/v1",
+    description="与 Agent 对话。路径中的 `session_id` 与 `run_id` 也可以是前端自己的名称，即它作为"
+    " AG-UI 的 `threadId` 与 `runId` 发送的，经百分号编码。",
+)
 
 
 @blp.post("/agent-chats")
@@ -101,42 +108,42 @@ def get_budget() -> Today:
     return budgets.today(current_user())
 
 
-@blp.get("/agent-chats/<uuid:session_id>")
+@blp.get("/agent-chats/<path:session_id>")
 @blp.response(200, ChatSchema)
 @blp.fails(ChatNotFound)
-def get_chat(session_id: UUID) -> ShownChat:
+def get_chat(session_id: str) -> ShownChat:
     """查询一个对话(需要认证)。"""
-    return chats.get(current_user(), session_id)
+    return chats.get(current_user(), _chat_id(session_id))
 
 
-@blp.patch("/agent-chats/<uuid:session_id>")
+@blp.patch("/agent-chats/<path:session_id>")
 @blp.arguments(ChangeChatSchema)
 @blp.response(200, ChatSchema)
 @blp.fails(ChatNotFound)
-def change_chat(body: dict, session_id: UUID) -> ShownChat:
+def change_chat(body: dict, session_id: str) -> ShownChat:
     """重命名一个对话(需要认证)。
 
     对话最初以第一条消息的第一行为标题；null 恢复它。
     """
-    return chats.rename(current_user(), session_id, body["title"])
+    return chats.rename(current_user(), _chat_id(session_id), body["title"])
 
 
-@blp.delete("/agent-chats/<uuid:session_id>")
+@blp.delete("/agent-chats/<path:session_id>")
 @blp.response(204)
 @blp.fails(ChatNotFound, ChatBusy, TooManyRequests)
-def delete_chat(session_id: UUID) -> None:
+def delete_chat(session_id: str) -> None:
     """删除一个对话(需要认证)。
 
     其中的一切都被抹去。正在进行的运行先被停止，无论在哪个进程，正在读取它的人会收到最后一个事件。
     """
-    runs.delete_chat(current_user(), session_id)
+    runs.delete_chat(current_user(), _chat_id(session_id))
 
 
-@blp.get("/agent-chats/<uuid:session_id>/messages")
+@blp.get("/agent-chats/<path:session_id>/messages")
 @blp.arguments(PageSchema, location="query")
 @blp.response(200, MessagesSchema)
 @blp.fails(ChatNotFound)
-def list_messages(query: dict, session_id: UUID) -> Page:
+def list_messages(query: dict, session_id: str) -> Page:
     """读取一个对话的消息(需要认证)。
 
     第一页是最近的 `limit` 轮，内容很长时更少，`next_cursor` 指向更早的；每一页内按先后顺序，可以
@@ -144,46 +151,67 @@ def list_messages(query: dict, session_id: UUID) -> Page:
     其中，`status` 说明其运行的状态，`error` 说明为何没有完成。
     """
     limit, cursor = query["limit"], query["cursor"]
-    return records.messages(current_user(), session_id, limit, cursor, http.language())
+    chat_id = _chat_id(session_id)
+    return records.messages(current_user(), chat_id, limit, cursor, http.language())
 
 
-@blp.get("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/events")
+@blp.get("/agent-chats/<path:session_id>/runs/<path:run_id>/events")
 @blp.arguments(ResumeSchema, location="headers")
 @blp.response(200, **_STREAM)
 @blp.fails(RunNotFound, TooManyRequests)
-def get_run_events(headers: dict, session_id: UUID, run_id: UUID) -> Response:
+def get_run_events(headers: dict, session_id: str, run_id: str) -> Response:
     """续读一次运行的事件(需要认证)。
 
     发送 `Last-Event-ID` 之后的所有事件，没有该请求头时从第一个开始；运行中的则继续到结束。
     同一条消息相邻的 delta 可能合并为一个事件，其编号是最后一个的编号。
     """
     user = current_user()
-    followed = runs.follow(user, runs.get(user, session_id, run_id))
+    followed = runs.follow(user, front_ends.run_of(user, session_id, run_id))
     return _stream(followed, after=int(headers["after"]))
 
 
-@blp.get("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>")
+@blp.get("/agent-chats/<path:session_id>/runs/<path:run_id>")
 @blp.response(200, RunStateSchema)
 @blp.fails(RunNotFound)
-def get_run(session_id: UUID, run_id: UUID) -> ShownRun:
+def get_run(session_id: str, run_id: str) -> ShownRun:
     """查询一次运行的状态与用量(需要认证)。
 
     `input_tokens` 与 `output_tokens` 是模型报告的用量；没有报告时为 null。
     `error` 说明回答为何没有完成。
     """
-    return runs.shown(runs.get(current_user(), session_id, run_id), http.language())
+    return runs.shown(front_ends.run_of(current_user(), session_id, run_id), http.language())
 
 
-@blp.post("/agent-chats/<uuid:session_id>/runs/<uuid:run_id>/cancel")
+@blp.post("/agent-chats/<path:session_id>/runs/<path:run_id>/cancel")
 @blp.response(200, RunStateSchema)
 @blp.fails(RunNotFound, TooManyRequests)
-def cancel_run(session_id: UUID, run_id: UUID) -> ShownRun:
+def cancel_run(session_id: str, run_id: str) -> ShownRun:
     """停止一次运行(需要认证)。
 
     与模型的连接关闭之后才返回，无论运行在哪个进程。已写出的文字保留在对话中，最后一个事件是
     RUN_ERROR，状态为 `stopped`。已经结束的运行保持原样。
     """
-    return runs.shown(runs.stop(current_user(), session_id, run_id), http.language())
+    user = current_user()
+    run = front_ends.run_of(user, session_id, run_id)
+    return runs.shown(runs.stop(user, run.chat_id, run.id), http.language())
+
+
+@blp.post("/agent-chats/<path:session_id>/cancel")
+@blp.response(204)
+@blp.fails(ChatNotFound, TooManyRequests)
+def stop_chat(session_id: str) -> None:
+    """停止一个对话中正在进行的运行(需要认证)。
+
+    与模型的连接关闭之后才返回，无论运行在哪个进程。已写出的文字保留在对话中。没有正在进行的运行时
+    同样为 204。
+    """
+    user = current_user()
+    runs.stop_last(user, chats.get(user, _chat_id(session_id)).id)
+
+
+def _chat_id(session_id: str) -> UUID:
+    """The chat that is meant: a front end may have a name of its own for it."""
+    return front_ends.chat_id_of(current_user(), session_id)
 
 
 def _stream(followed: Followed, after: int) -> Response:

@@ -13,6 +13,11 @@ def made_of(owner: UUID, name: str) -> UUID:
     return from_digest(blake2b(name.encode(), key=owner.bytes, digest_size=16).digest())
 
 
+def run_called(chat_id: UUID, name: str) -> UUID:
+    """The id of the run that the chat's client calls `name`."""
+    return made_of(chat_id, f"run {name}")
+
+
 def from_digest(digest: bytes) -> UUID:
     """The id that stands for a digest of 16 bytes or more."""
     number = int.from_bytes(digest[:16]) & ~(0xF << 76 | 0b11 << 62)
