@@ -58,6 +58,17 @@ def text() -> bytes:
     return generate_latest(_registry)
 
 
+def scope() -> str:
+    """Whose counts this process knows: those of the whole `machine`, or of its own `process`."""
+    return "process" if _own else "machine"
+
+
+def sums(name: str) -> dict[tuple[str, ...], float]:
+    """A metric of all that `scope` tells, added up, by the values of its labels."""
+    samples = [each for family in _registry.collect() for each in family.samples]
+    return {tuple(each.labels.values()): each.value for each in samples if each.name == name}
+
+
 def _counter(name: str, help_text: str, *labels: str, known: tuple[str, ...] = ()) -> Counter:
     """A counter; the `known` values of its label are shown from the start, as 0.
 

@@ -21,6 +21,7 @@ from tests.ports import free_port
 from tests.servers import PREFIX, Client, Service, wait_until
 
 TOKEN = "a-token-for-prometheus"
+FLASK = [sys.executable, "-m", "flask"]
 HEALTH = {"method": "GET", "route": f"{PREFIX}/health", "status": "200"}
 
 
@@ -373,6 +374,33 @@ def test_two_services_do_not_mix(start, tmp_path):
     assert health_requests(new) < 100
     old.stop()
     assert health_requests(new) < 100
+
+
+def test_each_worker_tells_administrators_the_sums(start):
+    service = start(RATE_LIMITS="on")
+    credentials = {"email": "ada@example.org", "password": "correct horse battery"}
+    subprocess.run(
+        [*FLASK, "users", "create", "ada@example.org", "ada", "--admin", "--password-stdin"],
+        input=credentials["password"],
+        cwd=ROOT,
+        env=service.environ(),
+        check=True,
+        text=True,
+    )
+    token = service.client.post("/auth/sessions", credentials).json["access_token"]
+    wrong = {**credentials, "email": "nobody@example.org"}
+    one, _other = service.workers()
+    with alone(service, one) as client:
+        asked = [client.post("/auth/sessions", wrong).status for _ in range(12)]
+    assert asked == [401] * 10 + [429] * 2
+
+    for worker in service.workers():
+        with alone(service, worker) as client:
+            assert client.get("/admin/limits", token).json == {
+                "scope": "machine",
+                "limits": [{"limit": "sign-ins-pair", "refusals": 2}],
+            }
+            assert client.get("/admin/health", token).json["workers"] == 2
 
 
 def test_without_a_token_there_are_no_files(start):

@@ -55,12 +55,14 @@ class Letter:
     """One mail without its envelope; the text says everything that the HTML does.
 
     `is_wanted` is asked before each try to send it: whether what it says still holds. None: always.
+    `name` is what it has in `letters.TEMPLATES`.
     """
 
     subject: str
     text: str
     html: str
     is_wanted: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
+    name: str = field(default="", compare=False)
 
 
 class Part(NamedTuple):

@@ -9,7 +9,7 @@ checked at the start.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 
@@ -144,7 +144,8 @@ class Letters:
         parts = [each for part in template.parts for each in parts_of(part)]
         because = say("common.sent_by"), say(f"common.because_{template.because}")
         footer = ("" if language == "zh" else " ").join(because)
-        return layout.set_letter(_LANG[language], say("subject"), say("title"), parts, footer)
+        letter = layout.set_letter(_LANG[language], say("subject"), say("title"), parts, footer)
+        return replace(letter, name=name)
 
 
 def _code(say: Callable[..., str], code: MailedCode) -> list[Part]:

@@ -29,6 +29,7 @@ from runtime.mail.message import compose, parse_sender, refuse_header_breaks
 from runtime.mail.outbox import Outbox
 from runtime.mail.queued_mail import QueuedMail
 from runtime.mail.smtp import MailRefused, MailServer, SenderRefused
+from runtime.mail.smtp_refusals import told
 
 # How long a mail that only tells something is worth sending.
 NOTICE_LIFE = timedelta(days=1)
@@ -109,6 +110,11 @@ class Mail:
     def queued(self) -> int:
         """How many mails wait or are just being sent."""
         return self._unsent
+
+    def waiting(self) -> list[QueuedMail]:
+        """The mails that wait, in no order; of those that are just being sent none."""
+        with self._changed:
+            return [*self._waiting, *itertools.chain(*self._behind.values())]
 
     def send(
         self, to: str, letter: Letter | Callable[[], Letter | None], good_until: datetime
@@ -253,7 +259,7 @@ class Mail:
         waiting.tries += 1
         metrics.mail_failures.inc()
         to = masked(waiting.to)
-        _log(f"mail to {to} failed, try {waiting.tries}: {_kind(error)}", logging.WARNING)
+        _log(f"mail to {to} failed, try {waiting.tries}: {told(error)}", logging.WARNING)
 
     def _try_later(self, waiting: QueuedMail) -> None:
         """Queue a failed mail again: a little later each time, or soon when the process stops."""
@@ -274,12 +280,6 @@ os.register_at_fork(after_in_child=lambda: [each._begin() for each in _all])
 
 def _log(sentence: str, level: int = logging.INFO) -> None:
     logs.event(sentence, level=level, logger="runtime.mail")
-
-
-def _kind(error: Exception) -> str:
-    """What a log may have of an error: its class and SMTP code, none of the server's words."""
-    code = getattr(error, "smtp_code", None)
-    return type(error).__name__ + (f" {code}" if code else "")
 
 
 def init_app(app: Flask) -> None:

@@ -8,6 +8,8 @@ from datetime import datetime
 from runtime import logs
 from runtime.mail.letters import Letter
 
+UNWRITTEN = "unwritten"
+
 
 @dataclass(order=True)
 class QueuedMail:
@@ -25,3 +27,8 @@ class QueuedMail:
     message_id: str = field(compare=False, default_factory=lambda: secrets.token_hex(16))
     tries: int = field(compare=False, default=0)
     is_refused: bool = field(compare=False, default=False)
+
+    @property
+    def kind(self) -> str:
+        """The name of its letter; UNWRITTEN for a moment, until a sender has written it."""
+        return self.letter.name if isinstance(self.letter, Letter) else UNWRITTEN

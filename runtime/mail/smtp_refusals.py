@@ -42,3 +42,9 @@ def is_about_text(code: int, reply: bytes) -> bool:
 
 def _is_senders(enhanced: re.Match) -> bool:
     return int(enhanced[1]) == _ADDRESS and int(enhanced[2]) in _SENDER_DETAILS
+
+
+def told(error: Exception) -> str:
+    """What a log may have of an error: its class and SMTP code, none of the server's words."""
+    code = getattr(error, "smtp_code", None)
+    return type(error).__name__ + (f" {code}" if code else "")

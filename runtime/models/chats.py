@@ -8,7 +8,7 @@ from uuid import UUID
 
 from peewee import CharField, ForeignKeyField, Function, IntegerField, TextField, chunked, fn
 
-from runtime.database.base import Model
+from runtime.database.base import Model, from_now
 from runtime.database.instants import InstantField
 from runtime.models.users import User
 
@@ -126,6 +126,17 @@ class Run(Model):
         """A run in any chat of this user's."""
         owned = (cls.id == run_id) & (Chat.user == user.id)
         return cls.select(cls).join(Chat).where(owned).get_or_none()
+
+    @classmethod
+    def running(cls):
+        """The runs that go on, in whichever process, with whose they are, as a query.
+
+        A run whose lease has lapsed died with its process.
+        """
+        alive = cls.finished_at.is_null() & (cls.lease_until > from_now())
+        columns = (cls.id, cls.chat, cls.created_at, cls.stop_requested_at)
+        whose = (User.id.alias("user_id"), User.username)
+        return cls.select(*columns, *whose).join(Chat).join(User).where(alive).objects()
 
     @classmethod
     def has_earlier(cls, run: "Run") -> bool:

@@ -8,12 +8,18 @@ from uuid import uuid4
 import pytest
 from flask import Flask
 
+from runtime import __version__
+from runtime import clock as runtime_clock
 from runtime.api.routes import admin as admin_routes
 from runtime.caller import Caller
+from runtime.models.chats import Chat, Run
 from runtime.models.sessions import Session
 from runtime.models.users import User
 from runtime.services.accounts import sessions, users
-from tests.conftest import Log, Outbox, Person, instant
+from tests.agent.completions_server import HANG, CompletionsServer, stream, text
+from tests.api.test_agent_chats import in_background, wait_until
+from tests.conftest import PASSWORD, Log, Outbox, Person, instant
+from tests.smtp_server import SMTPServer
 
 PATH = f"/users/{uuid4()}"
 
@@ -342,3 +348,109 @@ def test_the_log_says_who_looked_at_whom_and_no_address(admin: Person, alice: Pe
     assert (acted["act"], acted["administrator_id"]) == ("shown", admin.id)
     assert acted["user_id"] == alice.id
     assert alice.email not in log.text
+
+
+def test_what_runs_is_listed_without_what_is_said(
+    model: CompletionsServer, admin: Person, alice: Person, bob: Person
+):
+    model.script(*[stream(text("slow"), HANG)] * 2)
+    asking = [in_background(each.chat, "a secret") for each in (alice, bob)]
+    wait_until(lambda: len(model.requests) == 2)
+    found = admin.get("/admin/runs")
+    first = admin.get("/admin/runs?limit=1").json
+    second = admin.get(f"/admin/runs?limit=1&cursor={first['next_cursor']}").json
+    model.stopping.set()
+    for each in asking:
+        each.join()
+
+    assert found.status_code == 200 and "secret" not in found.text
+    runs = found.json["runs"]
+    assert [*first["runs"], *second["runs"]] == runs and second["next_cursor"] is None
+    assert {(run["username"], run["user_id"]) for run in runs} == {
+        ("alice", alice.id),
+        ("bob", bob.id),
+    }
+    assert all(instant(run["created_at"]) and run["stop_requested_at"] is None for run in runs)
+    wait_until(lambda: not admin.get("/admin/runs").json["runs"])
+
+
+def test_a_run_of_a_disabled_account_ends(model: CompletionsServer, admin: Person, alice: Person):
+    model.script(stream(text("slow"), HANG))
+    asking = in_background(alice.chat, "hello")
+    wait_until(lambda: model.requests)
+
+    assert change(admin, alice, disabled=True).status_code == 200
+
+    assert admin.get("/admin/runs").json["runs"] == []
+    asking.join()
+
+
+def test_a_run_whose_process_died_is_none_that_goes_on(app: Flask, admin: Person, alice: Person):
+    with app.app_context():
+        chat = Chat.create(user=alice.id)
+        until = runtime_clock.now() - timedelta(seconds=1)
+        Run.create(chat=chat, message="hello", lease_until=until)
+
+    assert admin.get("/admin/runs").json["runs"] == []
+
+
+@pytest.fixture
+def refusing(settings: dict[str, str]) -> Iterator[SMTPServer]:
+    """A mail server that takes mail to Ada at the third try."""
+    server = SMTPServer().start()
+    server.answers["ada@example.org"].extend(["451 Later"] * 2)
+    settings["SMTP_URL"] = f"smtp://127.0.0.1:{server.port}"
+    yield server
+    server.stop()
+
+
+@pytest.mark.in_process("asks the one process in which the mail waits")
+def test_mail_that_waits_is_told_without_its_words_and_its_reader(
+    refusing: SMTPServer, admin: Person, stranger: Person, outbox: Outbox
+):
+    assert admin.get("/admin/mails").json["waiting"] == 0
+    body = {"username": "ada", "email": "ada@example.org", "password": PASSWORD}
+    assert stranger.post("/auth/verifications", body).status_code == 202
+    wait_until(lambda: admin.get("/admin/mails").json["failing"])
+
+    answer = admin.get("/admin/mails")
+    outbox.ground.settle()
+
+    told = answer.json
+    [mail] = told["oldest"]
+    assert told["kinds"] == [{"kind": "verification", "count": 1}]
+    assert (mail["kind"], mail["to"]) == ("verification", "a***@example.org")
+    assert told["oldest_at"] == mail["queued_at"] and mail["tries"] == 1
+    assert told["scope"] == "process" and told["queued"] >= told["waiting"] == 1
+    code = re.search(r"\b[0-9]{6}\b", refusing.received[0].message.get_body().get_content())
+    assert code and code[0] not in answer.text
+    assert "ada@example.org" not in answer.text
+
+
+@pytest.mark.in_process("this ground's workers count each for itself")
+def test_limits_that_were_reached_are_told_by_how_often(admin: Person, stranger: Person):
+    before = refusals(admin)
+    body = {"email": "nobody@example.org", "password": "wrong horse"}
+    answers = [stranger.post("/auth/sessions", body).status_code for _ in range(13)]
+    assert answers == [401] * 10 + [429] * 3
+
+    after = refusals(admin)
+
+    assert after["sign-ins-pair"] == before.get("sign-ins-pair", 0) + 3
+    assert list(after.values()) == sorted(after.values(), reverse=True)
+
+
+def refusals(admin: Person) -> dict[str, int]:
+    limits = admin.get("/admin/limits").json["limits"]
+    return {each["limit"]: each["refusals"] for each in limits}
+
+
+def test_health_tells_administrators_more(settings: dict, admin: Person, stranger: Person):
+    told = admin.get("/admin/health").json
+
+    assert told["status"] == "healthy"
+    assert told["services"].keys() == stranger.get("/infra/health").json["services"].keys()
+    assert (told["version"], told["model"], told["mail"]) == (__version__, "embedded", "outbox")
+    assert told["workers"] == int(settings.get("WEB_CONCURRENCY", 1))
+    assert told["pending_migrations"] == []
+    assert told["uptime_seconds"] >= 0 and told["runs"] == 0

@@ -33,6 +33,7 @@ OPERATORS = (
     "TRUE FROM",
     "SKIP LOCKED",
     "DELETE FROM",
+    "USING ~<~",
 )
 
 

@@ -306,6 +306,8 @@ def administer(walk: Walk) -> None:
         ok(admin.patch(path, {"disabled": True}))
         ok(admin.patch(path, {"disabled": False}))
     ok(admin.delete(path))
+    for path in ("runs", "mails", "limits", "health"):
+        ok(admin.get(f"/admin/{path}"))
 
 
 def erase(walk: Walk) -> None:

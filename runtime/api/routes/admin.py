@@ -8,11 +8,16 @@ from runtime.api.schemas.admin import (
     ChangeAccountSchema,
     FindAccountsSchema,
     ListedAccountsSchema,
+    ReachedLimitsSchema,
+    RunningRunsSchema,
+    ServiceStateSchema,
     ShownAccountSchema,
+    WaitingMailsSchema,
 )
+from runtime.api.schemas.base import PageSchema
 from runtime.database.pagination import Page
 from runtime.errors import ADMINISTRATOR_REFUSED, AdministratorProtected, UserNotFound
-from runtime.services import administration
+from runtime.services import administration, overview
 from runtime.services.accounts import users
 from runtime.services.accounts.administrators import demand_administrator
 
@@ -90,3 +95,49 @@ def delete_account(user_id: UUID) -> None:
     管理员的账号不能通过 HTTP 删除，自己的也不例外，此时为 403。
     """
     administration.erase(current_user(), user_id)
+
+
+@blp.get("/runs")
+@blp.arguments(PageSchema, location="query")
+@blp.response(200, RunningRunsSchema)
+@blp.fails(*ADMINISTRATOR_REFUSED)
+def list_running(query: dict) -> Page:
+    """列出正在进行的运行(需要管理员)。
+
+    所有机器上的，最近开始的在前；不含对话的内容。
+    """
+    return overview.running(**query)
+
+
+@blp.get("/mails")
+@blp.response(200, WaitingMailsSchema)
+@blp.fails(*ADMINISTRATOR_REFUSED)
+def get_waiting_mails() -> dict:
+    """查询等待发送的邮件(需要管理员)。
+
+    邮件在各进程的内存中等待：`queued` 是 `scope` 内的总数，其余为作答的进程所有。不含邮件的内容与
+    验证码，收件人与日志中一样已遮盖。
+    """
+    return overview.mails()
+
+
+@blp.get("/limits")
+@blp.response(200, ReachedLimitsSchema)
+@blp.fails(*ADMINISTRATOR_REFUSED)
+def get_reached_limits() -> dict:
+    """查询达到过的限制(需要管理员)。
+
+    自服务启动以来，`scope` 内每项限制拒绝了多少次请求；不记录拒绝了谁。
+    """
+    return overview.limits()
+
+
+@blp.get("/health")
+@blp.response(200, ServiceStateSchema)
+@blp.fails(*ADMINISTRATOR_REFUSED)
+def get_service_state() -> dict:
+    """查询服务的状况(需要管理员)。
+
+    与 `GET /infra/health` 相同，另有作答的进程与这台机器的状况。
+    """
+    return overview.check_health()

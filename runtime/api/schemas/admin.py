@@ -1,9 +1,26 @@
-"""/admin: accounts, as administrators see them."""
+"""/admin: accounts and the service, as administrators see them."""
+
+import marshmallow as ma
 
 from runtime.api.schemas.account_fields import Email, Username
 from runtime.api.schemas.base import AnswerSchema, PageSchema, Schema
-from runtime.api.schemas.fields import Boolean, Count, Cursor, Flag, Id, Instant, PlainText, Rows
+from runtime.api.schemas.fields import (
+    Boolean,
+    Count,
+    Cursor,
+    Flag,
+    Id,
+    Instant,
+    Objects,
+    PlainText,
+    Rows,
+    String,
+    Word,
+)
+from runtime.api.schemas.infra import InfraHealthSchema
 from runtime.mail.addresses import tidy
+from runtime.mail.letters import TEMPLATES
+from runtime.mail.queued_mail import UNWRITTEN
 from runtime.services.administration import Account
 
 
@@ -60,3 +77,85 @@ class ShownAccountSchema(ListedAccountSchema):
 
 class ChangeAccountSchema(Schema):
     disabled = Flag(example=True, description="true 停用账号，false 重新启用。")
+
+
+class RunningSchema(AnswerSchema):
+    run_id = Id(required=True, attribute="id", description="运行的 id。")
+    session_id = Id(required=True, attribute="chat_id", description="所在对话的 id。")
+    user_id = Id(required=True, description="用户的 id。")
+    username = Username(required=True, description="用户名。")
+    created_at = Instant(required=True, description="何时开始。")
+    stop_requested_at = Instant(
+        required=True, allow_none=True, description="何时被要求停止；null 表示没有。"
+    )
+
+
+class RunningRunsSchema(AnswerSchema):
+    runs = Rows(RunningSchema)
+    next_cursor = Cursor(required=True, allow_none=True)
+
+
+KINDS = (*TEMPLATES, UNWRITTEN)
+
+
+class WaitingMailSchema(AnswerSchema):
+    kind = Word(*KINDS, required=True, description="哪一种邮件；unwritten 尚未写成。")
+    to = String(required=True, example="a***@example.org", description="收件人，已遮盖。")
+    queued_at = Instant(required=True, description="何时开始等待。")
+    good_until = Instant(required=True, description="到何时仍未发出即被放弃。")
+    tries = Count(0, description="已失败的次数。")
+
+
+class MailKindSchema(AnswerSchema):
+    kind = Word(*KINDS, required=True, description="哪一种邮件。")
+    count = Count(1, low=1, description="有多少封。")
+
+
+class Scope(Word):
+    """Whose counts an answer has."""
+
+    def __init__(self):
+        super().__init__(
+            "machine",
+            "process",
+            required=True,
+            description="统计的范围：这台机器的所有进程；没有 `METRICS_TOKEN` 则只是作答的进程。",
+        )
+
+
+class WaitingMailsSchema(AnswerSchema):
+    scope = Scope()
+    queued = Count(1, description="该范围内等待或正在发送的邮件。")
+    waiting = Count(1, description="作答的进程中等待的邮件。")
+    failing = Count(0, description="其中失败过、等待重试的。")
+    oldest_at = Instant(
+        required=True, allow_none=True, description="其中最早的何时开始等待；null 表示没有。"
+    )
+    kinds = Objects(MailKindSchema, required=True, description="其中每种有多少，最多的在前。")
+    oldest = Objects(WaitingMailSchema, required=True, description="其中等待最久的，至多 20 封。")
+
+
+class ReachedLimitSchema(AnswerSchema):
+    limit = String(required=True, example="sign-ins-pair", description="限制的名称，与指标相同。")
+    refusals = Count(3, low=1, description="拒绝了多少次请求。")
+
+
+class ReachedLimitsSchema(AnswerSchema):
+    scope = Scope()
+    limits = Objects(ReachedLimitSchema, required=True, description="拒绝最多的在前。")
+
+
+class ServiceStateSchema(InfraHealthSchema):
+    version = String(required=True, example="0.4.0", description="服务的版本。")
+    uptime_seconds = Count(3600, description="服务在这台机器上已运行多少秒。")
+    workers = Count(1, low=1, description="每台机器的进程数。")
+    runs = Count(0, description="作答的进程中正在进行的运行。")
+    scope = Scope()
+    mails = Count(0, description="该范围内等待或正在发送的邮件。")
+    mail = Word("smtp", "outbox", required=True, description="邮件经 SMTP 发送，或写成文件。")
+    model = String(required=True, example="embedded", description="模型；embedded 为内置的。")
+    pending_migrations = ma.fields.List(
+        String(example="0025_add_by_administrator_to_security_events"),
+        required=True,
+        metadata={"description": "尚未执行的迁移。"},
+    )
