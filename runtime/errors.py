@@ -299,6 +299,17 @@ class ChatBusy(Failure):
     )
 
 
+class RunReplaced(Failure):
+    """The run that is to be replaced has been replaced by another meanwhile."""
+
+    status = 409
+    code = "run_replaced"
+    sentences = (
+        "这条消息已被修改或重新回答，请刷新对话",
+        "This message has been edited or answered anew meanwhile. Please reload the chat.",
+    )
+
+
 class TooManyRequests(Failure):
     """A limit is reached; asking again makes sense after `retry_after` seconds.
 
@@ -379,7 +390,15 @@ CODE_REFUSED = (InvalidCode, CodeUsedUp)
 NEW_PASSWORD_REFUSED = (CommonPassword, OwnNameAsPassword)
 CURRENT_PASSWORD_REFUSED = (WrongPassword, NoPassword, TooManyRequests, Overloaded)
 ADMINISTRATOR_REFUSED = (Forbidden, RecentSignInNeeded, TooManyRequests)
-RUN_REFUSED = (ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, DayFull, TooManyChats)
+RUN_REFUSED = (
+    ChatNotFound,
+    ChatBusy,
+    RunReplaced,
+    TooManyRequests,
+    OutOfTokens,
+    DayFull,
+    TooManyChats,
+)
 
 
 def _kinds_of(kind: type[Failure]) -> list[type[Failure]]:

@@ -12,7 +12,7 @@ from runtime.api.schemas.fields import Id
 from runtime.errors import Fault, InvalidParameters, NothingNew, RunNotFound
 from runtime.models.chats import Run
 from runtime.models.users import User
-from runtime.services.chats import chats, runs
+from runtime.services.chats import chat_state, chats, runs
 from runtime.services.chats.chat_state import ChatState
 from runtime.services.chats.ids import run_called
 
@@ -42,15 +42,20 @@ def run_on(
     *,
     carries_on: bool = True,
 ) -> Run:
-    """The run on what is new; `member` of a message has its text.
+    """The run on what is new, in the place of what the client has cut off; `member` of a message
+    has its text.
 
     A run that failed it `carries_on` with nothing new. Raises NothingNew; InvalidParameters when it
     is too long or is more than text.
     """
+    replaced = new_messages.replaced_run(messages, state, member)
+    if replaced:
+        state = chat_state.before(state, replaced)
     found = new_messages.find(messages, state, member)
     if not (found or (carries_on and state.is_unfinished)):
         raise NothingNew
     run = Run.on(found, run_id, chat_id)
+    run.replaces = replaced
     if len(run.message) > MAX_MESSAGE_CHARS:
         raise InvalidParameters(Fault("#/messages", f"too_long {MAX_MESSAGE_CHARS}"))
     return run

@@ -6,7 +6,17 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 from uuid import UUID
 
-from peewee import CharField, ForeignKeyField, Function, IntegerField, TextField, chunked, fn
+from peewee import (
+    CharField,
+    Expression,
+    ForeignKeyField,
+    Function,
+    IntegerField,
+    TextField,
+    UUIDField,
+    chunked,
+    fn,
+)
 
 from runtime.database.base import Model, from_now
 from runtime.database.instants import InstantField
@@ -52,7 +62,8 @@ class Chat(Model):
     @classmethod
     def of(cls, user: User):
         """This user's chats as a query, each with its `first_message`."""
-        messages = Run.select(Run.message).where(Run.chat == cls.id).order_by(Run.created_at)
+        messages = Run.select(Run.message).where(Run.in_conversation(cls.id))
+        messages = messages.order_by(Run.created_at)
         return cls.select(cls, messages.limit(1).alias("first_message")).where(cls.user == user.id)
 
     @classmethod
@@ -89,7 +100,12 @@ class Run(Model):
     `finished_at` is NULL while it runs; a run whose lease has lapsed died with its process.
     `error` is the code of what ended it before its answer was complete. `input` has what was said
     if a client sent it otherwise than as one `message`, which then has the user's words in it.
+    `replaced_by` is the run that was begun in place of this one, or of one before it: this one is
+    kept, and no part of the conversation any more. NULL means that it is.
     """
+
+    # The run in whose place one that is not in the table yet is to begin.
+    replaces: UUID | None = None
 
     chat = ForeignKeyField(Chat, backref="runs", on_delete="CASCADE", index=False)
     message = TextField()
@@ -100,6 +116,7 @@ class Run(Model):
     output_tokens = IntegerField(null=True)
     error = CharField(null=True)
     stop_requested_at = InstantField(null=True)
+    replaced_by = UUIDField(null=True)
 
     class Meta:
         table_name = "runs"
@@ -114,6 +131,11 @@ class Run(Model):
         message = "\n\n".join(each.text for each in messages if each.tool_call_id is None)
         text = json.dumps([astuple(each) for each in messages], ensure_ascii=False)
         return cls(id=run_id, chat_id=chat_id, message=message, input=text)
+
+    @classmethod
+    def in_conversation(cls, chat_id: UUID | ForeignKeyField) -> Expression:
+        """The condition that a run is part of a chat's conversation: all that reads one asks so."""
+        return (cls.chat == chat_id) & cls.replaced_by.is_null()
 
     @classmethod
     def find(cls, user: User, chat_id: UUID, run_id: UUID) -> "Run | None":
@@ -176,4 +198,7 @@ def answers_in(text: str | None) -> dict[str, str]:
 # The database itself sees to it that a chat has one run at a time.
 Run.add_index(
     Run.index(Run.chat, unique=True, name="runs_running", where=Run.finished_at.is_null())
+)
+Run.add_index(
+    Run.index(Run.chat, Run.created_at, name="runs_conversation", where=Run.replaced_by.is_null())
 )

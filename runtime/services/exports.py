@@ -96,7 +96,7 @@ class Export:
 
     def _runs(self, chat: Chat) -> Iterator[ExportedRun]:
         def read(cursor: str | None) -> Page:
-            return records.page_of(chat.id, RUNS_A_PAGE, cursor, self._language)
+            return records.page_of(chat.id, RUNS_A_PAGE, cursor, self._language, with_replaced=True)
 
         return map(self._exported, self._pages(read))
 

@@ -281,6 +281,8 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("ChangeUser", "bio"),
         ("CreateSession", "refresh_token"),
         ("CreateRun", "session_id"),
+        ("CreateRun", "replaces"),
+        ("ExportedRun", "replaced_by"),
         ("User", "avatar_url"),
         ("User", "bio"),
         ("FoundUser", "email_confirmed_at"),

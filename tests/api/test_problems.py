@@ -146,7 +146,7 @@ def test_no_code_is_ever_renamed():
         *("idempotency_key_reused", "invalid_parameters", "nothing_new", "own_name_as_password"),
         *("username_taken", "username_taken_meanwhile", "wrong_password", "overloaded"),
         *("out_of_tokens", "too_many_requests", "header_fields_too_large", "server_error"),
-        *("not_implemented", "unavailable", "day_full", "too_many_chats"),
+        *("not_implemented", "unavailable", "day_full", "too_many_chats", "run_replaced"),
         *("recent_sign_in_needed", "administrator_protected"),
     }
     assert published <= {code for code, _status, _sentence in problems.codes()}

@@ -65,7 +65,7 @@ blp = Blueprint(
 @blp.arguments(CreateRunHeadersSchema, location="headers")
 @blp.response(200, RunSchema)
 @blp.alt_response(200, **_STREAM)
-@blp.fails(IdempotencyKeyReused, *RUN_REFUSED)
+@blp.fails(IdempotencyKeyReused, RunNotFound, *RUN_REFUSED)
 def create_run(body: dict, headers: dict) -> Answer | Response:
     """运行 Agent 对话(需要认证)。
 
@@ -77,11 +77,17 @@ def create_run(body: dict, headers: dict) -> Answer | Response:
     `Content-Location` 是断开后续读的地址。无论以哪种方式，连接断开都不会停止运行。带着同一个
     `Idempotency-Key` 重发同样的请求，得到的是同一次运行，流从 `Last-Event-ID` 之后开始；
     请求内容不同则为 422。
+
+    `replaces` 是对话中一次运行的 id(也是其用户消息的 id)：从它开始的一切移出对话，由新的运行取代。
+    带有 `message` 即修改消息，省略则重新回答原来的消息。移出的内容不再发送给模型，也不在消息列表
+    中，但仍保留，并包含在导出的数据中。对话中没有这次运行为 404；它已被取代，或对话中有运行正在
+    进行，为 409。
     """
     message, chat_id, key = body["message"], body["session_id"], headers["key"]
+    user, replaces = current_user(), body["replaces"]
     if not streams.is_wanted():
-        return runs.answer(current_user(), message, chat_id, key, http.language())
-    followed = runs.start(current_user(), message, chat_id, key)
+        return runs.answer(user, message, chat_id, key, http.language(), replaces)
+    followed = runs.start(user, message, chat_id, key, replaces)
     return _stream(followed, after=int(headers["after"]) if key else 0)
 
 

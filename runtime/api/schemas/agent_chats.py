@@ -1,5 +1,7 @@
 """/agent-chats: chats, their messages and runs, the tokens of the day."""
 
+import marshmallow as ma
+
 from runtime.api.schemas.base import AnswerSchema, Schema
 from runtime.api.schemas.fields import (
     MESSAGE_ID,
@@ -19,12 +21,32 @@ MAX_MESSAGE_CHARS = 8000
 
 
 class CreateRunSchema(Schema):
-    message = PlainText(required=True, low=1, high=MAX_MESSAGE_CHARS, example="现在几点？")
+    message = PlainText(
+        load_default=None,
+        allow_none=False,
+        low=1,
+        high=MAX_MESSAGE_CHARS,
+        example="现在几点？",
+        description="必填；带有 `replaces` 时可以省略，即重新回答原来的消息。",
+    )
     session_id = Id(
         allow_none=True,
         load_default=None,
         description="新的 UUID 成为新对话的 id；自己的对话则继续。",
     )
+    replaces = Id(
+        allow_none=True,
+        load_default=None,
+        description="该对话中的一次运行：从它开始的一切都移出对话，由新的运行取代。",
+    )
+
+    @ma.validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _has_what_it_runs_on(self, _data: dict, given: dict, **_kwargs) -> None:
+        name, is_there = "message", "message" in given
+        if given.get("replaces") is not None:
+            name, is_there = "session_id", given.get("session_id") is not None
+        if not is_there:
+            raise ma.ValidationError({name: ["required"]})
 
 
 class ResumeSchema(Schema):

@@ -97,6 +97,12 @@ class ExportedRunSchema(AnswerSchema):
     error = String(
         required=True, allow_none=True, attribute="run.error", example="provider_timeout"
     )
+    replaced_by = Id(
+        required=True,
+        allow_none=True,
+        attribute="run.replaced_by",
+        description="取代它的运行；null 表示它仍在对话中。",
+    )
     input_tokens = Count(128, allow_none=True, attribute="run.input_tokens")
     output_tokens = Count(128, allow_none=True, attribute="run.output_tokens")
     brought = Objects(

@@ -1,13 +1,13 @@
 """Where a chat stands, for a client that holds a copy of it and brings what is new."""
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 from uuid import UUID
 
-from peewee import Expression, SqliteDatabase, fn
+from peewee import Case, Expression, SqliteDatabase, fn
 
 from runtime.database.base import db
 from runtime.errors import ChatNotFound
@@ -22,18 +22,42 @@ MAX_NEEDLES = 20
 
 
 @dataclass(frozen=True)
+class RecentRun:
+    """A run of the conversation; `has_words` unless it brought results alone."""
+
+    id: UUID
+    is_running: bool
+    is_unfinished: bool
+    has_words: bool
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A message of the user's that a run was begun with: it, and whether it was the run's last."""
+
+    run_id: UUID
+    text: str
+    is_last: bool
+
+
+@dataclass(frozen=True)
 class ChatState:
     """What a client that goes on with a chat must know: see `find`."""
 
-    brought: frozenset[str] = frozenset()
+    brought: Mapping[str, Brought] = field(default_factory=dict)
     unanswered: frozenset[str] = frozenset()
-    is_unfinished: bool = False
+    recent: tuple[RecentRun, ...] = ()
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the last run failed or goes on."""
+        return bool(self.recent) and self.recent[0].is_unfinished
 
 
 def find(user: User, chat_id: UUID, ids: Collection[str]) -> ChatState:
-    """Where a chat stands: which of the messages with these `ids` a client brought to its recent
-    runs, the ids of the calls that the last run left to the client, and whether that one failed or
-    goes on.
+    """Where a chat stands: which of the user's messages with these `ids` a client brought to its
+    recent runs, those runs, the newest first, and the ids of the calls that the last one left to
+    the client.
 
     No message is read but those of the runs that have one of the ids. Raises ChatNotFound when the
     chat is somebody else's.
@@ -41,24 +65,49 @@ def find(user: User, chat_id: UUID, ids: Collection[str]) -> ChatState:
     chat = Chat.get_or_none(Chat.id == chat_id)
     if chat and chat.user_id != user.id:
         raise ChatNotFound
-    runs = Run.select(Run.id, Run.finished_at, Run.error).where(Run.chat == chat_id)
-    recent = list(runs.order_by(Run.created_at.desc()).limit(RECENT_RUNS).tuples())
-    if not recent:
-        return ChatState()
-    last_id, finished_at, error = recent[0]
-    is_unfinished = finished_at is None or error is not None
-    left = frozenset() if is_unfinished else _unanswered(last_id)
-    return ChatState(_brought([run_id for run_id, *_ in recent], ids), left, is_unfinished)
+    columns = (Run.id, Run.finished_at, Run.error, Run.message != "")
+    runs = Run.select(*columns).where(Run.in_conversation(chat_id))
+    newest = runs.order_by(Run.created_at.desc()).limit(RECENT_RUNS).tuples()
+    recent = tuple(
+        RecentRun(run_id, finished_at is None, finished_at is None or bool(error), bool(has_words))
+        for run_id, finished_at, error, has_words in newest
+    )
+    return ChatState(_brought([run.id for run in recent], ids), _left_by(recent), recent)
 
 
-def _brought(run_ids: list[UUID], ids: Collection[str]) -> frozenset[str]:
-    """Those of the ids that messages of these runs have."""
+def before(state: ChatState, run_id: UUID) -> ChatState:
+    """Where the chat would stand if this recent run, and all after it, were cut off."""
+    place = next(place for place, run in enumerate(state.recent) if run.id == run_id)
+    left = state.recent[place + 1 :]
+    there = {run.id for run in left}
+    brought = {its_id: each for its_id, each in state.brought.items() if each.run_id in there}
+    return replace(state, brought=brought, unanswered=_left_by(left), recent=left)
+
+
+def _left_by(recent: tuple[RecentRun, ...]) -> frozenset[str]:
+    """The ids of the calls that the last of the runs has left to the client."""
+    if not recent or recent[0].is_unfinished:
+        return frozenset()
+    return _unanswered(recent[0].id)
+
+
+def _brought(run_ids: list[UUID], ids: Collection[str]) -> dict[str, Brought]:
+    """Those of the ids that the user's messages of these runs have."""
     # A message that was no client's has its run's id.
-    known = {str(run_id) for run_id in run_ids}.intersection(ids)
-    if left := set(ids) - known:
-        having = Run.select().where(Run.id.in_(run_ids), _has_one_of(left))
-        known |= {each.id for run in having for each in run.input_messages if each.id in left}
-    return frozenset(known)
+    own = [run_id for run_id in run_ids if str(run_id) in ids]
+    wanted = Run.id.in_(own)
+    if left := set(ids) - {str(run_id) for run_id in own}:
+        wanted |= Run.id.in_(run_ids) & _has_one_of(left)
+    # All that was said is in `input`, if there is one.
+    message = Case(None, [(Run.input.is_null(), Run.message)]).alias("message")
+    columns = (Run.id, message, Run.input)
+    found = {}
+    bringing = Run.select(*columns).where(wanted).order_by(Run.created_at)
+    for run in bringing if run_ids and ids else ():
+        said = [each for each in run.input_messages if each.tool_call_id is None]
+        for each in said:
+            found[each.id] = Brought(run.id, each.text, is_last=each is said[-1])
+    return {its_id: each for its_id, each in found.items() if its_id in ids}
 
 
 def _has_one_of(ids: Collection[str]) -> Expression:

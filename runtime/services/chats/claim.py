@@ -16,6 +16,7 @@ from runtime.errors import (
     ChatNotFound,
     DayFull,
     InvalidAccessToken,
+    RunReplaced,
     TooManyChats,
     TooManyRequests,
 )
@@ -35,7 +36,8 @@ def claim(user: User, run: Run) -> bool:
     """Begin the run, in a new chat if there is none of its id; False when the run is there already.
 
     Raises ChatNotFound when the chat is another user's, ChatBusy while another run is alive in it,
-    DayFull, TooManyChats, InvalidAccessToken when the account was erased or disabled meanwhile.
+    DayFull, TooManyChats, InvalidAccessToken when the account was erased or disabled meanwhile,
+    RunReplaced when the run that it replaces is no part of the conversation any more.
     """
     try:
         return _insert(user, run)
@@ -59,6 +61,9 @@ def withdraw(user: User, run: Run) -> None:
     """
     with suppress(Exception), db.atomic():
         storage.give_back(user, run)
+        if run.replaces:
+            cut_off = (Run.chat == run.chat_id) & (Run.replaced_by == run.id)
+            Run.update(replaced_by=None).where(cut_off).execute()
         Run.delete().where(Run.id == run.id).execute()
         others = Run.select().where(Run.chat == run.chat_id)
         Chat.delete().where(Chat.id == run.chat_id, ~fn.EXISTS(others)).execute()
@@ -98,14 +103,27 @@ def _insert_if_room(user: User, run: Run, bounds: Storage) -> bool:
     """
     chat_id, user_id, run_id = run.chat_id.hex, user.id.hex, run.id.hex
     brought, room = (run.message, run.input), storage.values_of(user, run, bounds)
-    if not isinstance(db.obj, SqliteDatabase):
+    if not (run.replaces or isinstance(db.obj, SqliteDatabase)):
         return bool(_CHAT_WITH_RUN.rows(*room, chat_id, run_id, *brought))
     with db.atomic():
-        return bool(
-            _ROOM.rows(*room)
-            and _CHAT.rows(chat_id, user_id)
-            and _RUN.rows(run_id, chat_id, *brought)
-        )
+        if not (_ROOM.rows(*room) and _CHAT.rows(chat_id, user_id)):
+            return False
+        if run.replaces:
+            _cut_off(run)
+        return bool(_RUN.rows(run_id, chat_id, *brought))
+
+
+def _cut_off(run: Run) -> None:
+    """Take the run that this one replaces, and all after it, out of the conversation.
+
+    The chat's row is locked: of two who replace the same run the second finds nothing to replace,
+    and raises RunReplaced.
+    """
+    conversation = Run.in_conversation(run.chat_id)
+    began_at = Run.select(Run.created_at).where(conversation, Run.id == run.replaces)
+    cut_off = conversation & (Run.created_at >= began_at)
+    if not Run.update(replaced_by=run.id).where(cut_off).execute():
+        raise RunReplaced
 
 
 def _demand_open(user: User) -> None:
@@ -152,5 +170,6 @@ def _chat_with_run(*values) -> Insert:
 _ROOM = Prepared(storage.taking, values=9)
 _CHAT = Prepared(_chat, values=2)
 _RUN = Prepared(_run, values=4)
-# One trip instead of four; SQLite cannot, and has none to make.
+# One trip instead of four; SQLite cannot, and has none to make. A run that replaces others takes
+# five, since the database must have locked the chat before it looks at them.
 _CHAT_WITH_RUN = Prepared(_chat_with_run, values=13)

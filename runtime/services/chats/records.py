@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from uuid import UUID
 
-from peewee import Expression, chunked
+from peewee import Expression, ModelSelect, chunked
 
 from runtime.agent.transcript import Call, steps_of
 from runtime.database.pagination import Page, cut, page
@@ -58,18 +58,22 @@ def messages(user: User, chat_id: UUID, limit: int, cursor: str | None, language
     return Page(said, found.next_cursor)
 
 
-def page_of(chat_id: UUID, limit: int, cursor: str | None, language: str) -> Page:
+def page_of(
+    chat_id: UUID, limit: int, cursor: str | None, language: str, *, with_replaced: bool = False
+) -> Page:
     """Some of a chat's runs with all that is kept of them, the newest first.
 
-    At most `limit`, and as many as fit in PAGE_BYTES.
+    At most `limit`, and as many as fit in PAGE_BYTES; those of the conversation, or all.
     """
-    found = _page_of_runs(chat_id, limit, cursor)
+    these = Run.chat == chat_id if with_replaced else Run.in_conversation(chat_id)
+    runs = Run.select().where(these)
+    found = page(runs, Run.created_at, cursor=cursor, limit=limit)
     if fail_dead([run.id for run in found.rows if run.finished_at is None]):
-        found = _page_of_runs(chat_id, limit, cursor)
+        found = page(runs, Run.created_at, cursor=cursor, limit=limit)
     read_runs = _with_entries(chunked(found.rows, RUNS_A_QUERY))
     fitting = list(_fitting(read_runs, PAGE_BYTES, lambda text: len(text.encode())))
     found = cut(found, len(fitting))
-    answers = _answers_after(found.rows[0]) if cursor and found.rows else {}
+    answers = _answers_after(runs, found.rows[0]) if cursor and found.rows else {}
     rows: list[Record] = []
     for run, entries in fitting:
         shown = list(_shown(run, entries, answers, language))
@@ -78,15 +82,9 @@ def page_of(chat_id: UUID, limit: int, cursor: str | None, language: str) -> Pag
     return Page(rows, found.next_cursor)
 
 
-def _page_of_runs(chat_id: UUID, limit: int, cursor: str | None) -> Page:
-    runs = Run.select().where(Run.chat == chat_id)
-    return page(runs, Run.created_at, cursor=cursor, limit=limit)
-
-
-def _answers_after(run: Run) -> dict[str, str]:
-    """The answers that the next run brought."""
-    later = Run.select().where(Run.chat == run.chat_id, Run.created_at > run.created_at)
-    following = later.order_by(Run.created_at).first()
+def _answers_after(runs: ModelSelect, run: Run) -> dict[str, str]:
+    """The answers that the next of the runs brought."""
+    following = runs.where(Run.created_at > run.created_at).order_by(Run.created_at).first()
     return following.answers if following else {}
 
 
@@ -103,7 +101,7 @@ def _shown(
 
 
 def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
-    """A chat's runs with their events, oldest first: the newest ones that fit in `max_chars`.
+    """A conversation's runs with their events, oldest first: the newest that fit in `max_chars`.
 
     There is always one at least.
     """
@@ -112,11 +110,12 @@ def journals(chat_id: UUID, max_chars: int) -> list[tuple[Run, list[dict]]]:
 
 
 def newest(chat_id: UUID, *conditions: Expression) -> Iterator[tuple[Run, list[Entry]]]:
-    """The chat's runs for which the conditions hold, with their journals, the newest first.
+    """The conversation's runs for which the conditions hold, with their journals, newest first.
 
     They are read in steps, as far as the caller goes on.
     """
-    runs = Run.select().where(Run.chat == chat_id, *conditions).order_by(Run.created_at.desc())
+    these = Run.select().where(Run.in_conversation(chat_id), *conditions)
+    runs = these.order_by(Run.created_at.desc())
     return _with_entries(
         list(runs.limit(RUNS_A_QUERY).offset(offset)) for offset in count(0, RUNS_A_QUERY)
     )

@@ -61,23 +61,31 @@ def shown(run: Run, language: str) -> ShownRun:
     return ShownRun(run, run.error and error_sentence(run.error, language))
 
 
-def start(user: User, message: str, chat_id: UUID | None, key: str | None = None) -> Followed:
+def start(
+    user: User,
+    message: str | None,
+    chat_id: UUID | None,
+    key: str | None = None,
+    replaces: UUID | None = None,
+) -> Followed:
     """Let the agent run on a message; the run goes to its end whether or not it is followed.
 
     With a `key` that this user has used before it is that run again, in any state. A message that
-    is refused leaves no run and no chat behind. Raises ChatNotFound, ChatBusy, TooManyRequests,
-    OutOfTokens, DayFull, TooManyChats, IdempotencyKeyReused when the key was used for something
-    else.
+    is refused leaves no run and no chat behind. A run that `replaces` another cuts the conversation
+    off before that one, and has its message if it has none. Raises ChatNotFound, ChatBusy,
+    TooManyRequests, OutOfTokens, DayFull, TooManyChats, IdempotencyKeyReused when the key was used
+    for something else; RunNotFound and RunReplaced for the run to be replaced.
     """
     with _stream_of(user) as begin:
-        return begin(*_prepare(user, message, chat_id, key, in_background=True))
+        return begin(*_prepare(user, message, chat_id, key, replaces, in_background=True))
 
 
 def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> Followed:
     """Let the agent run on what was said, unless that run has been started meanwhile.
 
     `tools` are the client's to answer; where one has the name of our own, ours is the tool.
-    Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, DayFull, TooManyChats, likewise.
+    Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, DayFull, TooManyChats, RunReplaced,
+    likewise.
     """
     with _stream_of(user) as begin:
         return begin(run, execution.begin(user, run, tools, in_background=True))
@@ -129,7 +137,12 @@ def _leave(agent: Agent, user_id: UUID, log: Log) -> None:
 
 
 def answer(
-    user: User, message: str, chat_id: UUID | None, key: str | None, language: str
+    user: User,
+    message: str | None,
+    chat_id: UUID | None,
+    key: str | None,
+    language: str,
+    replaces: UUID | None = None,
 ) -> Answer:
     """Start a run, see `start`, and wait for its end; one that fails has an answer too.
 
@@ -138,7 +151,7 @@ def answer(
     """
     agent = current_agent()
     with agent.seats.kept(user.id):
-        run, its_execution = _prepare(user, message, chat_id, key)
+        run, its_execution = _prepare(user, message, chat_id, key, replaces)
         release()  # A model may think for minutes.
         with agent.journal.followed(run.id) as log:
             if its_execution:  # On this thread, which would only wait for another one.
@@ -150,19 +163,20 @@ def answer(
 
 def _prepare(
     user: User,
-    message: str,
+    message: str | None,
     chat_id: UUID | None,
     key: str | None,
+    replaces: UUID | None,
     *,
     in_background: bool = False,
 ) -> tuple[Run, Execution | None]:
     """A run that was claimed, and what executes it: None when its key has started it before."""
     run_id = made_of(user.id, f"key {key}") if key else uuid4()
     for _ in range(KEYED_ATTEMPTS):
-        if key and (known := _known(user, run_id, chat_id, message)):
+        run = _run_on(user, run_id, chat_id, message, replaces)
+        if key and (known := _known(user, run, chat_id)):
             limiter.spend(REPEATS_PER_USER, str(user.id))
             return known, None
-        run = Run(id=run_id, chat_id=chat_id or new_id(), message=message)
         # A chat whose id was made just now has no history.
         has_history = chat_id is not None
         begun = execution.begin(user, run, has_history=has_history, in_background=in_background)
@@ -172,15 +186,34 @@ def _prepare(
     raise ChatBusy
 
 
-def _known(user: User, run_id: UUID, chat_id: UUID | None, message: str) -> Run | None:
-    """The run that a key has started. Raises IdempotencyKeyReused if the rest does not fit."""
-    run = Run.find_of(user, run_id)
+def _run_on(
+    user: User, run_id: UUID, chat_id: UUID | None, message: str | None, replaces: UUID | None
+) -> Run:
+    """The run that is asked for, not in the table yet. Raises RunNotFound."""
+    if replaces is None:
+        return Run(id=run_id, chat_id=chat_id or new_id(), message=message)
+    old = get(user, chat_id, replaces)
+    said = {"message": old.message, "input": old.input} if message is None else {"message": message}
+    run = Run(id=run_id, chat_id=chat_id, **said)
+    run.replaces = replaces
+    return run
+
+
+def _known(user: User, wanted: Run, chat_id: UUID | None) -> Run | None:
+    """The run that a key has started. Raises IdempotencyKeyReused if it is not the wanted one."""
+    run = Run.find_of(user, wanted.id)
     if run is None:
         return None
     fits = run.chat_id == chat_id if chat_id else _began_its_chat(run)
-    if run.message != message or not fits:
+    if run.message != wanted.message or not fits or not _replaced_alike(run, wanted.replaces):
         raise IdempotencyKeyReused
     return run
+
+
+def _replaced_alike(run: Run, replaces: UUID | None) -> bool:
+    """Whether this was the first run that it has replaced, None for no run at all."""
+    cut_off = (Run.chat == run.chat_id) & (Run.replaced_by == run.id)
+    return Run.select(Run.id).where(cut_off).order_by(Run.created_at).scalar() == replaces
 
 
 def _began_its_chat(run: Run) -> bool:
