@@ -14,8 +14,8 @@ const pages = new Map();
 console.error = () => {};
 
 class Page {
-  constructor({ id, api, auth, pair }) {
-    Object.assign(this, { id, api, auth, pair, finished: [], doing: Promise.resolve() });
+  constructor({ id, base, pair }) {
+    Object.assign(this, { id, base, api: `${base}/agent-chats/ai-sdk`, pair, finished: [], doing: Promise.resolve() });
   }
 
   // A token that is over is renewed, once, and what was asked is asked again.
@@ -24,7 +24,7 @@ class Page {
     if (answer.status !== 401 || !this.pair.refresh_token) return answer;
     const body = JSON.stringify({ refresh_token: this.pair.refresh_token });
     const type = { "Content-Type": "application/json" };
-    const renewed = await fetch(`${this.auth}/sessions/refresh`, { method: "POST", headers: type, body });
+    const renewed = await fetch(`${this.base}/auth/sessions/refresh`, { method: "POST", headers: type, body });
     if (!renewed.ok) return answer;
     this.pair = await renewed.json();
     return fetch(url, { ...options, headers: { ...options.headers, ...this.headers() } });
@@ -57,7 +57,7 @@ class Page {
 
   async cancel() {
     await this.chat.stop();
-    const url = `${this.api}/${encodeURIComponent(this.id)}/cancel`;
+    const url = `${this.base}/agent-chats/${encodeURIComponent(this.id)}/cancel`;
     await this.fetch(url, { method: "POST", headers: this.headers() });
   }
 

@@ -54,8 +54,7 @@ class Page:
         self._node = node
         self._key = next(self.numbers)
         base = f"http://127.0.0.1:{port}/api/v1"
-        where = {"api": f"{base}/agent-chats/ai-sdk", "auth": f"{base}/auth"}
-        self.state = self.do("open", id=chat, pair=pair, **where)
+        self.state = self.do("open", id=chat, pair=pair, base=base)
 
     def do(self, what: str, **how: object) -> dict:
         self.state = self._node.do(key=self._key, what=what, **how)

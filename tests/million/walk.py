@@ -257,7 +257,6 @@ def say_by_use_chat(person: Person, chat_id: str) -> None:
         page = ok(person.get(f"/agent-chats/ai-sdk/{chat}/messages?limit=1")).json
         if cursor := page["next_cursor"]:
             ok(person.get(f"/agent-chats/ai-sdk/{chat}/messages?limit=1&cursor={cursor}"))
-        ok(person.post(f"/agent-chats/ai-sdk/{chat}/cancel"), 204)
 
 
 def stop_what_died(walk: Walk, person: Person, chat_id: str) -> None:

@@ -65,7 +65,7 @@ def submit_message(body: dict) -> Response:
     run_id = made_of(chat_id, f"message {last_id}")
     if run := Run.find(user, chat_id, run_id):
         return _stream(runs.follow(user, run))
-    run = front_ends.run_on(held, state, run_id, chat_id, member="parts")
+    run = front_ends.run_on(held, state, run_id, chat_id, "parts", carries_on=False)
     return _stream(runs.launch_instead(user, run))
 
 
@@ -102,19 +102,6 @@ def list_ui_messages(query: dict, chat_id: str) -> Page:
         return Page([], None)
     found = records.page_of(its_id, query["limit"], query["cursor"], language)
     return Page(messages.messages_of(reversed(found.rows), language), found.next_cursor)
-
-
-@blp.post("/agent-chats/ai-sdk/<path:chat_id>/cancel")
-@blp.response(204)
-@blp.fails(TooManyRequests)
-def cancel_chat(chat_id: str) -> None:
-    """停止一个对话中正在进行的运行(需要认证)。
-
-    与模型的连接关闭之后才返回，无论运行在哪个进程。已写出的文字保留在对话中。没有正在进行的运行时
-    同样为 204。
-    """
-    user = current_user()
-    runs.stop_last(user, front_ends.chat_id_of(user, chat_id))
 
 
 def _stream(followed: Followed) -> Response:
