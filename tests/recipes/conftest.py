@@ -8,6 +8,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import quote
 
 import pytest
 
@@ -27,6 +28,7 @@ SECONDS = 20
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Site"]:
     folder = tmp_path_factory.mktemp("site")
+    (folder / "empty.html").touch()
     with Site.serving(folder) as site:
         yield site
 
@@ -66,7 +68,9 @@ class Site:
         dev = '--define:process.env.NODE_ENV="production"'
         command = [esbuild, *bundled, dev, "--log-level=error"]
         subprocess.run(command, cwd=source, check=True, timeout=60)
-        page = f'<!doctype html><meta charset="utf-8"><body><script src="{name}.js"></script>'
+        keep = "addEventListener('error', ({ message }) => (window.fault = message))"
+        scripts = f'<script>{keep}</script><script src="{name}.js"></script>'
+        page = f'<!doctype html><meta charset="utf-8"><body>{scripts}'
         (self.folder / f"{name}.html").write_text(page)
 
 
@@ -103,7 +107,8 @@ class Page:
     def open(self) -> None:
         """Load it, the first time or again."""
         self._browser.open("about:blank", "true")
-        self._browser.open(self._url, "window.chat || document.querySelector('p')")
+        self._browser.open(self._url, "window.chat || document.querySelector('p') || window.fault")
+        assert self.do("window.fault") is None
 
     def do(self, expression: str) -> object:
         return self._browser.read(expression)
@@ -117,7 +122,7 @@ class Page:
         return json.loads(self.do("localStorage.getItem('session')"))
 
     def send(self, text: str) -> None:
-        self.waits_for("!!window.chat")
+        self.waits_for("!!window.chat && !chat.isLoading?.()")
         self.do(f"void chat.send({json.dumps(text)})")
 
     def waits_for(self, expression: str) -> None:
@@ -139,9 +144,9 @@ class Page:
 @pytest.fixture
 def page_of(browser: Browser, site: Site, stage: Stage) -> Callable[[str], Page]:
     def page_of(name: str) -> Page:
-        url = f"{site.origin}/{name}.html?chat={stage.new_chat()}"
+        url = f"{site.origin}/{name}.html?chat={quote(stage.new_chat(), safe='')}"
         page = Page(browser, url, stage)
-        browser.open(f"{site.origin}/{name}.html", "true")
+        browser.open(f"{site.origin}/empty.html", "true")
         page.keep(**stage.pair)
         page.open()
         return page
