@@ -18,6 +18,7 @@ from tests.agent.completions_server import (
     Pause,
     answer,
     call,
+    chunk,
     finish,
     stream,
     text,
@@ -727,6 +728,28 @@ def test_a_run_that_goes_on_is_told_from_where_it_is(model: CompletionsServer, a
     assert again.events[2:4] == [
         {"type": "TEXT_MESSAGE_START", "messageId": message_id},
         {"type": "TEXT_MESSAGE_END", "messageId": message_id},
+    ]
+    assert again.events[-1] == first.events[-1]
+
+
+def test_an_open_thought_is_told_from_where_it_is(model: CompletionsServer, alice: Person):
+    model.script(stream(chunk({"reasoning_content": "I need"}), HANG))
+    first = Hearing(alice, user("hello"))
+    written("I need")
+
+    again = Hearing(alice, user("hello"))
+    time.sleep(0.3)
+    model.stopping.set()
+
+    assert words(snapshot(again.events)) == [("user", "hello"), ("reasoning", "I need")]
+    assert kinds(again.events) == [
+        "RUN_STARTED",
+        "MESSAGES_SNAPSHOT",
+        "REASONING_START",
+        "REASONING_MESSAGE_START",
+        "REASONING_MESSAGE_END",
+        "REASONING_END",
+        "RUN_ERROR",
     ]
     assert again.events[-1] == first.events[-1]
 

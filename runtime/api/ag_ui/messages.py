@@ -16,9 +16,11 @@ def subject_of(event: dict) -> str | None:
 def is_still_open(event: dict, open_ids: Container[str]) -> bool:
     """Whether an event is of an open message or call, and not in the messages so far.
 
-    Of an open text they have the content.
+    Of an open text or thought they have the content: clients of 1.0 keep a thought that a snapshot
+    lacks, and would have its beginning twice.
     """
-    return subject_of(event) in open_ids and event["type"] != "TEXT_MESSAGE_CONTENT"
+    has_content = event["type"] in ("TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT")
+    return subject_of(event) in open_ids and not has_content
 
 
 def messages_of(run: Run, events: Iterable[dict], open_ids: Container[str] = ()) -> list[dict]:
