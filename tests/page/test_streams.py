@@ -6,6 +6,7 @@ from tests.agent.completions_server import CompletionsServer, answer
 from tests.browser import Browser
 from tests.page.conftest import IS_IDLE, Slow, Visitor, second_tab
 
+QUESTIONS = "[...document.querySelectorAll('.question p')].map((each) => each.innerText)"
 EVENTS = "[...document.querySelectorAll('#events b')].map((each) => +each.textContent)"
 
 
@@ -139,3 +140,39 @@ def test_a_refused_message_goes_back_into_its_field(
         assert other.page.read(asked) == 409
     slow.go_on()
     signed_in.page.wait(IS_IDLE)
+
+
+def test_an_answer_is_given_again(signed_in: Visitor, model: CompletionsServer):
+    model.script(answer("First"), answer("Second"))
+    signed_in.say("Say it")
+    signed_in.wait_for("First")
+    signed_in.page.wait(IS_IDLE)
+
+    signed_in.click(".question button + button")
+    signed_in.wait_for("Second")
+    assert "First" not in signed_in.text
+    signed_in.page.wait(IS_IDLE)
+    signed_in.page.reload()
+    signed_in.wait_for("Second")
+    assert signed_in.page.read(QUESTIONS) == ["Say it"]
+
+
+def test_a_message_is_edited(signed_in: Visitor, model: CompletionsServer):
+    model.script(answer("First"), answer("Second"), answer("Third"))
+    for message, words in (("One", "First"), ("Two", "Second")):
+        signed_in.say(message)
+        signed_in.wait_for(words)
+        signed_in.page.wait(IS_IDLE)
+
+    signed_in.click(".question button")
+    signed_in.page.read("document.activeElement.select()")
+    signed_in.page.type("Another")
+    signed_in.click("dialog .main")
+    signed_in.wait_for("Third")
+
+    assert signed_in.page.read(QUESTIONS) == ["Another"]
+    assert "First" not in signed_in.text
+    signed_in.page.wait(IS_IDLE)
+    signed_in.page.reload()
+    signed_in.wait_for("Third")
+    assert signed_in.page.read(QUESTIONS) == ["Another"]

@@ -93,7 +93,6 @@ function letter({ subject, text, at }) {
 	return el("article", {}, el("time", { datetime: at }), el("h3", {}, subject), ...[...codes].map(use), body);
 }
 
-/** Show the account of who is signed in. */
 export async function showAccount() {
 	$("#profile").replaceChildren(
 		el("div", { id: "me" }),

@@ -15,7 +15,6 @@ export class Answer {
 		this.resume();
 	}
 
-	/** Take the run's next event. */
 	take(event) {
 		const { type, message_id: message, tool_call_id: call, delta, error } = event;
 		if (type === "TEXT_MESSAGE_CONTENT") (this.#last = this.#text(message)).add(delta);
@@ -29,7 +28,6 @@ export class Answer {
 		}
 	}
 
-	/** Show a message of the agent that is kept. */
 	keep({ id, content, reasoning, tool_calls: calls, error }) {
 		if (reasoning) this.#thought(id).append(reasoning);
 		if (content) this.#text(id).add(content);
@@ -51,7 +49,6 @@ export class Answer {
 		this.#show(null, el("span", { t, given }), button("Read on", readOn, "quiet"));
 	}
 
-	/** More will come. */
 	resume() {
 		this.#show("true", el("span.busy", "Answering…"));
 	}

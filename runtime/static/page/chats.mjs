@@ -67,7 +67,6 @@ function start() {
 	input.focus();
 }
 
-// Of consequence on a phone alone.
 const unfold = (isListed) => { $("#show-list").ariaExpanded = isListed; };
 
 function showTitle(found) {
@@ -84,7 +83,7 @@ function prepend({ messages, next_cursor: cursor }, signal) {
 	let running = null;
 	for (const message of messages) {
 		const { run_id: id, role, status } = message;
-		if (role === "user") nodes.push(question(message.content));
+		if (role === "user") nodes.push(question(message.content, message));
 		if (status === "running") running ??= { id, last: 0, answer: new Answer() };
 		else if (role === "assistant") {
 			if (!answers.has(id)) nodes.push(answers.set(id, new Answer()).get(id).element);
@@ -103,14 +102,27 @@ function prepend({ messages, next_cursor: cursor }, signal) {
 	return running;
 }
 
-/** What was asked, as it was typed. */
-const question = (text) => el("article.question", {}, el("h3.unseen", "You"), el("p", {}, text));
+/** What was asked, as it was typed; `of` has the id of its run once there is one. */
+function question(text, of) {
+	const replace = async (message) => void send(message, of.run_id, asked);
+	const edit = () => ask({
+		t: "Edit", fields: [{ name: "message", t: "Message", value: text }], action: "Send",
+		submit: ({ message }) => replace(message),
+	});
+	const asked = el("article.question", {}, el("h3.unseen", "You"), el("p", {}, text),
+		button("Edit", edit, "quiet"), button("Regenerate", () => replace(text), "quiet"));
+	return asked;
+}
 
-/** Send a message, and read its answer. What is refused goes back into the field. */
-async function send(text) {
+/** Send a message, and read its answer. What is refused goes back into the field. `replaces` is the
+ * run whose place it takes, which is shown as `from`. */
+async function send(text, replaces, from) {
 	if (!text.trim() || run) return;
 	const { signal } = reading;
-	const [asked, answer, isNew] = [question(text), new Answer(), !open];
+	const of = {};
+	const [asked, answer, isNew] = [question(text, of), new Answer(), !open];
+	while (from?.nextSibling) from.nextSibling.remove();
+	from?.remove();
 	if (isNew) talk.replaceChildren();
 	talk.append(asked, answer.element);
 	input.value = refused.textContent = "";
@@ -122,14 +134,15 @@ async function send(text) {
 	open ||= crypto.randomUUID?.() ?? URL.createObjectURL(new Blob()).slice(-36);
 	setRun({ last: 0, answer });
 	try {
-		await take(client.chat(text, { sessionId: open, signal }), signal, () => {
+		await take(client.chat(text, { sessionId: open, signal, body: { replaces } }), signal, (id) => {
+			of.run_id = id;
 			if (!isNew) return;
-			history.replaceState(null, "", `#${open}`); // A reload finds it from now on.
+			history.replaceState(null, "", `#${open}`);
 			showTitle({ title: text });
 			showChats();
 		});
 	} catch (error) {
-		if (isNew) openChat("");
+		if (isNew || from) openChat(isNew ? "" : open);
 		setRun(null);
 		asked.remove();
 		answer.element.remove();
@@ -158,7 +171,7 @@ async function take(events, signal, begin) {
 			showEvent(id, data);
 			taken.answer.take(data);
 			scroll();
-			if (isFirst) begin?.();
+			if (isFirst) begin?.(data.run_id);
 			if (isLast(data)) {
 				setRun(null);
 				return void showChats();

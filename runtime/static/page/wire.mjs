@@ -7,7 +7,6 @@ const KEPT = 100; // requests, and events: the page does not grow for ever
 const SECRET = /"(password|current_password|refresh_token|token)":"(?:[^"\\]|\\.)*"/g;
 const known = new WeakMap(); // the place of each request's status
 
-/** The one client of the page. */
 export const client = new Client({ onRequest });
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
@@ -38,7 +37,6 @@ function addRequest(request) {
 	return status;
 }
 
-/** Show an event of a stream. */
 export function showEvent(id, { type, delta, error, tool_name: name }) {
 	const told = (delta ?? error ?? name ?? "").slice(0, 80);
 	append(LISTS[1], el("li", {}, el("b", {}, `${id}`), ` ${type} `, el("i", {}, told)));

@@ -4,7 +4,6 @@ API docs|接口文档
 Account|账号
 Chats|对话
 The wire|请求与事件
-Parts of the page|页面各部分
 Accounts, and an agent to talk to|账号，和一个能对话的 Agent
 lead|您自己的后端正在运行。注册后即可开始对话，页面下方可以看到每一个请求。|This is your own back end, running. Sign up, start a chat, and see each request below.
 Sign up|注册
@@ -54,6 +53,8 @@ try2|东京现在几点？|What time is it in Tokyo?
 Message|消息
 hint|输入消息，按回车发送|Write a message, Enter sends it
 Send|发送
+Edit|修改
+Regenerate|重新回答
 Stop|停止
 Rename|重命名
 Title|标题
