@@ -203,6 +203,24 @@ def test_the_next_message_may_follow_a_stop_at_once(stage: Stage, node: Node, st
     assert again.messages[1]["metadata"]["status"] == "stopped"
 
 
+def test_an_answer_and_a_message_are_replaced(stage: Stage, node: Node):
+    chat = stage.new_chat()
+    page = opened(stage, node, chat)
+    page.ask("hello")
+    page.ask("fail")
+    page.do("regenerate")
+    page.do("wait")
+    assert page.texts == ["hello", "Hello.", "fail", "Half an ans"]
+    first = page.messages[0]["id"]
+    page.do("send", text="add", messageId=first)
+    page.do("wait")
+    again = opened(stage, node, chat)
+
+    assert page.texts == ["add", "See: It is 2."]
+    assert page.messages[0]["id"] == first
+    assert same(again.messages) == same(page.messages)
+
+
 @pytest.mark.parametrize("how", ["reset", "torn", "end"])
 def test_a_page_that_was_cut_off_comes_to_the_same(stage: Stage, node: Node, how: str):
     chat = stage.new_chat()

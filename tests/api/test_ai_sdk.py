@@ -172,6 +172,46 @@ def test_what_another_client_answered_is_shown(model: CompletionsServer, alice: 
     assert [message["role"] for message in messages] == ["user", "assistant", "assistant"]
 
 
+# Once more
+
+AGAIN = {"trigger": "regenerate-message"}
+
+
+def test_a_message_is_answered_anew(model: CompletionsServer, alice: Person):
+    model.script(answer("One"), answer("Two"), answer("Three"))
+    first = heard(post(alice, user("hello")))
+    heard(post(alice, user("hello"), **AGAIN, messageId=first[0]["messageId"]))
+    assert words(shown(alice)["messages"]) == [("user", "hello"), ("assistant", "Two")]
+    heard(post(alice, user("hello"), **AGAIN))
+
+    assert words(shown(alice)["messages"]) == [("user", "hello"), ("assistant", "Three")]
+    assert [said(request) for request in model.requests] == [[("user", "hello")]] * 3
+
+
+def test_what_goes_on_is_answered_anew_too(model: CompletionsServer, alice: Person):
+    model.script(stream(text("One "), HANG), answer("Two"))
+    first = in_background(post, alice, user("hello"))
+    wait_until(lambda: words(shown(alice)["messages"])[1:] == [("assistant", "One ")])
+    heard(post(alice, user("hello"), **AGAIN))
+    first.join()
+
+    assert words(shown(alice)["messages"]) == [("user", "hello"), ("assistant", "Two")]
+
+
+def test_an_earlier_message_is_edited(model: CompletionsServer, alice: Person):
+    for number, words_of_it in enumerate(("one", "two", "three")):
+        heard(post(alice, user(words_of_it, f"u{number}")))
+    for edited in ("other", "two", "other"):
+        model.script(answer(f"To {edited}"))
+        heard(post(alice, user("one", "u0"), assistant("Hello"), user(edited, "u1")))
+        assert words(shown(alice)["messages"])[2:] == [
+            ("user", edited),
+            ("assistant", f"To {edited}"),
+        ]
+
+    assert Run.select().count() == 6
+
+
 # Going on
 
 
@@ -261,10 +301,7 @@ def test_a_part_that_cannot_be_passed_on_is_refused_and_named(alice: Person):
     ]
 
 
-@pytest.mark.parametrize(
-    "more",
-    [{"messages": []}, {"messages": [assistant("Hello")]}, {"trigger": "regenerate-message"}],
-)
+@pytest.mark.parametrize("more", [{"messages": []}, {"messages": [assistant("Hello")]}])
 def test_without_a_new_message_there_is_no_run(alice: Person, more: dict):
     refused = post(alice, user("hello"), **more)
 

@@ -59,6 +59,18 @@ def test_the_next_message_follows_a_stop_at_once(page: Page):
     page.shows("count", "One and ", "hello", "Hello.")
 
 
+def test_what_was_stopped_is_answered_anew(page: Page):
+    page.send("count")
+    page.shows("count", "One and ")
+    page.do("void chat.stop()")
+    page.stage.model.go_on.set()
+    page.do("void chat.regenerate()")
+
+    page.shows("count", WHOLE)
+    page.open()
+    page.shows("count", WHOLE)
+
+
 def test_an_access_token_that_is_over_is_renewed(page: Page):
     page.keep(**{**page.stage.pair, "access_token": "over"})
     page.send("hello")

@@ -1,6 +1,7 @@
 """/agent-chats/ai-sdk: the same chats for front ends with `useChat` of the AI SDK."""
 
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 from flask import Response
 
@@ -52,21 +53,33 @@ def submit_message(body: dict) -> Response:
     `status`。出错时以 `error` 结束，`errorText` 可以直接显示；被停止时以 `abort` 结束。
 
     连接断开不会停止运行。对话中还有正在进行的运行时，新的消息先停止它。重发同一条消息得到的是同一次
-    运行。尚不支持 `regenerate-message`，与没有新的消息时一样为 422。
+    运行。`regenerate-message` 重新回答最后的用户消息；id 已在对话中而文字变了的消息是修改。
+    两种情况下，从被取代的消息开始的一切移出对话，但仍保留。
     """
     user = current_user()
-    if body["trigger"] != "submit-message":
-        raise NothingNew
     chat_id = front_ends.chat_id_of(user, body["id"])
     # Nothing else of them is looked at: it would mean something in another protocol.
     held = [{name: each[name] for name in ("id", "role", "parts")} for each in body["messages"]]
-    state = chat_state.find(user, chat_id, new_messages.ids_at_end(held))
-    last_id = held[-1]["id"] if held else ""
-    run_id = made_of(chat_id, f"message {last_id}")
-    if run := Run.find(user, chat_id, run_id):
+    is_again = body["trigger"] == "regenerate-message"
+    if is_again:
+        runs.stop_last(user, chat_id)
+    run_id = _run_id(chat_id, held)
+    run = Run.find(user, chat_id, run_id)
+    if run and not (is_again or run.replaced_by):
         return _stream(runs.follow(user, run))
-    run = front_ends.run_on(held, state, run_id, chat_id, "parts", carries_on=False)
+    state = chat_state.find(user, chat_id, new_messages.ids_at_end(held))
+    new_id = uuid4() if run else run_id
+    run = front_ends.run_on(held, state, new_id, chat_id, "parts", carries_on=False)
     return _stream(runs.launch_instead(user, run))
+
+
+def _run_id(chat_id: UUID, held: list[dict]) -> UUID:
+    """The id of the run on the last message, so that the same one sent again is the same run.
+
+    A message that was edited keeps its id, and has another text.
+    """
+    last = held[-1] if held else {"id": "", "role": "", "parts": []}
+    return made_of(chat_id, f"message {last['id']} {new_messages.text_of(last, 'parts')}")
 
 
 @blp.get("/agent-chats/ai-sdk/<path:chat_id>/stream")
