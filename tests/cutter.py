@@ -18,7 +18,7 @@ class Cut:
     """End a stream after its event of this number.
 
     "reset" breaks the connection, "torn" does so in the middle of the next event, "end" ends the
-    answer as if it were complete.
+    answer as if it were complete; "mute" breaks the connection before a word of the answer.
     """
 
     after: int
@@ -71,6 +71,8 @@ def _header(head: str, name: str) -> str | None:
 
 def _pass_on(answer: BinaryIO, client: socket.socket, cut: Cut | None) -> None:
     head = _head(answer).replace("\r\n", "\r\nConnection: close\r\n", 1)
+    if cut and cut.how == "mute":
+        return
     client.sendall(head.encode("latin-1"))
     if _header(head, "transfer-encoding") != "chunked":
         client.sendall(answer.read())

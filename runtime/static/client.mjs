@@ -14,35 +14,31 @@ const SENTENCES = {
 export class Problem extends Error {
   constructor(status, { title = "", detail, code, errors }, { retryAfter, cause } = {}) {
     super(String(detail), { cause });
-    const faults = [errors ?? []].flat().map((each) => ({ pointer: "", ...each }));
-    const told = { status, title, detail: this.message, code, errors: faults, retryAfter };
-    Object.assign(this, told, { name: "Problem" });
+    this.errors = [errors ?? []].flat().map((each) => ({ pointer: "", ...each }));
+    Object.assign(this, { name: "Problem", status, title, detail: this.message, code, retryAfter });
   }
 }
 
 export class Client extends EventTarget {
-  #base; #key; #storage; #onRequest; #announced; #refreshing;
+  #base; #key; #storage; #onRequest; #announced; #renewal;
   constructor({ base = "", storage = ownStorage(), language = "", onRequest } = {}) {
     super();
     this.language = language;
-    this.#base = base.replace(/\/+$/, "");
+    this.#base = `${base.replace(/\/+$/, "")}/api/v1`;
     this.#key = `runtime-api:${this.#base}`; // of the tokens in the storage, and of the lock
     [this.#storage, this.#onRequest] = [storage, onRequest];
     this.#announced = this.user?.id;
-    const look = () => this.#announce(); // in other tabs, and while this page was put aside
-    for (const type of ["storage", "pageshow"]) globalThis.addEventListener?.(type, look);
+    globalThis.addEventListener?.("storage", () => this.#announce()); // by another tab
   }
 
   get user() { return this.#stored().user ?? null; }
   async signUp(details) { await this.#call("POST", "/auth/verifications", details); }
   async resend(email) { await this.#call("POST", "/auth/verifications/resend", { email }); }
-  async verify(email, token) {
-    return (await this.#call("POST", "/auth/verifications/verify", { email, token })).user;
-  }
-
+  async #begin(path, body) { return (await this.#call("POST", path, body)).user; }
+  async verify(email, token) { return this.#begin("/auth/verifications/verify", { email, token }); }
   async signIn(email, password) {
     const { refresh_token } = this.#stored(); // the last one, which still tells a known device
-    return (await this.#call("POST", "/auth/sessions", { email, password, refresh_token })).user;
+    return this.#begin("/auth/sessions", { email, password, refresh_token });
   }
 
   async signOut() {
@@ -59,8 +55,7 @@ export class Client extends EventTarget {
   }
 
   async *chat(message, { sessionId: session_id = uuid(), signal, headers, body } = {}) {
-    // Sent again with its key, a message begins no second run.
-    const options = { signal, headers: { "Idempotency-Key": uuid(), ...headers } };
+    const options = { signal, headers: { "Idempotency-Key": uuid(), ...headers } }; // one run
     yield* this.#events("POST", "/agent-chats", { message, session_id, ...body }, options);
   }
 
@@ -84,8 +79,7 @@ export class Client extends EventTarget {
         if (isKept) this.#store({ ...answer, renew_at: Date.now() + answer.expires_in * 950 });
         return answer;
       } catch (problem) {
-        // What asks to come back has done nothing.
-        if (!isRepeatable && !problem.retryAfter) throw problem;
+        if (!isRepeatable && !problem.retryAfter) throw problem; // with it, nothing was done
         await pause(problem, failures, REQUEST, options.signal);
       }
     }
@@ -93,12 +87,11 @@ export class Client extends EventTarget {
 
   /** The events of a run, each once, until the last, over as many connections as it takes. */
   async *#events(method, path, body, { signal, headers, after = 0, isOver }) {
-    let [last, failures, wasOver] = [after, 0, false];
-    const options = { userId: this.user?.id, signal, isStream: true };
+    let [last, failures, wasOver, userId] = [after, 0, false, this.user?.id];
     for (let opened = 1; ; opened++) {
-      const before = last;
-      options.guard = new AbortController();
-      options.headers = { ...headers, ...(last && { "Last-Event-ID": String(last) }) };
+      const [before, guard] = [last, new AbortController()];
+      const asked = { ...headers, ...(last && { "Last-Event-ID": String(last) }) };
+      const options = { userId, signal, guard, headers: asked, isStream: true };
       try {
         const response = await this.#open(method, path, body, options);
         for await (const event of this.#frames(response, options)) {
@@ -114,17 +107,18 @@ export class Client extends EventTarget {
       } catch (problem) {
         failures = opened < STREAM.connections ? failures + 1 : STREAM.tries;
         await pause(problem, failures, STREAM, signal);
-      } finally {
-        options.guard.abort();
-      }
+      } finally { guard.abort(); }
     }
   }
 
   /** The events of one connection. */
-  async *#frames(response, options) {
+  async *#frames(response, { signal, guard }) {
     const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
+    const end = () => reader.cancel().catch(() => {}); // Node's fetch misses some aborts.
+    guard.signal.addEventListener("abort", end);
+    signal?.addEventListener("abort", end, { signal: guard.signal });
     for (let text = "", ends = Date.now() + HOUR_MS; Date.now() < ends; ) {
-      const { done, value } = await this.#heard(reader.read(), options);
+      const { done, value } = await this.#heard(reader.read(), { signal, guard });
       if (done) return;
       const frames = (text + decoder.decode(value, { stream: true })).split("\n\n");
       text = frames.pop();
@@ -153,9 +147,8 @@ export class Client extends EventTarget {
   }
 
   async #ask(method, path, body, options, token) {
-    const request = { method, url: `${this.#base}/api/v1${path}`, body: JSON.stringify(body) };
-    const accepted = options.isStream ? "text/event-stream" : "application/json";
-    const headers = (request.headers = { Accept: accepted });
+    const headers = { Accept: options.isStream ? "text/event-stream" : "application/json" };
+    const request = { method, url: this.#base + path, headers, body: JSON.stringify(body) };
     if (this.language) headers["Accept-Language"] = this.language;
     if (token) headers.Authorization = `Bearer ${token}`;
     if (request.body) headers["Content-Type"] = "application/json";
@@ -166,10 +159,10 @@ export class Client extends EventTarget {
     const response = await this.#heard(fetch(request.url, sent), options);
     const { ok, status, statusText: title, headers: said } = response;
     this.#onRequest?.(request, { status });
-    if (ok && options.isStream && said.get("Content-Type")?.startsWith(accepted)) return response;
+    if (ok && options.isStream) return response;
     const text = await this.#heard(response.text(), options);
     const told = text ? await parsed(text).catch(() => undefined) : null;
-    if (ok && !options.isStream && told !== undefined) return told;
+    if (ok && told !== undefined) return told;
     const retryAfter = Number(said.get("Retry-After")) || undefined;
     if (told?.detail) throw new Problem(status, told, { retryAfter });
     throw this.#problem("unreachable", ok ? 0 : status, { retryAfter, title });
@@ -177,16 +170,17 @@ export class Client extends EventTarget {
 
   /** The pair of tokens after a stale one, by one request for all tabs. Only a 401 signs out. */
   async #refresh(stale) {
-    const [locks, take] = [globalThis.navigator?.locks, () => this.#take(stale)];
+    const [locks, began] = [globalThis.navigator?.locks, performance.now()];
+    const take = () => this.#take(stale, locks && performance.now() - began > 5);
     const signal = AbortSignal.timeout(SILENCE_MS); // The tab that has the lock may be frozen.
     const taken = () => (locks ? locks.request(this.#key, { signal }, take) : take());
-    this.#refreshing ??= this.#heard(taken(), {}).finally(() => (this.#refreshing = null));
-    return this.#refreshing;
+    return (this.#renewal ??= this.#heard(taken(), {}).finally(() => (this.#renewal = null)));
   }
 
-  async #take(stale) {
+  async #take(stale, isLate) {
     const old = { refresh_token: stale.refresh_token };
     const mayKeep = () => this.#stored().access_token === stale.access_token; // not another tab's
+    if (isLate && mayKeep()) await news();
     const fail = (problem) => {
       if (problem.status !== 401) throw problem;
       if (mayKeep()) this.#store(old);
@@ -225,14 +219,15 @@ export class Client extends EventTarget {
 
 /** Wait before the next try, or throw the problem if there is to be none. */
 async function pause(problem, failures, { tries, longestSeconds }, signal) {
-  signal?.throwIfAborted();
   const seconds = Math.max(2 ** failures / 4, problem.retryAfter ?? 0);
   const isTemporary = problem.status === 0 || problem.status === 429 || problem.status > 501;
   if (!isTemporary || failures >= tries || seconds > longestSeconds) throw problem;
   await new Promise((go) => {
     const timer = setTimeout(go, seconds * (1 + Math.random() / 4) * 1000); // not all at once
-    signal?.addEventListener("abort", () => go(clearTimeout(timer)), { once: true });
+    const end = () => go(clearTimeout(timer));
+    signal?.aborted ? end() : signal?.addEventListener("abort", end, { once: true });
   });
+  signal?.throwIfAborted();
 }
 
 function ownStorage() {
@@ -245,6 +240,11 @@ function ownStorage() {
   }
 }
 
+// What another tab has stored may be seen a moment after it has released the lock.
+const news = () => new Promise((go) => {
+  globalThis.addEventListener?.("storage", go, { once: true });
+  setTimeout(go, 200);
+});
 const parsed = async (text) => JSON.parse(text);
 const runPath = (...ids) => `/agent-chats/${ids.map(encodeURIComponent).join("/runs/")}`;
 const uuid = () => crypto.randomUUID?.() ?? URL.createObjectURL(new Blob()).slice(-36); // HTTP
