@@ -11,7 +11,8 @@ PREFLIGHT_SECONDS = 7200
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 # What is read here; a page that asks for others is allowed those (tracing adds its own).
 HEADERS = (
-    "Authorization, Content-Type, Accept-Language, Idempotency-Key, Last-Event-ID, X-Request-ID"
+    "Authorization, Content-Type, Accept-Language, Idempotency-Key, If-Running, Last-Event-ID,"
+    " X-Request-ID"
 )
 MAX_HEADERS_CHARS = 1024
 

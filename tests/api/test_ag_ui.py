@@ -42,12 +42,18 @@ def result(content: object, call_id: str = "p1", its_id: str = "t1") -> dict:
 
 
 def post(
-    person: Person, *messages: dict, thread: str = "t", run: str = "r1", version="1.0", **more
+    person: Person,
+    *messages: dict,
+    thread: str = "t",
+    run: str = "r1",
+    version: str | None = "1.0",
+    headers: dict | None = None,
+    **more,
 ) -> TestResponse:
     """What a client of this version sends; None is one before 1.0."""
     body = {"threadId": thread, "runId": run, "messages": list(messages), "tools": []}
     declared = {"protocolVersion": version} if version else {}
-    headers = {"Accept": "text/event-stream"}
+    headers = {"Accept": "text/event-stream", **(headers or {})}
     return person.post("/agent-chats/ag-ui", body | declared | more, headers=headers)
 
 

@@ -256,7 +256,7 @@ def test_what_is_no_list_of_headers_is_answered_with_those_that_are_read(
 
     allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
     assert {"authorization", "content-type", "x-request-id"} <= set(allowed)
-    assert len(allowed) == 6
+    assert len(allowed) == 7
 
 
 @pytest.mark.parametrize(

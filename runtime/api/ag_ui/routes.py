@@ -14,10 +14,11 @@ from runtime.api.application import MAX_CHAT_BYTES, body_up_to
 from runtime.api.blueprint import Blueprint
 from runtime.api.guards import current_user
 from runtime.api.schemas.ag_ui import RunAgentInputSchema
+from runtime.api.schemas.agent_chats import IfRunningSchema
 from runtime.api.streams import EventStream
 from runtime.errors import RUN_REFUSED, Fault, InvalidParameters, NothingNew
 from runtime.models.chats import Run
-from runtime.services.chats import chat_state, records, runs
+from runtime.services.chats import chat_state, records, replacing, runs
 from runtime.services.chats.ids import run_called
 from runtime.services.chats.runs import Followed
 
@@ -33,9 +34,10 @@ blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 
 @blp.post("/agent-chats/ag-ui")
 @body_up_to(MAX_CHAT_BYTES)
 @blp.arguments(RunAgentInputSchema)
+@blp.arguments(IfRunningSchema, location="headers")
 @blp.response(200, content_type=streams.MEDIA_TYPE, example=translation.EXAMPLE)
 @blp.fails(*RUN_REFUSED)
-def run_agent(body: dict) -> Response:
+def run_agent(body: dict, headers: dict) -> Response:
     """按 AG-UI 1.0 运行 Agent 对话(需要认证)。
 
     请求体为 `RunAgentInput`，未列出的成员一律忽略。`threadId` 是 UUID 时即为对话的 id，其他字符串
@@ -56,6 +58,9 @@ def run_agent(body: dict) -> Response:
     可以为空，`runId` 任意：页面重新加载、重新连接都这样读取对话。上一次运行失败或被停止时，
     `forwardedProps` 中 `"continue": true` 接着运行。
 
+    同一对话同时只有一次运行，否则为 409；带着请求头 `If-Running: replace`，或 `forwardedProps` 中
+    `"ifRunning": "replace"` 时，先停止正在进行的运行。
+
     `tools` 与服务器自己的工具一同提供给模型，重名时以服务器的为准。模型调用它们时运行随即结束，没有
     结果；请求声明了 `protocolVersion` 时，`outcome` 的 `pendingToolCallIds` 列出这些调用。
 
@@ -73,12 +78,14 @@ def run_agent(body: dict) -> Response:
     if run:
         return _resumed(run, body)
     try:
-        carries_on = _forwarded(body, "continue") is True
+        carries_on = _carries_on(chat_id, body)
         run = front_ends.run_on(messages, state, run_id, chat_id, carries_on=carries_on)
     except NothingNew:
         return _shown(chat_id, body)
+    replaces = headers["if_running"] or _forwarded(body, "ifRunning") == "replace"
+    launch = replacing.launch_instead if replaces else runs.launch
     # Should it have been begun just now, it is heard from its beginning all the same.
-    return _begun(runs.launch(user, run, _tools(body["tools"] or [])), body)
+    return _begun(launch(user, run, _tools(body["tools"] or [])), body)
 
 
 def _forwarded(body: dict, name: str) -> object:
@@ -105,6 +112,14 @@ def _begun(followed: Followed, body: dict) -> Response:
     this = _translation(followed.run, body)
     stream = _HeadedStream(followed.log, followed.leave, 0, this.frame, head=this.begin())
     return streams.respond(stream)
+
+
+def _carries_on(chat_id: UUID, body: dict) -> bool:
+    """Whether a run that ended before its answer was complete is to be carried on."""
+    if _forwarded(body, "continue") is not True:
+        return False
+    last = runs.last(current_user(), chat_id)
+    return last is not None and last.finished_at is not None
 
 
 def _shown(chat_id: UUID, body: dict) -> Response:

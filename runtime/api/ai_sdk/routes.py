@@ -18,7 +18,7 @@ from runtime.api.streams import EventStream
 from runtime.database.pagination import Page
 from runtime.errors import RUN_REFUSED, ChatNotFound, NothingNew, TooManyRequests
 from runtime.models.chats import Run
-from runtime.services.chats import chat_state, chats, records, runs
+from runtime.services.chats import chat_state, chats, records, replacing, runs
 from runtime.services.chats.entries import Entry
 from runtime.services.chats.ids import made_of
 from runtime.services.chats.runs import Followed
@@ -70,7 +70,7 @@ def submit_message(body: dict) -> Response:
     state = chat_state.find(user, chat_id, new_messages.ids_at_end(held))
     new_id = uuid4() if run else run_id
     run = front_ends.run_on(held, state, new_id, chat_id, "parts", carries_on=False)
-    return _stream(runs.launch_instead(user, run))
+    return _stream(replacing.launch_instead(user, run))
 
 
 def _run_id(chat_id: UUID, held: list[dict]) -> UUID:

@@ -1,5 +1,7 @@
 """/agent-chats: conversations with the agent."""
 
+from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 from flask import Response
@@ -32,10 +34,12 @@ from runtime.errors import (
     RunNotFound,
     TooManyRequests,
 )
-from runtime.services.chats import budgets, chats, records, runs
+from runtime.services.chats import budgets, chats, records, replacing, runs
 from runtime.services.chats.budgets import Today
 from runtime.services.chats.chats import ShownChat
 from runtime.services.chats.entries import Entry
+from runtime.services.chats.ids import run_of_key
+from runtime.services.chats.replacing import Begun
 from runtime.services.chats.runs import Answer, Followed, ShownRun
 
 _STREAM = {
@@ -71,7 +75,8 @@ def create_run(body: dict, headers: dict) -> Answer | Response:
 
     事件的名称与顺序遵循 AG-UI；最后一个是 RUN_FINISHED，模型出错或被停止时是 RUN_ERROR，此时
     `output` 是已有的文字。`session_id` 省略或为新的 UUID 时开始新对话。同一对话同时只运行一条消息，
-    否则为 409。
+    否则为 409；带着 `If-Running: replace` 时，先停止正在进行的运行，它以 RUN_ERROR 结束，已写出的
+    文字保留在对话中。
 
     `Accept: text/event-stream` 时事件边发生边发送，每个事件的 `id` 是它的编号，响应头
     `Content-Location` 是断开后续读的地址。无论以哪种方式，连接断开都不会停止运行。带着同一个
@@ -81,14 +86,25 @@ def create_run(body: dict, headers: dict) -> Answer | Response:
     `replaces` 是对话中一次运行的 id(也是其用户消息的 id)：从它开始的一切移出对话，由新的运行取代。
     带有 `message` 即修改消息，省略则重新回答原来的消息。移出的内容不再发送给模型，也不在消息列表
     中，但仍保留，并包含在导出的数据中。对话中没有这次运行为 404；它已被取代，或对话中有运行正在
-    进行，为 409。
+    进行而没有 `If-Running: replace`，为 409。
     """
     message, chat_id, key = body["message"], body["session_id"], headers["key"]
-    user, replaces = current_user(), body["replaces"]
+    user, language, replaces = current_user(), http.language(), body["replaces"]
     if not streams.is_wanted():
-        return runs.answer(user, message, chat_id, key, http.language(), replaces)
-    followed = runs.start(user, message, chat_id, key, replaces)
+        answer = partial(runs.answer, user, message, chat_id, key, language, replaces)
+        return _begun(answer, body, headers)
+    start = partial(runs.start, user, message, chat_id, key, replaces)
+    followed = _begun(start, body, headers)
     return _stream(followed, after=int(headers["after"]) if key else 0)
+
+
+def _begun(begin: Callable[[], Begun], body: dict, headers: dict) -> Begun:
+    """What `begin` returns; what goes on in the chat is stopped before, if the headers say so."""
+    user, chat_id, key = current_user(), body["session_id"], headers["key"]
+    if not (headers["if_running"] and chat_id):
+        return begin()
+    run_id = run_of_key(user.id, key) if key else None
+    return replacing.begin_instead(user, chat_id, begin, run_id)
 
 
 @blp.get("/agent-chats")

@@ -5,6 +5,7 @@ import marshmallow as ma
 from runtime.api.schemas.base import AnswerSchema, Schema
 from runtime.api.schemas.fields import (
     MESSAGE_ID,
+    Choice,
     Count,
     Cursor,
     Id,
@@ -59,7 +60,18 @@ class ResumeSchema(Schema):
     )
 
 
-class CreateRunHeadersSchema(ResumeSchema):
+class IfRunningSchema(Schema):
+    """A header of our own, after the pattern of HTTP's conditions."""
+
+    if_running = Choice(
+        "replace",
+        data_key="If-Running",
+        load_default=None,
+        description="`replace`：先停止对话中正在进行的运行，而不是 409。",
+    )
+
+
+class CreateRunHeadersSchema(ResumeSchema, IfRunningSchema):
     key = String(
         data_key="Idempotency-Key",
         low=1,

@@ -18,6 +18,11 @@ def run_called(chat_id: UUID, name: str) -> UUID:
     return made_of(chat_id, f"run {name}")
 
 
+def run_of_key(user_id: UUID, key: str) -> UUID:
+    """The id of the run that this user's key has started, or will."""
+    return made_of(user_id, f"key {key}")
+
+
 def from_digest(digest: bytes) -> UUID:
     """The id that stands for a digest of 16 bytes or more."""
     number = int.from_bytes(digest[:16]) & ~(0xF << 76 | 0b11 << 62)

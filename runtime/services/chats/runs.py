@@ -21,13 +21,12 @@ from runtime.services.chats.agent import Agent, current_agent
 from runtime.services.chats.endings import fail_dead
 from runtime.services.chats.entries import error_sentence, join
 from runtime.services.chats.execution import Execution
-from runtime.services.chats.ids import is_made, made_of, new_id
+from runtime.services.chats.ids import is_made, new_id, run_of_key
 from runtime.services.chats.log import Log
 
-# How often the run of a key, or of a chat that is erased, is looked for while others begin and end.
+# How often a key's run, or an erased chat's, is looked for while others begin and end.
 KEYED_ATTEMPTS = 3
 ERASE_ATTEMPTS = 5
-REPLACE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -89,18 +88,6 @@ def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> Followed:
     """
     with _stream_of(user) as begin:
         return begin(run, execution.begin(user, run, tools, in_background=True))
-
-
-def launch_instead(user: User, run: Run) -> Followed:
-    """The same, but what goes on in the chat is stopped first, in any process.
-
-    Raises what `launch` and `stop` do; ChatBusy when one run after the other begins meanwhile.
-    """
-    for _ in range(REPLACE_ATTEMPTS):
-        with suppress(ChatBusy):
-            return launch(user, run)
-        stop_last(user, run.chat_id)
-    raise ChatBusy
 
 
 def follow(user: User, run: Run) -> Followed:
@@ -171,7 +158,7 @@ def _prepare(
     in_background: bool = False,
 ) -> tuple[Run, Execution | None]:
     """A run that was claimed, and what executes it: None when its key has started it before."""
-    run_id = made_of(user.id, f"key {key}") if key else uuid4()
+    run_id = run_of_key(user.id, key) if key else uuid4()
     for _ in range(KEYED_ATTEMPTS):
         run = _run_on(user, run_id, chat_id, message, replaces)
         if key and (known := _known(user, run, chat_id)):
@@ -239,11 +226,11 @@ def last(user: User, chat_id: UUID) -> Run | None:
     return get(user, chat_id, run_id) if run_id else None
 
 
-def stop_last(user: User, chat_id: UUID) -> None:
-    """End what goes on in a chat, see `stop`; nothing does in a chat that the user has not."""
+def stop_last(user: User, chat_id: UUID, but: UUID | None = None) -> None:
+    """End what goes on in the user's chat, if they have it, `but` for a run of that id."""
     with suppress(RunNotFound):  # Another request has erased the chat meanwhile.
         run = last(user, chat_id)
-        if run and run.finished_at is None:
+        if run and run.finished_at is None and run.id != but:
             stop(user, chat_id, run.id)
 
 
