@@ -3,7 +3,8 @@
 // A job is a line of JSON on stdin, and its outcome one on stdout. In each of its turns a message
 // is sent and the answer waited for; what is cut off is asked for again, as the same run; calls of
 // front-end tools are answered in a run of their own. With `load` the job is a page that was just
-// loaded: it holds nothing, and asks what there is by the method of that name.
+// loaded: it holds nothing, and asks what there is by the method of that name. With `again` it then
+// does as a button does that edits a message or has it answered anew.
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
@@ -64,6 +65,13 @@ async function work(job) {
       agent.messages.push({ role: "tool", ...answer });
     }
     if (calls.length) await run(agent, `${runId}-${number}-answered`, job, outcome);
+  }
+  for (const [time, { turn, content }] of (job.again ?? []).entries()) {
+    const place = agent.messages.findIndex(({ id }) => id === `${runId}-asked-${turn}`);
+    const kept = agent.messages.slice(0, place + 1);
+    if (content) kept.splice(-1, 1, { id: `${runId}-edited-${turn}`, role: "user", content });
+    agent.setMessages(kept);
+    await run(agent, `${runId}-again-${time}`, job, outcome);
   }
   return { ...outcome, messages: agent.messages, warnings: warnings.splice(0) };
 }

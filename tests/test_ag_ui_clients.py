@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -203,16 +203,23 @@ class Stage:
         return cuts.pop(0) if cuts else None
 
     def play(
-        self, node: Node, scenario: str, *cuts: Cut, wait: float = 0, token: str | None = None
+        self,
+        node: Node,
+        scenario: str,
+        *cuts: Cut,
+        wait: float = 0,
+        token: str | None = None,
+        again: Sequence[dict] = (),
     ) -> "Played":
         """A client's chat, the connections of each of its runs cut one after the other.
 
-        It waits so many seconds before it asks again.
+        It waits so many seconds before it asks again. In the end turns are answered `again`.
         """
         thread, run = str(uuid4()), uuid4().hex
         turns = [f"{scene} {run}" for scene in SCENARIOS[scenario]]
         runs = [f"{run}-{n}{which}" for n in range(len(turns)) for which in ("", "-answered")]
-        self._cuts |= {each: list(cuts) for each in runs}
+        runs_again = [f"{run}-again-{time}" for time in range(len(again))]
+        self._cuts |= {each: list(cuts) for each in [*runs, *runs_again]}
         if scenario == "stop":
             threading.Thread(target=self._stop, args=(thread, runs[0], turns[0])).start()
         outcome = node.do(
@@ -224,6 +231,7 @@ class Stage:
             tools=[PICK],
             answers={"pick": "red"},
             wait=wait * 1000,
+            again=again,
         )
         last = runs[-1] if scenario == "pick" else runs[-2]
         return self._played(outcome, thread, run, last)
@@ -365,6 +373,23 @@ def test_a_client_that_hears_three_events_at_a_time_comes_to_the_same(
     stage: Stage, node: Node, whole: dict[str, Played], scenario: str
 ):
     check(stage.play(node, scenario, *[Cut(3)] * 90), whole[scenario])
+
+
+@pytest.mark.parametrize("cuts", [0, 90], ids=["whole", "cut"])
+def test_a_client_edits_a_message_and_has_it_answered_anew(stage: Stage, node: Node, cuts: int):
+    again = [{"turn": 3}, {"turn": 1, "content": "text anew"}, {"turn": 0}]
+
+    all_three = stage.play(node, "turns", *[Cut(3)] * cuts, again=again)
+    two = stage.play(node, "turns", *[Cut(3)] * cuts, again=again[:2])
+
+    for played in (all_three, two):
+        assert played.messages == played.server
+        assert not played.warnings
+    asked = [each["id"] for each in two.messages if each["role"] == "user"]
+    assert asked == [f"{two.run}-asked-0", f"{two.run}-edited-1"]
+    assert two.messages[-1]["content"] == TOLD["text"][0][1]
+    asked = [each["id"] for each in all_three.messages if each["role"] == "user"]
+    assert asked == [f"{all_three.run}-asked-0"]
 
 
 LOADS = ["runAgent", "connectAgent"]

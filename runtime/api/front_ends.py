@@ -52,7 +52,7 @@ def run_on(
     if replaced:
         state = chat_state.before(state, replaced)
     found = new_messages.find(messages, state, member)
-    if not (found or (carries_on and state.is_unfinished)):
+    if not (found or (carries_on and state.is_unfinished and not replaced)):
         raise NothingNew
     run = Run.on(found, run_id, chat_id)
     run.replaces = replaced

@@ -24,11 +24,12 @@ from tests.api.test_ag_ui import (
     kinds,
     post,
     result,
+    snapshot,
     user,
     words,
     written,
 )
-from tests.api.test_agent_chats import in_background, said, wait_until
+from tests.api.test_agent_chats import said, wait_until
 from tests.api.test_chats import listed, messages, pages
 from tests.conftest import Person, at_once
 
@@ -454,20 +455,16 @@ def test_who_comes_back_cuts_nothing_off(
     assert not model.requests
 
 
-def test_who_comes_back_in_the_middle_of_an_answer_has_none_answered_anew(
-    model: CompletionsServer, alice: Person
-):
-    """The page was loaded again, and had kept what the user wrote."""
-    model.script(stream(text("Slow"), HANG))
-    first = Hearing(alice, user("hello"))
-    written("Slow")
+def test_a_message_that_was_emptied_is_none(model: CompletionsServer, alice: Person):
+    model.script(stream("data: {]\n\n"), stream("data: {]\n\n"))
+    heard(post(alice, user("first", "u1")))
+    heard(post(alice, user("first", "u1"), user("second", "u2"), run="r2"))
 
-    again = in_background(partial(post, alice, user("hello"), run="r2"))
+    messages = [user("first", "u1"), user("", "u2")]
+    events = heard(post(alice, *messages, run="r3", forwardedProps={"continue": True}))
 
-    model.stopping.set()
-    assert kinds(first.events)[-1] == "RUN_ERROR"
-    again.join()
-    assert Run.select().count() == 1
+    assert [each["content"] for each in snapshot(events)] == ["first", "second"]
+    assert Run.select().count() == 2
 
 
 def test_a_page_that_was_just_loaded_goes_on_with_the_chat(

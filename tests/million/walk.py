@@ -225,11 +225,27 @@ def chat(walk: Walk) -> None:
     ok(heavy.get(f"/agent-chats?limit=100&cursor={page['next_cursor']}"))
     ok(heavy.get("/agent-chats/budget"))
     refused(walk.person("user_6").get(f"/agent-chats/{old}"), 404)
+    say_anew(heavy, old)
     say_by_ag_ui(heavy, old)
     say_by_use_chat(heavy, old)
     stop_what_died(walk, heavy, own)
     ok(heavy.delete(f"/agent-chats/{own}"))
     ok(heavy.delete(f"/agent-chats/{old}"))
+
+
+def say_anew(person: Person, chat_id: str) -> None:
+    """Over REST, and as a front end does."""
+    for _ in range(2):
+        page = ok(person.get(f"/agent-chats/{chat_id}/messages?limit=1")).json
+        last = page["messages"][0]
+        body = {"session_id": chat_id, "replaces": last["run_id"]}
+        ok(person.post("/agent-chats", body, headers={"Idempotency-Key": last["run_id"]}), 200)
+        ok(person.post("/agent-chats", body, headers={"Idempotency-Key": last["run_id"]}), 200)
+    refused(person.post("/agent-chats", body), 409)
+    [asked, _answer] = ok(person.get(f"/agent-chats/{chat_id}/messages?limit=1")).json["messages"]
+    said = {"id": asked["id"], "role": "user", "content": asked["content"]}
+    body = {"threadId": chat_id, "runId": "anew", "messages": [said], "tools": []}
+    ok(person.post("/agent-chats/ag-ui", body, headers={"Accept": "text/event-stream"}), 200)
 
 
 def say_by_ag_ui(person: Person, chat_id: str) -> None:
