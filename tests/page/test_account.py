@@ -55,8 +55,8 @@ def test_another_session_is_ended(ada: Visitor):
 
 def test_the_export_is_downloaded(ada: Visitor, browser: Browser, tmp_path: Path):
     browser.keep_downloads(tmp_path)
-    ada.click(".panel:nth-of-type(3) summary")
-    ada.click(".panel:nth-of-type(3) button")
+    ada.click(".panel:nth-of-type(4) summary")
+    ada.click(".panel:nth-of-type(4) button")
 
     export = tmp_path / "export.json"
     wait_until(lambda: export.exists() and ada.email in export.read_text(), 30, "the export")
@@ -64,7 +64,7 @@ def test_the_export_is_downloaded(ada: Visitor, browser: Browser, tmp_path: Path
 
 
 def test_the_account_is_erased_with_the_password(ada: Visitor):
-    ada.click(".panel:nth-of-type(3) .danger")
+    ada.click(".panel:nth-of-type(4) .danger")
     ada.page.type("wrong horse")
     ada.page.press("Enter")
     ada.page.wait("document.querySelector('dialog .wrong:not(:empty)')")

@@ -25,6 +25,7 @@ export function hideEntry() {
 	sessionStorage.removeItem(PENDING);
 	$("#mail").hidden = true;
 	$("#entry").replaceChildren();
+	$("#mails").replaceChildren();
 }
 
 /** Show a form; `links` are words, and what a press on them does. */
@@ -65,7 +66,6 @@ function enterCode({ email }) {
 async function awaitMail(email) {
 	const { signal } = (waiting = new AbortController());
 	const known = new Set();
-	$("#mails").replaceChildren();
 	for (let poll = 0; poll < POLLS && !signal.aborted; poll++) {
 		const answer = await fetch("/page/outbox", { signal }).catch(() => null);
 		const { mails = [] } = answer?.ok ? await answer.json().catch(() => ({})) : {};
@@ -98,6 +98,7 @@ export async function showAccount() {
 		el("div", { id: "me" }),
 		list("Sessions", "/auth/sessions", "sessions", session),
 		list("Security events", "/users/me/events", "events", event),
+		admin(),
 		el("details.panel", {}, el("summary", "Your data"), button("Export data", download), button("Erase account", erase, "danger")),
 	);
 	showProfile(await client.request("GET", "/users/me"));
@@ -127,15 +128,40 @@ function edit({ username, avatar_url, bio }) {
 	});
 }
 
-// A list that is read when it is unfolded.
-function list(t, path, member, item) {
+// A list that is read when it is unfolded, and when `search` changes.
+function list(t, path, member, item, search) {
 	const items = el("ul");
-	const made = el("details.panel", {}, el("summary", t), items);
-	const read = (cursor) => client.request("GET", `${path}?limit=10${cursor}`);
-	made.addEventListener("toggle", () => {
-		if (made.open) fill(items, read, member, item).catch((error) => items.replaceChildren(error.message));
-	});
+	const made = el("details.panel", {}, el("summary", t), search, items);
+	const query = () => (search?.value ? `&query=${encodeURIComponent(search.value)}` : "");
+	const read = (cursor) => client.request("GET", `${path}?limit=10${query()}${cursor}`);
+	const load = () => made.open
+		&& fill(items, read, member, item).catch((error) => items.replaceChildren(el("li", {}, error.message)));
+	for (const type of ["toggle", "change"]) made.addEventListener(type, load);
 	return made;
+}
+
+// What the service lets administrators alone see and do.
+function admin() {
+	const told = el("pre", { tabindex: 0 });
+	const parts = ["runs", "mails", "limits", "health"].map((part) => button(part, async () => {
+		told.textContent = JSON.stringify(await client.request("GET", `/admin/${part}`), null, 1);
+	}, "quiet"));
+	const made = list("Administration", "/admin/users", "users", account, el("input", { type: "search", label: "Search" }));
+	made.append(...parts, told);
+	return made;
+}
+
+function account({ id, username, email, disabled_at: off }) {
+	const act = (t, method, path, body) => button(t, () => ask({
+		t, text: "{0}", given: [email], danger: true,
+		submit: async () => {
+			await client.request(method, `/admin/users/${id}${path}`, body);
+			$("[type=search]").dispatchEvent(new Event("change", { bubbles: true }));
+		},
+	}));
+	return el("li", {}, el("p", {}, username), el("p.note", {}, email),
+		act(off ? "Enable" : "Disable", "PATCH", "", { disabled: !off }), act("End sessions", "DELETE", "/sessions"),
+		act("Erase account", "DELETE", ""));
 }
 
 function session({ id, is_current: isCurrent, last_network: network, last_used_at: at, ...places }) {
@@ -146,14 +172,14 @@ function session({ id, is_current: isCurrent, last_network: network, last_used_a
 		item.remove();
 	}, "quiet", { label: "End the session on {0}", given: [device ?? network] });
 	const item = el("li", {},
-		isCurrent ? el("span.badge", "This one") : end, device ? el("b", {}, device) : el("b", "Unknown device"),
+		isCurrent ? el("span.badge", "This one") : end, el("b", {}, device ?? "–"),
 		el("p.note", {}, `${network} · `, el("time", { datetime: at })));
 	return item;
 }
 
 function event({ type, created_at: at, network, device }) {
-	const where = network ? [network, device].filter(Boolean).join(" · ") : el("span", "By an operator");
-	return el("li", {}, el("b", type.replaceAll("_", " ")), el("p.note", {}, el("time", { datetime: at }), " · ", where));
+	const where = [network, device].filter(Boolean).map((each) => ` · ${each}`);
+	return el("li", {}, el("b", type.replaceAll("_", " ")), el("p.note", {}, el("time", { datetime: at }), ...where));
 }
 
 async function download() {

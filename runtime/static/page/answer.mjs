@@ -20,7 +20,7 @@ export class Answer {
 		if (type === "TEXT_MESSAGE_CONTENT") (this.#last = this.#text(message)).add(delta);
 		else if (type === "REASONING_MESSAGE_CONTENT") this.#thought(message).append(delta);
 		else if (type === "TOOL_CALL_START") this.#call(call, event.tool_name);
-		else if (type === "TOOL_CALL_ARGS") this.#call(call).args.append(delta);
+		else if (type === "TOOL_CALL_ARGS") this.#call(call).children[1].append(delta);
 		else if (type === "TOOL_CALL_RESULT") this.#result(call, event.result);
 		else if (isLast(event)) {
 			this.end(error);
@@ -32,7 +32,7 @@ export class Answer {
 		if (reasoning) this.#thought(id).append(reasoning);
 		if (content) this.#text(id).add(content);
 		for (const { tool_call_id: call, tool_name: name, arguments: args, result } of calls ?? []) {
-			this.#call(call, name).args.append(args);
+			this.#call(call, name).children[1].append(args);
 			if (result != null) this.#result(call, result);
 		}
 		this.end(error);
@@ -44,13 +44,12 @@ export class Answer {
 		this.#show(null, error ?? "");
 	}
 
-	/** No more comes now; `readOn` asks for the rest. */
 	lose(t, given, readOn) {
 		this.#show(null, el("span", { t, given }), button("Read on", readOn, "quiet"));
 	}
 
 	resume() {
-		this.#show("true", el("span.busy", "Answering…"));
+		this.#show("true", el("span", "Answering…"));
 	}
 
 	#show(isBusy, ...what) {
@@ -77,15 +76,12 @@ export class Answer {
 	}
 
 	#call(id, name) {
-		const summary = el("summary.busy", { t: "Tool {0}", given: [name] });
-		const args = el("code");
-		const inside = el("dl", {}, el("dt", "Arguments"), el("dd", {}, args));
-		return this.#part(`call ${id}`, el("details.fold", {}, summary, inside), { summary, args, inside });
+		const summary = el("summary", { t: "Tool {0}", given: [name] });
+		const inside = el("dl", {}, el("dt", "Arguments"), el("dd"));
+		return this.#part(`call ${id}`, el("details.fold", {}, summary, inside), inside);
 	}
 
 	#result(id, result) {
-		const { summary, inside } = this.#call(id);
-		summary.className = "";
-		inside.append(el("dt", "Result"), el("dd", {}, el("code", {}, result)));
+		this.#call(id).append(el("dt", "Result"), el("dd", {}, result));
 	}
 }

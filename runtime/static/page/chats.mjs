@@ -8,7 +8,7 @@ let open = ""; // the id of the open chat; a new one has none
 let chat = null;
 let run = null; // what runs in it: { id, last, answer }
 let reading = new AbortController();
-let isPinned = true; // the end of the conversation stays in sight
+let isPinned = true; // to its end
 
 const [list, talk, input, cut, refused] = ["#chat-list", "#talk", "#message", "#cut", "#refused"].map($);
 const get = (path, signal) => client.request("GET", `/agent-chats${path}`, undefined, { signal });
@@ -39,8 +39,8 @@ export async function openChat(id) {
 	talk.replaceChildren();
 	for (const link of list.querySelectorAll("a")) link.ariaCurrent = link.hash === `#${id}` ? "page" : null;
 	if (!id) {
-		const tries = ["try1", "try2"].map((t) => button(t, () => void send(word(t))));
-		return talk.append(el("div.greeting", {}, el("h3", "What would you like to ask?"), ...tries));
+		const first = button("try1", () => void send(word("try1")));
+		return talk.append(el("div.greeting", {}, el("h3", "What would you like to ask?"), first));
 	}
 	try {
 		const path = `/${encodeURIComponent(id)}`;
@@ -75,8 +75,7 @@ function showTitle(found) {
 	$("#rename").hidden = $("#delete").hidden = !chat;
 }
 
-/** Show a page of messages before what is there. Answers what still runs, of which only the question
- * is shown, since all its events will be read. */
+/** Show a page of messages on top. Answers what still runs: its events will show its answer. */
 function prepend({ messages, next_cursor: cursor }, signal) {
 	const nodes = [];
 	const answers = new Map();
@@ -114,8 +113,8 @@ function question(text, of) {
 	return asked;
 }
 
-/** Send a message, and read its answer. What is refused goes back into the field. `replaces` is the
- * run whose place it takes, which is shown as `from`. */
+/** Send a message, and read its answer; what is refused goes back into the field. It takes the place
+ * of a run that it `replaces`, shown as `from`. */
 async function send(text, replaces, from) {
 	if (!text.trim() || run) return;
 	const { signal } = reading;
@@ -130,7 +129,7 @@ async function send(text, replaces, from) {
 	isPinned = true;
 	scroll();
 	whisper("Answering…");
-	// Over plain HTTP there is no randomUUID.
+	// No randomUUID over HTTP.
 	open ||= crypto.randomUUID?.() ?? URL.createObjectURL(new Blob()).slice(-36);
 	setRun({ last: 0, answer });
 	try {
@@ -151,7 +150,7 @@ async function send(text, replaces, from) {
 	}
 }
 
-/** Begin to read, and end what was read before; answers the signal that ends it in turn. */
+/** End what is read, and answer the signal that ends what is read next. */
 function read() {
 	reading.abort();
 	reading = new AbortController();
@@ -202,7 +201,7 @@ async function resume() {
 }
 
 async function stop() {
-	run.stops = !run.id; // At its first event then.
+	run.stops = !run.id;
 	if (run.stops) return;
 	await client.stop(open, run.id);
 	if (cut.checked) await resume();

@@ -30,7 +30,7 @@ export function say(...what) {
 	say.timer = setTimeout(() => $("#toast").replaceChildren(), 6000);
 }
 
-/** Run a task at each press of a button, one at a time, and say what it throws. */
+/** Run a task at each press, one at a time, and say what it throws. */
 export function press(button, task) {
 	button.addEventListener("click", async () => {
 		if (button.ariaDisabled) return;

@@ -42,7 +42,6 @@ export function showEvent(id, { type, delta, error, tool_name: name }) {
 	append(LISTS[1], el("li", {}, el("b", {}, `${id}`), ` ${type} `, el("i", {}, told)));
 }
 
-/** Show what happened to a stream. */
 export function note(t, ...given) {
 	append(LISTS[1], el("li.mark", { t, given }));
 	say(t, ...given);

@@ -5,7 +5,7 @@ Account|账号
 Chats|对话
 The wire|请求与事件
 Accounts, and an agent to talk to|账号，和一个能对话的 Agent
-lead|您自己的后端正在运行。注册后即可开始对话，页面下方可以看到每一个请求。|This is your own back end, running. Sign up, start a chat, and see each request below.
+lead|注册后即可开始对话，每个请求都显示在下方。|Sign up, start a chat, and see each request below.
 Sign up|注册
 Sign in|登录
 Sign out|退出登录
@@ -23,7 +23,6 @@ Send it again|重新发送
 Sent again.|已重新发送。
 Back|返回
 Mail|收到的邮件
-mailNote|没有邮件服务器，邮件显示在这里。|Shown here, as there is no mail server.
 A mail has arrived: {0}|收到邮件：{0}
 Use code {0}|填入验证码 {0}
 Edit profile|编辑资料
@@ -33,12 +32,19 @@ Save|保存
 Cancel|取消
 Sessions|登录的设备
 This one|本设备
-Unknown device|未知设备
 End|结束
 End the session on {0}|结束“{0}”的会话
 Security events|安全事件
-By an operator|管理员操作
 More|更多
+Administration|管理
+Search|搜索
+runs|运行
+mails|邮件
+limits|限制
+health|状况
+Disable|停用
+Enable|启用
+End sessions|结束会话
 Your data|我的数据
 Export data|导出数据
 Erase account|删除账号
@@ -49,7 +55,6 @@ All chats|全部对话
 No chats yet|还没有对话
 What would you like to ask?|今天想聊点什么？
 try1|我是谁？12 * (3 + 4) 等于几？|Who am I, and what is 12 * (3 + 4)?
-try2|东京现在几点？|What time is it in Tokyo?
 Message|消息
 hint|输入消息，按回车发送|Write a message, Enter sends it
 Send|发送
@@ -109,17 +114,16 @@ demoted|不再是管理员
 
 const KEY = "page.language";
 
-/** "zh" or "en": the one chosen before, else the browser's. */
 export let language = localStorage.getItem(KEY) ?? (/^zh/.test(navigator.language) ? "zh" : "en");
 
-/** The text of a key in the page's language; an unknown key is its own text. */
+/** The text of a key; an unknown key is its own. */
 export const word = (key, ...given) =>
 	(WORDS.get(key)?.[language] ?? key).replace(/\{(\d)\}/g, (_, place) => given[place]);
 
 const TIME = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
 export const instant = (at) => new Date(at).toLocaleString(language === "zh" ? "zh-CN" : "en-GB", TIME);
 
-/** Put the words of its data- attributes on an element. */
+/** Put on an element the words that it names. */
 export function speak(element) {
 	const { t, label, hint, given = "[]" } = element.dataset;
 	const say = (key) => word(key, ...JSON.parse(given));
