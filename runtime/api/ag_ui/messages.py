@@ -81,5 +81,10 @@ def instructions_in(messages: Iterable[dict]) -> list[dict]:
     return [
         {name: each[name] for name in ("id", "role", "content")}
         for each in messages
-        if each["role"] in ("system", "developer") and isinstance(each.get("content"), str)
+        if is_instruction(each) and isinstance(each.get("content"), str)
     ]
+
+
+def is_instruction(message: dict) -> bool:
+    """Whether a client's message is one of its own instructions."""
+    return message["role"] in ("system", "developer")

@@ -8,7 +8,7 @@ from flask import Response
 from runtime.agent.tools.foreign import foreign
 from runtime.agent.tools.tool import Tool
 from runtime.api import front_ends, http, new_messages, streams
-from runtime.api.ag_ui import translation
+from runtime.api.ag_ui import page, translation
 from runtime.api.ag_ui.translation import Translation
 from runtime.api.application import MAX_CHAT_BYTES, body_up_to
 from runtime.api.blueprint import Blueprint
@@ -61,6 +61,9 @@ def run_agent(body: dict, headers: dict) -> Response:
     同一对话同时只有一次运行，否则为 409；带着请求头 `If-Running: replace`，或 `forwardedProps` 中
     `"ifRunning": "replace"` 时，先停止正在进行的运行。
 
+    `context`、`state` 以及 `messages` 中的 `system` 与 `developer` 消息会转交给模型，并注明来自
+    页面，而不是服务器的指令；合计至多 30000 个字符，超过为 422。它们只用于这一次运行，不会保存。
+
     `tools` 与服务器自己的工具一同提供给模型，重名时以服务器的为准。模型调用它们时运行随即结束，没有
     结果；请求声明了 `protocolVersion` 时，`outcome` 的 `pendingToolCallIds` 列出这些调用。
 
@@ -85,7 +88,7 @@ def run_agent(body: dict, headers: dict) -> Response:
     replaces = headers["if_running"] or _forwarded(body, "ifRunning") == "replace"
     launch = replacing.launch_instead if replaces else runs.launch
     # Should it have been begun just now, it is heard from its beginning all the same.
-    return _begun(launch(user, run, _tools(body["tools"] or [])), body)
+    return _begun(launch(user, run, _tools(body["tools"] or []), page.told_by(body)), body)
 
 
 def _forwarded(body: dict, name: str) -> object:

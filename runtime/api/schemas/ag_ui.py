@@ -67,5 +67,7 @@ class RunAgentInputSchema(OpenSchema):
     run_id = String(data_key="runId", required=True, low=1, high=255)
     protocol_version = String(data_key="protocolVersion", allow_none=True, load_default=None)
     messages = HeldMessages(AgUiMessageSchema, _is_message, required=True)
+    context = ma.fields.Raw(allow_none=True, load_default=None)
+    state = ma.fields.Raw(allow_none=True, load_default=None)
     forwarded_props = ma.fields.Raw(data_key="forwardedProps", allow_none=True, load_default=None)
     tools = Objects(AgUiToolSchema, high=MAX_TOOLS, allow_none=True, load_default=None)

@@ -101,6 +101,7 @@ def begin(
     run: Run,
     tools: Sequence[Tool] = (),
     *,
+    page: str = "",
     has_history: bool = True,
     in_background: bool = False,
 ) -> Execution | None:
@@ -114,14 +115,14 @@ def begin(
     tools = [*tools, *agent.tools]  # Of two with one name the last counts.
     with agent.places.kept(user.id) as keep, ExitStack() as undoing:
         limiter.check(RUNS_PER_USER, str(user.id))
-        _demand_tokens(agent, user, agent.conversation([], run.message), tools)
+        _demand_tokens(agent, user, agent.conversation([], run.message, page), tools)
         thread = undoing.enter_context(WaitingThread()) if in_background else None
         if not claim.claim(user, run):
             return None
         undoing.callback(claim.withdraw, user, run)
         most = agent.bounds.max_history_chars
         before = history.messages_of(run.chat_id, most, run.answers) if has_history else []
-        messages = agent.conversation(before, run.message)
+        messages = agent.conversation(before, run.message, page)
         _demand_tokens(agent, user, messages, tools)
         # Counted only now: a message that is refused is none of the minute's.
         limiter.spend(RUNS_PER_USER, str(user.id))

@@ -34,6 +34,6 @@ def begin_instead(
     raise ChatBusy
 
 
-def launch_instead(user: User, run: Run, tools: Sequence[Tool] = ()) -> Followed:
+def launch_instead(user: User, run: Run, tools: Sequence[Tool] = (), page: str = "") -> Followed:
     """`runs.launch`, likewise."""
-    return begin_instead(user, run.chat_id, partial(runs.launch, user, run, tools), run.id)
+    return begin_instead(user, run.chat_id, partial(runs.launch, user, run, tools, page), run.id)

@@ -79,15 +79,16 @@ def start(
         return begin(*_prepare(user, message, chat_id, key, replaces, in_background=True))
 
 
-def launch(user: User, run: Run, tools: Sequence[Tool] = ()) -> Followed:
-    """Let the agent run on what was said, unless that run has been started meanwhile.
+def launch(user: User, run: Run, tools: Sequence[Tool] = (), page: str = "") -> Followed:
+    """Let the agent run on what was said, and on what the user's `page` tells, as JSON.
 
-    `tools` are the client's to answer; where one has the name of our own, ours is the tool.
+    `tools` are the client's to answer; where one has the name of our own, ours is the tool. A run
+    that has been started meanwhile is that one.
     Raises ChatNotFound, ChatBusy, TooManyRequests, OutOfTokens, DayFull, TooManyChats, RunReplaced,
     likewise.
     """
     with _stream_of(user) as begin:
-        return begin(run, execution.begin(user, run, tools, in_background=True))
+        return begin(run, execution.begin(user, run, tools, page=page, in_background=True))
 
 
 def follow(user: User, run: Run) -> Followed:
