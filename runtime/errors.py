@@ -61,8 +61,13 @@ class InvalidParameters(Failure):
     is_in_body = True
 
     def __init__(self, *faults: Fault):
-        self.faults = faults or (Fault(self.where, self.code, self.is_in_body),)
+        self.faults = faults or self.example_faults()
         super().__init__(*self.faults)
+
+    @classmethod
+    def example_faults(cls) -> tuple[Fault, ...]:
+        """The faults of such a failure, for the document too."""
+        return (Fault(cls.where, cls.code, cls.is_in_body),)
 
 
 class UsernameTaken(InvalidParameters):
@@ -155,6 +160,11 @@ class TooManyChats(InvalidParameters):
         "对话数量已达上限，请先删除不需要的对话",
         "You have as many chats as you may have. Please delete some first.",
     )
+
+    @classmethod
+    def example_faults(cls) -> tuple[Fault, ...]:
+        """With the bound that is there unless an operator sets another."""
+        return (Fault("#", "at_most_chats 10000"),)
 
 
 class NotAuthenticated(Failure):

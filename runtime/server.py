@@ -60,7 +60,7 @@ def on_starting(server):
 def when_ready(server):
     """Say where to look. gunicorn calls it once, before the first worker is forked."""
     if api := getattr(server.app.wsgi(), "extensions", {}).get("api"):
-        api.document  # noqa: B018 - written once, for all workers
+        api.write()  # once, for all workers
     # What is there now stays for ever: a collection that looked through it would write to every
     # page that the workers share.
     gc.freeze()

@@ -59,7 +59,7 @@ class Parser(FlaskParser):
         # would wait for the collector.
         error.with_traceback(None)
         # Not all of a body's 100,000 unknown fields: the answer would outgrow the question.
-        raise InvalidParameters(*_faults(messages, location)[:MAX_FAULTS]) from error
+        raise InvalidParameters(*faults_of(messages, location)[:MAX_FAULTS]) from error
 
 
 def _read(req: Request) -> bytes:
@@ -84,13 +84,13 @@ def _is_utf8(req: Request) -> bool:
     return req.mimetype_params.get("charset", "utf-8").lower() in ("utf-8", "utf8")
 
 
-def _faults(messages, location: str, where: str = "") -> list[Fault]:
+def faults_of(messages, location: str, where: str = "") -> list[Fault]:
     """marshmallow's tree of messages as a flat list."""
     if isinstance(messages, dict):
         return [
             fault
             for name, inner in messages.items()
-            for fault in _faults(inner, location, where + _step(name, location))
+            for fault in faults_of(inner, location, where + _step(name, location))
         ]
     is_in_body = location == "json"
     where = f"#{where}" if is_in_body else where

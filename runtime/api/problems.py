@@ -13,7 +13,6 @@ from runtime.database.base import discard
 from runtime.database.outages import is_outage, outage_reason, unavailable
 from runtime.errors import (
     BAD_REQUEST,
-    FAILURES,
     REFUSALS,
     SERVER_ERROR,
     Failure,
@@ -38,13 +37,6 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Failure, _render_failure)
     app.register_error_handler(HTTPException, _render_http_exception)
     app.register_error_handler(Exception, _render_exception)
-
-
-def codes() -> list[tuple[str, int, str]]:
-    """Every `code` that a problem may have, with its status and its sentence in Chinese."""
-    kinds = (*FAILURES, *REFUSALS.values())
-    found = sorted({(kind.status, kind.code, i18n.told(kind, "zh")) for kind in kinds})
-    return [(code, status, sentence) for status, code, sentence in found]
 
 
 def fault_member(fault: Fault, language: str) -> dict[str, str]:

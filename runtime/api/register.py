@@ -37,7 +37,7 @@ def init_app(app: Flask) -> None:
 
 
 def _get_openapi() -> Response:
-    return current_app.extensions["api"].document.respond()
+    return current_app.extensions["api"].document(http.language()).respond()
 
 
 def _get_docs() -> Response:

@@ -4,118 +4,84 @@ Its form is the user's own: a part for each tag, a section for each route, shape
 word on each field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from flask import current_app
 from werkzeug.http import HTTP_STATUS_CODES
 
 from runtime import i18n
-from runtime.api import problems, streams
+from runtime.api import streams
 from runtime.api.openapi import PREFIX
 from runtime.api.responses import COMMON_STATUSES
+from runtime.api.route_document_words import HEADS, TAILS
 from runtime.config.settings import ROOT
+from runtime.errors import FAILURES, REFUSALS
 from runtime.problem_details import MEDIA_TYPE
-
-PATH = ROOT / "runtime" / "ROUTES.md"
-
-HEAD = """\
-# Runtime API Routes
-
-本文档记录所有 HTTP API 端点。修改路由时必须同步更新此文档：它由 `flask routes-document` 写成，
-与实际路由不一致时测试失败。
-
-## 格式说明
-
-- Request/Response 使用 JSON 格式，UTF-8；未列出的字段一律拒绝，AG-UI 与 AI SDK 的请求除外
-- 错误响应使用 RFC 9457（取代 RFC 7807）`application/problem+json`
-- 所有端点前缀: `{prefix}`
-- `?` 表示可省略，响应中表示可为 null；时间为 UTC 的 ISO 8601，以 `Z` 结尾
-- 「需要认证」的端点须带 `Authorization: Bearer <access_token>`
-- 除各端点列出的错误外，任何端点都可能返回：{common}
-"""
-
-TAIL = """\
-## Error Response Format (RFC 9457)
-
-所有错误响应使用 `application/problem+json` 格式:
-
-```json
-{{ "type": "about:blank", "title": "Unauthorized", "status": 401, "code": "invalid_code", \
-"detail": "验证码无效或已过期", "instance": "/api/v1/auth/verifications/verify" }}
-```
-
-422 另有 `errors`，逐项指出问题所在：请求体为 `pointer`（RFC 6901），查询与路径参数为 `parameter`:
-
-```json
-{{ "errors": [ {{ "pointer": "#/email", "code": "not_an_email", "detail": "邮箱格式不正确" }} ] }}
-```
-
-401 带 `WWW-Authenticate`，429 与 503 带 `Retry-After`（秒），每个响应都带 `X-Request-ID`。
-`detail` 默认为中文，`Accept-Language` 偏好英文时为英文；429 的 `detail` 还会说明需要等待多久。
-前端应优先读取 `detail` 字段显示给用户，程序则应根据 `code` 判断：它固定不变，将来可能增加新的代码。
-
-| `code` | 状态 | 含义 |
-| --- | --- | --- |
-{codes}
-
-`errors` 各项的 `code`，除上表中状态为 422 的之外还有下列这些，`{{}}` 处为具体的值:
-
-| `code` | 含义 |
-| --- | --- |
-{faults}
-
-AG-UI 的 `RUN_ERROR` 事件也带 `code`，即运行失败的原因，与 `error`、`message` 中的句子对应:
-
-| `code` | 含义 |
-| --- | --- |
-{run_errors}
-"""
 
 PLACES = {"path": "Path Parameters", "query": "Query Parameters", "header": "Headers"}
 
 
-def render() -> str:
-    """ROUTES.md as it should be now."""
-    spec = current_app.extensions["api"].spec.to_dict()
-    common = "、".join(f"{status} {HTTP_STATUS_CODES[status]}" for status in COMMON_STATUSES)
-    parts = [HEAD.format(prefix=PREFIX, common=common)]
+# A language without words of its own has no route document.
+PATHS = {"zh": ROOT / "runtime" / "ROUTES.md", "en": ROOT / "runtime" / "ROUTES.en.md"}
+
+
+def render(language: str) -> str:
+    """The route document in this language as it should be now."""
+    spec = current_app.extensions["api"].document(language).value
+    statuses = (f"{status} {HTTP_STATUS_CODES[status]}" for status in COMMON_STATUSES)
+    common = ("、" if language == "zh" else ", ").join(statuses)
+    parts = [HEADS[language].format(prefix=PREFIX, common=common)]
     for tag in spec["tags"]:
         parts.append(f"## {tag['name']}\n")
         for method, path, operation in _operations(spec):
             if tag["name"] in operation["tags"]:
                 parts.append(_route(spec, method, path.removeprefix(PREFIX), operation))
-    return "\n".join([*parts, _tail()])
+    return "\n".join([*parts, _tail(language)])
 
 
-def _tail() -> str:
-    codes = (f"| `{code}` | {status} | {words} |" for code, status, words in problems.codes())
-    runs = {code.removeprefix("run_"): words for code, words in i18n.RUN_ERRORS.items()}
-    return TAIL.format(
-        codes="\n".join(codes), faults=_meanings(i18n.FAULTS), run_errors=_meanings(runs)
+def _tail(language: str) -> str:
+    codes = (f"| `{code}` | {status} | {words} |" for code, status, words in codes_in(language))
+    return TAILS[language].format(
+        codes="\n".join(codes),
+        faults=_meanings(i18n.FAULTS, language),
+        run_errors=_meanings(i18n.RUN_ERRORS, language),
     )
 
 
-def _meanings(sentences: Mapping[str, tuple[str, str]]) -> str:
-    return "\n".join(f"| `{code}` | {chinese} |" for code, (chinese, _english) in sentences.items())
+def codes_in(language: str) -> list[tuple[str, int, str]]:
+    """Every `code` that a problem may have, with its status and its sentence."""
+    kinds = (*FAILURES, *REFUSALS.values())
+    found = sorted({(kind.status, kind.code, i18n.told(kind, language)) for kind in kinds})
+    return [(code, status, sentence) for status, code, sentence in found]
+
+
+def _meanings(codes: Iterable[str], language: str) -> str:
+    column = i18n.LANGUAGES.index(language)
+    told = ((code.removeprefix("run_"), i18n.SENTENCES[code][column]) for code in codes)
+    return "\n".join(f"| `{code}` | {sentence} |" for code, sentence in told)
 
 
 def is_current() -> bool:
-    """Whether the file says what the routes do."""
-    return PATH.exists() and PATH.read_text() == render()
+    """Whether the files say what the routes do."""
+    return all(
+        path.exists() and path.read_text("utf-8") == render(language)
+        for language, path in PATHS.items()
+    )
 
 
-def write() -> Path:
-    """Write the file; returns where."""
-    PATH.write_text(render())
-    return PATH
+def write() -> list[Path]:
+    """Write the files; returns where."""
+    for language, path in PATHS.items():
+        path.write_text(render(language), "utf-8")
+    return [*PATHS.values()]
 
 
 def _operations(spec: dict) -> list[tuple[str, str, dict]]:
     """Method, path and operation of each route, in the order the routes are written in."""
     written = [endpoint.rpartition(".")[2] for endpoint in current_app.view_functions]
     found = [
-        (method, path, operation | {"parameters": _both(item, operation)})
+        (method, path, operation | {"parameters": _both(spec, item, operation)})
         for path, item in spec["paths"].items()
         for method, operation in item.items()
         if method != "parameters"
@@ -123,9 +89,18 @@ def _operations(spec: dict) -> list[tuple[str, str, dict]]:
     return sorted(found, key=lambda each: written.index(each[2]["operationId"]))
 
 
-def _both(item: dict, operation: dict) -> list[dict]:
+def _meant(spec: dict, node: dict) -> dict:
+    """What a reference to a component leads to, or the node itself."""
+    if "$ref" not in node:
+        return node
+    _, _components, section, name = node["$ref"].split("/")
+    return spec["components"][section][name]
+
+
+def _both(spec: dict, item: dict, operation: dict) -> list[dict]:
     """The parameters of all of a path's operations, overridden by those of one."""
-    found = [*item.get("parameters", ()), *operation.get("parameters", ())]
+    both = [*item.get("parameters", ()), *operation.get("parameters", ())]
+    found = [_meant(spec, each) for each in both]
     return list({(each["in"], each["name"]): each for each in found}.values())
 
 
@@ -145,10 +120,15 @@ def _parameters(operation: dict) -> list[str]:
     found = []
     for place, title in PLACES.items():
         given = [p for p in operation["parameters"] if p["in"] == place]
-        lines = [f"- `{p['name']}`: {_words(p['schema'])}{_required(p)}" for p in given]
+        lines = [f"- `{p['name']}`: {_words(_given(p))}{_required(p)}" for p in given]
         if lines:
             found.append("\n".join([f"**{title}:**", *lines]))
     return found
+
+
+def _given(parameter: dict) -> dict:
+    """The schema of a parameter that may be missing."""
+    return parameter["schema"] if parameter.get("required") else _optional(parameter["schema"])
 
 
 def _required(parameter: dict) -> str:
@@ -158,6 +138,7 @@ def _required(parameter: dict) -> str:
 def _responses(spec: dict, responses: dict) -> list[str]:
     found, failures = [], []
     for status, response in sorted(responses.items()):
+        response = _meant(spec, response)
         content = response.get("content", {})
         if MEDIA_TYPE in content:
             if int(status) not in COMMON_STATUSES:
@@ -178,8 +159,9 @@ def _responses(spec: dict, responses: dict) -> list[str]:
 def _shape(spec: dict, schema: dict, brief: bool = False) -> str:
     """A schema as JSON on one line, a word on each value; `brief` leaves lengths out."""
     if "$ref" in schema:
-        named = spec["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-        return _shape(spec, named, brief)
+        return _shape(spec, _meant(spec, schema), brief)
+    if "oneOf" in schema:
+        return _shape(spec, _merged(spec, schema), brief)
     if "items" in schema:
         return f"[ {_shape(spec, schema['items'], brief)} ]"
     if "properties" in schema:
@@ -202,6 +184,15 @@ def _shape(spec: dict, schema: dict, brief: bool = False) -> str:
     if schema.get("type") == ["integer", "null"]:
         return f"{schema['examples'][0]} | null"
     return f'"{_words(schema, brief)}"'
+
+
+def _merged(spec: dict, schema: dict) -> dict:
+    """One of several shapes, as a shape with what all of them have."""
+    shapes = [_meant(spec, each) for each in schema["oneOf"]]
+    properties = {name: {**each} for shape in shapes for name, each in shape["properties"].items()}
+    properties["type"].pop("const")
+    required = set.intersection(*(set(shape["required"]) for shape in shapes))
+    return {"properties": properties, "required": required}
 
 
 def _optional(schema: dict) -> dict:

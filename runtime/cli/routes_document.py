@@ -1,4 +1,4 @@
-"""`flask routes-document`: renews ROUTES.md."""
+"""`flask routes-document`: renews ROUTES.md and ROUTES.en.md."""
 
 import click
 from flask.cli import with_appcontext
@@ -11,11 +11,12 @@ from runtime.cli.command import Command
 @click.option("--check", is_flag=True, help="Write nothing; fail when it is out of date.")
 @with_appcontext
 def command(check: bool) -> None:
-    """Write runtime/ROUTES.md.
+    """Write ROUTES.md and ROUTES.en.md.
 
-    It is written from the OpenAPI document.
+    They stand in runtime/, and are written from the OpenAPI document.
     """
     if check and not route_document.is_current():
         raise click.ClickException("runtime/ROUTES.md is out of date: run flask routes-document")
     if not check:
-        click.echo(f"wrote {route_document.write()}")
+        for path in route_document.write():
+            click.echo(f"wrote {path}")

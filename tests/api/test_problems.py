@@ -12,7 +12,7 @@ from flask import Flask, abort
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from runtime import errors, i18n
-from runtime.api import problems
+from runtime.api import route_document
 from runtime.config.settings import ROOT
 from runtime.database.base import db
 from runtime.errors import Failure, Overloaded, TooManyRequests, Unavailable
@@ -125,7 +125,7 @@ def test_the_detail_is_chinese_unless_english_is_preferred(
 
 
 def test_every_code_is_snake_case_and_listed_in_the_route_document():
-    listed = problems.codes()
+    listed = route_document.codes_in("zh")
     codes = [code for code, _status, _sentence in listed]
 
     assert all(re.fullmatch("[a-z][a-z_]*", code) for code in codes)
@@ -149,7 +149,7 @@ def test_no_code_is_ever_renamed():
         *("not_implemented", "unavailable", "day_full", "too_many_chats", "run_replaced"),
         *("recent_sign_in_needed", "administrator_protected"),
     }
-    assert published <= {code for code, _status, _sentence in problems.codes()}
+    assert published <= {code for code, _status, _sentence in route_document.codes_in("zh")}
 
 
 @pytest.mark.parametrize(

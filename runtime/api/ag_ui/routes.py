@@ -9,6 +9,7 @@ from runtime.agent.tools.foreign import foreign
 from runtime.agent.tools.tool import Tool
 from runtime.api import front_ends, http, new_messages, streams
 from runtime.api.ag_ui import page, translation
+from runtime.api.ag_ui.event_shapes import AgUiEventSchema
 from runtime.api.ag_ui.translation import Translation
 from runtime.api.application import MAX_CHAT_BYTES, body_up_to
 from runtime.api.blueprint import Blueprint
@@ -35,7 +36,7 @@ blp = Blueprint("AG-UI", __name__, url_prefix="/api/v1", description="供 AG-UI 
 @body_up_to(MAX_CHAT_BYTES)
 @blp.arguments(RunAgentInputSchema)
 @blp.arguments(IfRunningSchema, location="headers")
-@blp.response(200, content_type=streams.MEDIA_TYPE, example=translation.EXAMPLE)
+@blp.response(200, AgUiEventSchema, content_type=streams.MEDIA_TYPE, example=translation.EXAMPLE)
 @blp.fails(*RUN_REFUSED)
 def run_agent(body: dict, headers: dict) -> Response:
     """按 AG-UI 1.0 运行 Agent 对话(需要认证)。

@@ -27,6 +27,8 @@ from runtime.services.chats.runs import Followed
 JUST_ENDED = timedelta(seconds=15)
 _PROTOCOL = {"X-Vercel-AI-UI-Message-Stream": "v1"}
 _STREAM = {
+    # The AI SDK has types of its own for the chunks.
+    "schema": {"type": "string"},
     "content_type": streams.MEDIA_TYPE,
     "example": translation.EXAMPLE,
     "headers": {

@@ -43,6 +43,7 @@ from runtime.services.chats.replacing import Begun
 from runtime.services.chats.runs import Answer, Followed, ShownRun
 
 _STREAM = {
+    "schema": EventSchema,
     "content_type": streams.MEDIA_TYPE,
     "example": streams.frame(3, json_text.encode(EventSchema.example)),
     "headers": {

@@ -42,6 +42,8 @@ class FindAccountsSchema(PageSchema):
 
 
 class ListedAccountSchema(AnswerSchema):
+    published_as = "AccountSummary"
+
     id = Id(required=True, description="用户的 id。")
     username = Username(required=True, description="用户名。")
     email = Email(required=True, description="邮箱。")
@@ -61,11 +63,15 @@ class ListedAccountSchema(AnswerSchema):
 
 
 class ListedAccountsSchema(AnswerSchema):
+    published_as = "AccountPage"
+
     users = Rows(ListedAccountSchema)
     next_cursor = Cursor(required=True, allow_none=True)
 
 
 class ShownAccountSchema(ListedAccountSchema):
+    published_as = "AccountDetails"
+
     sessions = Count(2, description="尚未结束的会话数。")
     chats = Count(12, description="对话数。")
 
@@ -80,6 +86,8 @@ class ChangeAccountSchema(Schema):
 
 
 class RunningSchema(AnswerSchema):
+    published_as = "RunningRun"
+
     run_id = Id(required=True, attribute="id", description="运行的 id。")
     session_id = Id(required=True, attribute="chat_id", description="所在对话的 id。")
     user_id = Id(required=True, description="用户的 id。")
@@ -91,6 +99,8 @@ class RunningSchema(AnswerSchema):
 
 
 class RunningRunsSchema(AnswerSchema):
+    published_as = "RunningRunPage"
+
     runs = Rows(RunningSchema)
     next_cursor = Cursor(required=True, allow_none=True)
 

@@ -105,6 +105,8 @@ class ChatSchema(AnswerSchema):
 
 
 class ChatsSchema(AnswerSchema):
+    published_as = "ChatPage"
+
     chats = Rows(ChatSchema)
     next_cursor = Cursor(required=True, allow_none=True)
 
@@ -142,11 +144,15 @@ class MessageSchema(AnswerSchema):
 
 
 class MessagesSchema(AnswerSchema):
+    published_as = "MessagePage"
+
     messages = Rows(MessageSchema)
     next_cursor = Cursor(required=True, allow_none=True)
 
 
 class RunStateSchema(AnswerSchema):
+    published_as = "Run"
+
     id = Id(required=True, attribute="run.id")
     session_id = Id(required=True, attribute="run.chat_id")
     status = Word(*RUN_STATUSES, required=True, attribute="run.status")

@@ -27,6 +27,8 @@ class _Parts(ma.fields.List):
 class UiMessageSchema(OpenSchema):
     """One message as a client of the AI SDK holds it, with all that it has."""
 
+    published_as = "UiInputMessage"
+
     example = {"id": "gKx2bqzv1sVn8Jd4", "role": "user", "parts": [_TEXT]}
 
     id = String(required=True, low=1, high=255)
@@ -90,6 +92,8 @@ class UiPartSchema(AnswerSchema):
 
 
 class ShownUiMessageSchema(AnswerSchema):
+    published_as = "UiMessage"
+
     id = String(required=True, example="gKx2bqzv1sVn8Jd4")
     role = Word("user", "assistant", required=True)
     metadata = ma.fields.Nested(UiMetadataSchema)
@@ -104,5 +108,7 @@ class _Written(Rows):
 
 
 class UiMessagesSchema(AnswerSchema):
+    published_as = "UiMessagePage"
+
     messages = _Written(ShownUiMessageSchema)
     next_cursor = Cursor(required=True, allow_none=True)

@@ -36,6 +36,8 @@ class CreateVerificationSchema(Schema):
 class CodeMailedSchema(AnswerSchema):
     """Whether or not there was anybody to mail one to."""
 
+    published_as = "CodeSent"
+
     email = Email(required=True)
 
 
@@ -45,6 +47,8 @@ class ResendVerificationSchema(Schema):
 
 class CodeSchema(Schema):
     """A code, and the address that it was mailed to."""
+
+    published_as = "VerifyCode"
 
     email = Email(required=True)
     token = MailedSecret(
@@ -99,6 +103,8 @@ def last_caller() -> tuple[Device, Network]:
 
 
 class ListedSessionSchema(AnswerSchema):
+    published_as = "ActiveSession"
+
     id = Id(required=True)
     created_at = Instant(required=True)
     last_used_at = Instant(
@@ -113,11 +119,15 @@ class ListedSessionSchema(AnswerSchema):
 
 
 class SessionsSchema(AnswerSchema):
+    published_as = "SessionPage"
+
     sessions = Rows(ListedSessionSchema)
     next_cursor = Cursor(required=True, allow_none=True)
 
 
 class AccountSchema(AnswerSchema):
+    published_as = "SessionUser"
+
     id = Id(required=True)
     email = Email(required=True)
 
@@ -135,6 +145,8 @@ class FindUserSchema(Schema):
 
 
 class FoundUserSchema(AnswerSchema):
+    published_as = "UserAccount"
+
     id = Id(required=True)
     email = Email(required=True)
     created_at = Instant(required=True)

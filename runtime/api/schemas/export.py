@@ -39,6 +39,8 @@ class ExportedUserSchema(UserSchema):
 
 
 class ExportedCodedSchema(AnswerSchema):
+    published_as = "ExportedRecovery"
+
     id = Id(required=True)
     created_at = Instant(required=True)
     email = Email(required=True)
@@ -70,12 +72,16 @@ class ExportedSessionSchema(AnswerSchema):
 
 
 class InputMessageSchema(AnswerSchema):
+    published_as = "ExportedInput"
+
     id = String(required=True, example=MESSAGE_ID)
     text = String(required=True, example="现在几点？")
     tool_call_id = String(required=True, allow_none=True, example="call_1")
 
 
 class ShownMessageSchema(AnswerSchema):
+    published_as = "ExportedMessage"
+
     id = String(required=True, example=MESSAGE_ID)
     role = Word("user", "assistant", required=True)
     content = String(required=True, example="现在是 19:15。")
@@ -130,6 +136,8 @@ class ExportedChatSchema(AnswerSchema):
 
 
 class SpendingSchema(AnswerSchema):
+    published_as = "ExportedUsage"
+
     day = ma.fields.Date(required=True, metadata={"examples": ["2026-11-22"]})
     tokens = Count(48_800)
     chars = Count(12_000, allow_none=True)

@@ -15,6 +15,8 @@ class Code(String):
 class FaultSchema(AnswerSchema):
     """Where a parameter is, in the body or outside it, and what is wrong with it."""
 
+    published_as = "InvalidParameter"
+
     example = {"pointer": "#/email", "code": "not_an_email", "detail": "邮箱格式不正确"}
 
     pointer = String(
@@ -39,6 +41,8 @@ class ProblemSchema(AnswerSchema):
 
 
 class InvalidParametersSchema(ProblemSchema):
+    published_as = "InvalidParametersProblem"
+
     example = {
         "type": "about:blank",
         "title": "Unprocessable Entity",

@@ -62,5 +62,7 @@ class SecurityEventSchema(AnswerSchema):
 
 
 class SecurityEventsSchema(AnswerSchema):
+    published_as = "SecurityEventPage"
+
     events = Rows(SecurityEventSchema)
     next_cursor = Cursor(required=True, allow_none=True)
