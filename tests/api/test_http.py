@@ -239,6 +239,9 @@ def test_a_browser_that_asks_first_is_told_what_it_may(stranger: Person, path: s
     [
         "authorization,baggage,sentry-trace,traceparent,tracestate",
         "x-client-info, apikey, content-type",
+        # CopilotKit's, assistant-ui's and HttpAgent's, with what their users add.
+        "accept-language,authorization,content-type,if-running,last-event-id",
+        "content-type,x-copilotcloud-public-api-key,x-copilotkit-runtime-client-gql-version",
         "x-" + "a" * 1000,
     ],
 )
