@@ -4,7 +4,7 @@ import marshmallow as ma
 
 from runtime.api.schemas.base import OpenSchema
 from runtime.api.schemas.fields import ID, Objects, PlainText, String
-from runtime.api.schemas.held_messages import HeldMessages
+from runtime.api.schemas.held_messages import HeldMessages, is_named
 
 # As many as OpenAI takes.
 MAX_TOOLS = 128
@@ -25,13 +25,7 @@ class AgUiMessageSchema(OpenSchema):
 
 
 def _is_message(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("id"), str)
-        and 0 < len(value["id"]) <= 255
-        and isinstance(value.get("role"), str)
-        and isinstance(value.get("toolCallId"), str | None)
-    )
+    return is_named(value) and isinstance(value.get("toolCallId"), str | None)
 
 
 class AgUiToolSchema(OpenSchema):

@@ -4,7 +4,7 @@ import marshmallow as ma
 
 from runtime.api.schemas.base import AnswerSchema, OpenSchema
 from runtime.api.schemas.fields import ID, Choice, Cursor, Objects, Rows, String, Word
-from runtime.api.schemas.held_messages import HeldMessages
+from runtime.api.schemas.held_messages import HeldMessages, is_named
 
 TRIGGERS = ("submit-message", "regenerate-message")
 _TEXT = {"type": "text", "text": "现在几点？"}
@@ -40,13 +40,7 @@ class UiMessageSchema(OpenSchema):
 
 
 def _is_message(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("id"), str)
-        and 0 < len(value["id"]) <= 255
-        and isinstance(value.get("role"), str)
-        and isinstance(value.get("parts"), list)
-    )
+    return is_named(value) and isinstance(value.get("parts"), list)
 
 
 class SubmitMessageSchema(OpenSchema):

@@ -34,3 +34,13 @@ class HeldMessages(Objects):
         if faults:
             raise ma.ValidationError(faults)
         return value
+
+
+def is_named(value: object) -> bool:
+    """Whether a message has what all protocols ask for: an id, and who says it."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("id"), str)
+        and 0 < len(value["id"]) <= 255
+        and isinstance(value.get("role"), str)
+    )
