@@ -37,10 +37,8 @@ class Checks:
             "database": _Service(app, "database", _ask_database),
         }
         self._is_embedded = app.extensions["store"].mode == "embedded"
-        self._lock = threading.Lock()
         self._asking = threading.Lock()
-        self._answer: dict | None = None
-        self._answered_at = 0.0
+        self._kept_answer: tuple[float, dict] | None = None
 
     def latest(self) -> dict:
         """An answer that is a second old at most, or a few while a newer one is being made."""
@@ -57,9 +55,10 @@ class Checks:
             self._asking.release()
 
     def _kept(self, seconds: float) -> dict | None:
-        with self._lock:
-            is_new = time.monotonic() - self._answered_at < seconds
-            return self._answer if is_new else None
+        if self._kept_answer is None:
+            return None
+        answered_at, answer = self._kept_answer
+        return answer if time.monotonic() - answered_at < seconds else None
 
     def _ask(self) -> dict:
         for service in self._services.values():
@@ -69,8 +68,7 @@ class Checks:
             services["redis"]["mode"] = "embedded"
         healthy = all(service["status"] == "healthy" for service in services.values())
         answer = {"status": "healthy" if healthy else "unhealthy", "services": services}
-        with self._lock:
-            self._answer, self._answered_at = answer, time.monotonic()
+        self._kept_answer = time.monotonic(), answer
         return answer
 
 
