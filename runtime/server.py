@@ -59,7 +59,8 @@ def on_starting(server):
 
 def when_ready(server):
     """Say where to look. gunicorn calls it once, before the first worker is forked."""
-    if api := getattr(server.app.wsgi(), "extensions", {}).get("api"):
+    extensions = getattr(server.app.wsgi(), "extensions", {})
+    if api := extensions.get("api"):
         api.write()  # once, for all workers
     # What is there now stays for ever: a collection that looked through it would write to every
     # page that the workers share.
@@ -69,8 +70,7 @@ def when_ready(server):
     server.log.info("Everything is explained at http://127.0.0.1:%d/api/v1/docs", port)
     if settings["PAGE"]:
         server.log.info("Open http://127.0.0.1:%d/ to try it in a browser", port)
-    agent = getattr(server.app.wsgi(), "extensions", {}).get("agent")
-    if agent:
+    if agent := extensions.get("agent"):
         server.log.info("Chats are answered by %s", agent.provider.name)
     if settings["DATABASE_URL"] and not settings["SMTP_URL"]:
         server.log.warning("SMTP_URL is not set: mail goes to a folder, and to nobody")
@@ -98,8 +98,7 @@ def post_fork(server, starting):
 
 def post_worker_init(begun):
     """Start what works beside the requests. gunicorn calls it in the worker, the service loaded."""
-    purger = extensions_of(begun).get("purger")
-    if purger:
+    if purger := begun.extensions.get("purger"):
         purger.start()
 
 
@@ -119,18 +118,13 @@ def worker_exit(server, stopping):
 
     gunicorn calls it after SIGTERM, when runs have had their time, and after Ctrl-C alike.
     """
-    extensions = extensions_of(stopping)
+    extensions = stopping.extensions
     if "agent" in extensions and stopping.interrupts_at is None:
         extensions["agent"].journal.interrupt(bounds.QUIT_SECONDS)
     if "refusals" in extensions:
         extensions["refusals"].flush()
     if "mail" in extensions:
         extensions["mail"].drain(bounds.DRAIN_SECONDS)
-
-
-def extensions_of(running) -> dict:
-    """The parts of the application that a worker has loaded."""
-    return getattr(getattr(running, "application", None), "extensions", {})
 
 
 refusals.readers[:] = settings["CORS_ORIGINS"]

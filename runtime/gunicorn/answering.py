@@ -26,6 +26,12 @@ class AnsweringWorker(ThreadWorker):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.answering = threading.local()  # which connection, for a refusal in a thread
+        self.application = None
+
+    @property
+    def extensions(self) -> dict:
+        """The parts of the application, once it is loaded."""
+        return getattr(self.application, "extensions", {})
 
     def load_wsgi(self):
         super().load_wsgi()

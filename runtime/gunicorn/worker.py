@@ -246,18 +246,12 @@ class Worker(AcceptingWorker):
 
         Again and again: requests that were there before may still begin some.
         """
-        journal = journal_of(self.application)
-        if journal is None or self.interrupts_at is None:
+        agent = self.extensions.get("agent")
+        if agent is None or self.interrupts_at is None:
             return
         if time.monotonic() >= self.interrupts_at:
-            journal.interrupt(0)
-        has_runs = journal.running > 0
+            agent.journal.interrupt(0)
+        has_runs = agent.journal.running > 0
         # gunicorn's loop goes on while there are connections.
         self.nr_conns += has_runs - self.has_runs
         self.has_runs = has_runs
-
-
-def journal_of(application):
-    """The journal of the runs that an application has going; None if it has no such thing."""
-    agent = getattr(application, "extensions", {}).get("agent")
-    return agent and agent.journal
