@@ -16,15 +16,12 @@ class Prepared:
 
     `build` makes the query from a placeholder for each of its `values`, which are given at every
     call as the driver takes them. Building takes peewee five times as long as the database needs
-    to answer. Rows that `may_be_long` are forgotten as soon as they are read.
+    to answer. The thread's connection keeps the last rows: let them be few.
     """
 
-    def __init__(
-        self, build: Callable[..., peewee.Query], values: int = 1, *, may_be_long: bool = False
-    ):
+    def __init__(self, build: Callable[..., peewee.Query], values: int = 1):
         self._build = build
         self._values = values
-        self._may_be_long = may_be_long
         self._sql: dict[str, str] = {}
 
     def rows(self, *values: object) -> list[tuple]:
@@ -39,8 +36,6 @@ class Prepared:
             if constants:
                 raise ValueError(f"constants would have no value at the call: {constants}")
             self._sql[param] = sql
-        if self._may_be_long:
-            return db.execute_sql(self._sql[param], values).fetchall()
         return db.fetch_all(self._sql[param], values)
 
 

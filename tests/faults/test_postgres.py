@@ -388,13 +388,13 @@ def test_rows_that_are_read_bit_by_bit_outlast_those_that_are_read_at_once(postg
         assert found.fetchall() == [(2,), (3,)]
 
 
-def test_rows_that_may_be_long_are_kept_by_no_connection(postgres: Postgres):
+def test_only_rows_of_a_prepared_statement_are_kept_by_a_connection(postgres: Postgres):
     def some() -> peewee.Select:
         return peewee.Select(columns=[peewee.SQL("generate_series(1, 3)")])
 
     with database(postgres.url) as pool, pool.connection_context():
         db.initialize(pool)
-        assert len(Prepared(some, values=0, may_be_long=True).rows()) == 3
+        assert len(db.execute_sql("SELECT generate_series(1, 3)").fetchall()) == 3
         assert pool.connection().kept_cursor is None
         assert len(Prepared(some, values=0).rows()) == 3
         assert pool.connection().kept_cursor.rowcount == 3

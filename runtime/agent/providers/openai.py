@@ -70,7 +70,6 @@ class OpenAIProvider:
         dialect: str | None = None,
         proxies: Proxies | None = None,
         attempts: int = 4,
-        connect_seconds: float = 5.0,
         backoff_seconds: float = 0.5,
         max_connections: int = 64,
         believed_seconds: float = BELIEVED_SECONDS,
@@ -81,7 +80,7 @@ class OpenAIProvider:
         is_other = address.path == responses.PATH
         self.dialect = dialect or (RESPONSES if is_other else None)
         proxy = (proxies or Proxies()).between(address.root)
-        self.transport = Transport(address, proxy, connect_seconds, max_connections)
+        self.transport = Transport(address, proxy, max_connections)
         self._attempts = attempts
         self._backoff_seconds = backoff_seconds
         self.known = KnownLimits(believed_seconds)

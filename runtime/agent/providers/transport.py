@@ -17,6 +17,7 @@ from runtime.agent.providers.provider import ProviderError
 from runtime.agent.providers.read_deadline import ReadDeadline, deadline_pool
 from runtime.agent.providers.server_error import ServerError
 
+CONNECT_SECONDS = 5.0
 MAX_ERROR_BYTES = 64 << 10
 # What a log line may have of a server's words.
 MAX_ERROR_CHARS = 300
@@ -32,11 +33,8 @@ class Transport:
     `proxy` is the URL of a proxy that stands before it, if any.
     """
 
-    def __init__(
-        self, address: Address, proxy: str | None, connect_seconds: float, max_connections: int
-    ) -> None:
+    def __init__(self, address: Address, proxy: str | None, max_connections: int) -> None:
         self.address = address
-        self._connect_seconds = connect_seconds
         self._pool = deadline_pool(max_connections, proxy)
 
     def post(
@@ -45,7 +43,7 @@ class Transport:
         """The answer to a request that was accepted. Raises ProviderError or HTTPError."""
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         timeout = urllib3.Timeout(
-            connect=min(self._connect_seconds, max(deadline.seconds_left, 0.001)),
+            connect=min(CONNECT_SECONDS, max(deadline.seconds_left, 0.001)),
             read=deadline.silence_seconds,
         )
         with deadline.applied():
