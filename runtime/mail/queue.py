@@ -240,7 +240,7 @@ class Mail:
             self._transport.deliver(message, waiting.name)
         except MailRefused as refusal:
             metrics.mails.labels("refused").inc()
-            _log(f"mail to {to} dropped: refused with {refusal.code}", logging.WARNING)
+            _log(f"mail to {to} dropped: refused with {refusal.smtp_code}", logging.WARNING)
             return True
         except SenderRefused as refusal:
             self._count_failure(waiting, refusal)

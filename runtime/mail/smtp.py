@@ -13,20 +13,20 @@ from runtime.config.urls import is_this_machine
 from runtime.mail import smtp_refusals
 
 
-class MailRefused(Exception):
-    """The server will never take this mail; `code` is its 5xx."""
-
-    def __init__(self, code: int):
-        super().__init__(code)
-        self.code = code
-
-
-class SenderRefused(Exception):
-    """The server takes no mail from MAIL_FROM, or from this client; `smtp_code` says how."""
+class Refused(Exception):
+    """The server takes a mail not now, or never; `smtp_code` is what it said."""
 
     def __init__(self, smtp_code: int):
         super().__init__(smtp_code)
         self.smtp_code = smtp_code
+
+
+class MailRefused(Refused):
+    """The server will never take this mail; its code is a 5xx."""
+
+
+class SenderRefused(Refused):
+    """The server takes no mail from MAIL_FROM, or from this client."""
 
 
 class InTheClear(Exception):
