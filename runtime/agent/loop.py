@@ -18,7 +18,7 @@ from runtime.agent.events import ErrorCode, Event, RunError, RunFinished, RunSta
 from runtime.agent.messages import Message, ToolCall, ToolResult, Usage, cut_history
 from runtime.agent.providers.finish_reasons import CODES, meaning_of
 from runtime.agent.providers.provider import Provider, ProviderError, StepFinished, VendorMembers
-from runtime.agent.step import Account, Failed, Step
+from runtime.agent.step import Failed, RunState, Step
 from runtime.agent.stop import Stop, Stopped
 from runtime.agent.text import clean
 from runtime.agent.tools.parallel_calls import Outcome, TookTooLong, side_by_side
@@ -77,10 +77,10 @@ def run(
     except Exception:
         log.exception("run %s failed", run_id)
         code = ErrorCode.INTERNAL
-    output = "".join(this.account.answer)
+    output = "".join(this.state.answer)
     yield from this.step.close()
     # What was thought too late for the last step is a message of its own.
-    last = Step(this.account, bounds.max_steps + 1)
+    last = Step(this.state, bounds.max_steps + 1)
     yield from last.think()
     yield from last.close()
     if code:
@@ -106,13 +106,13 @@ class _Run:
         self.deadline = time.monotonic() + self.bounds.max_seconds
         call_ids = {call.id for message in self.messages for call in message.tool_calls}
         most = self.bounds.max_output_chars
-        self.account = Account(self.id, most, most, call_ids)
-        self.step = Step(self.account, 0)
+        self.state = RunState(self.id, most, most, call_ids)
+        self.step = Step(self.state, 0)
 
     def steps(self) -> Iterator[Event]:
         """Steps until no tool is called, or one of a front end's. Raises Failed, ProviderError."""
         for number in range(1, self.bounds.max_steps + 1):
-            self.step = Step(self.account, number)
+            self.step = Step(self.state, number)
             yield from self._ask()
             message = self.step.message
             ours = [call for call in message.tool_calls if not self._is_left_to_others(call)]

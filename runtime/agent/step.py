@@ -34,7 +34,7 @@ class Failed(Exception):
 
 
 @dataclass
-class Account:
+class RunState:
     """What the steps of one run share: how much they may still write, and the ids that are taken.
 
     Thoughts have a bound of their own, beyond which they are not kept: they are no answer.
@@ -73,9 +73,9 @@ class _Call:
 class Step:
     """One answer of the model: its chunks made into events that begin and end in order."""
 
-    def __init__(self, account: Account, number: int) -> None:
-        self._account = account
-        self._run_id = account.run_id
+    def __init__(self, state: RunState, number: int) -> None:
+        self._state = state
+        self._run_id = state.run_id
         self._number = number
         self._message_id = self._id_of(str(number))
         self._cleaner, self._thought_cleaner = TextCleaner(), TextCleaner()
@@ -120,8 +120,8 @@ class Step:
 
     def think(self) -> Iterator[Event]:
         """The events of the thoughts that came too late for the step before."""
-        held, self._account.held_thoughts = self._account.held_thoughts, ""
-        self._account.thought_chars_left += len(held)  # it was counted then
+        held, self._state.held_thoughts = self._state.held_thoughts, ""
+        self._state.thought_chars_left += len(held)  # it was counted then
         yield from self._add_thought(held)
 
     def finish(self) -> Iterator[Event]:
@@ -162,12 +162,12 @@ class Step:
             yield from add(piece.text)
 
     def _add_thought(self, text: str) -> Iterator[Event]:
-        kept = text[: self._account.thought_chars_left]
-        self._account.thought_chars_left -= len(kept)
+        kept = text[: self._state.thought_chars_left]
+        self._state.thought_chars_left -= len(kept)
         if not self.is_empty:
             # Clients of AG-UI look for a call's message where they put the last one: no other may
             # stand between.
-            self._account.held_thoughts += kept
+            self._state.held_thoughts += kept
         elif kept:
             if self._thought_id is None:
                 self._thought_id = self._id_of(f"{self._number} thought")
@@ -182,10 +182,10 @@ class Step:
             self._thought_id = None
 
     def _add_text(self, text: str) -> Iterator[Event]:
-        affordable = text[: self._account.chars_left]
+        affordable = text[: self._state.chars_left]
         if affordable and not self._text:
             yield from self._end_thought()
-            self._account.answer = self._text
+            self._state.answer = self._text
             self._open.insert(0, events.TextMessageEnd(self._run_id, self._message_id))
             yield events.TextMessageStart(self._run_id, self._message_id)
         yield from self._write(
@@ -194,8 +194,8 @@ class Step:
 
     def _write(self, text: str, to: list[str], event: Callable[[str], Event]) -> Iterator[Event]:
         """The event of as much of a text as may still be written. Raises Failed if it is cut."""
-        affordable = text[: self._account.chars_left]
-        self._account.chars_left -= len(affordable)
+        affordable = text[: self._state.chars_left]
+        self._state.chars_left -= len(affordable)
         if affordable:
             to.append(affordable)
             yield event(affordable)
@@ -219,7 +219,7 @@ class Step:
         yield from self._add_arguments(call, arguments)
 
     def _begin(self, call: _Call, name: str) -> Iterator[Event]:
-        call.id = self._account.new_call_id(call.given_id)
+        call.id = self._state.new_call_id(call.given_id)
         # A name no server would take back in the history is a tool we do not have either.
         call.name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
         self._open.append(events.ToolCallEnd(self._run_id, call.id))
