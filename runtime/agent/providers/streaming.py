@@ -9,7 +9,7 @@ import urllib3
 
 from runtime.agent.events import ErrorCode, compact
 from runtime.agent.messages import Usage
-from runtime.agent.providers.event_stream import DONE, drain, objects
+from runtime.agent.providers.answer_body import DONE, drain, objects
 from runtime.agent.providers.failures import failure_in
 from runtime.agent.providers.provider import (
     Chunk,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from runtime.agent.providers.address import Address
-from runtime.agent.providers.event_stream import body_of
+from runtime.agent.providers.answer_body import body_of
 from runtime.agent.providers.failures import refused
 from runtime.agent.providers.provider import ProviderError
 from runtime.agent.providers.read_deadline import ReadDeadline, deadline_pool
