@@ -19,7 +19,7 @@ TRIES_A_CODE = 5
 WAY_BACK_LIFE = timedelta(days=7) + CODE_LIFE
 
 
-class Coded(Model):
+class AwaitsCode(Model):
     """What waits for the code that was mailed to its address. Several may wait for one address.
 
     A row that must not succeed waits like the others, and nothing tells them apart; its code was
@@ -36,7 +36,7 @@ class Coded(Model):
     purpose: str
     # The columns of a row that nothing can complete, and of a row that names no person.
     VOID = {"code_hash": ""}
-    NOBODYS = {"redirect_to": None}
+    NAMELESS = {"redirect_to": None}
 
     @classmethod
     def is_waiting(cls, email: str):
@@ -98,7 +98,7 @@ class Coded(Model):
         They wait like before: the limits do not tell that the address was erased.
         """
         its = fn.LOWER(cls.email) == email.lower()
-        hidden = {"email": tokens.keyed_hash(email), **cls.VOID, **cls.NOBODYS}
+        hidden = {"email": tokens.keyed_hash(email), **cls.VOID, **cls.NAMELESS}
         networks = [
             network for (network,) in cls.select(cls.network).where(its).distinct().tuples()
         ]
@@ -107,7 +107,7 @@ class Coded(Model):
             cls.update(**changes).where(its, cls.network == network).execute()
 
 
-class SignUp(Coded):
+class SignUp(AwaitsCode):
     """A sign-up that waits for its code, for an address that has an account too.
 
     `asked_hash` is a keyed hash of who asks for what: address, username, network and password
@@ -123,7 +123,7 @@ class SignUp(Coded):
     # Its pools of tries had no name when there was no other purpose.
     purpose = ""
     VOID = {"code_hash": "", "password_hash": ""}
-    NOBODYS = {"redirect_to": None, "username": "", "device": None}
+    NAMELESS = {"redirect_to": None, "username": "", "device": None}
 
     class Meta:
         table_name = "sign_ups"
@@ -172,7 +172,7 @@ class SignUp(Coded):
             kind.update(contested_at=from_now()).where(kind.id == self.id).execute()
 
 
-class Recovery(Coded):
+class Recovery(AwaitsCode):
     """A request to set a new password; an address without an account can have some too."""
 
     purpose = "recovery:"
@@ -189,7 +189,7 @@ class Recovery(Coded):
         return cls.opened(email, network).where(cls.tries_left > 0).first()
 
 
-class EmailChange(Coded):
+class EmailChange(AwaitsCode):
     """An account is to have another address, or has it, and can have the old one back for a while.
 
     `email` is the new one. NULL in `changed_at` means that it was not proven (yet).

@@ -17,7 +17,7 @@ from runtime.database.pagination import Page, page
 from runtime.errors import InvalidAccessToken
 from runtime.limits.rates import EXPORTS_PER_USER, limiter
 from runtime.models.chats import Chat, Run
-from runtime.models.codes import Coded, EmailChange, Recovery, SignUp
+from runtime.models.codes import AwaitsCode, EmailChange, Recovery, SignUp
 from runtime.models.security_events import SecurityEvent
 from runtime.models.sessions import Session
 from runtime.models.spendings import Spending
@@ -104,7 +104,7 @@ class Export:
         events = [{"id": each.number, **each.shown(self._language)} for each in record.entries]
         return ExportedRun(record.run, record.messages, events)
 
-    def _of_address(self, kind: type[Coded]) -> Iterator[Coded]:
+    def _of_address(self, kind: type[AwaitsCode]) -> Iterator[AwaitsCode]:
         of_address = fn.LOWER(kind.email) == self.user.email.lower()
         return self._rows(kind.select().where(of_address), kind.created_at)
 

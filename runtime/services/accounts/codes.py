@@ -33,7 +33,7 @@ from runtime.limits import allowances
 from runtime.limits.allowances import Bucket
 from runtime.limits.rates import WRONG_CODES_PER_NETWORK, limiter
 from runtime.mail.letters import Letter
-from runtime.models.codes import CODE_LIFE, TRIES_A_CODE, Coded, EmailChange, Recovery
+from runtime.models.codes import CODE_LIFE, TRIES_A_CODE, AwaitsCode, EmailChange, Recovery
 from runtime.models.users import User
 from runtime.security.tokens import make_code, tokens
 from runtime.services.accounts import mail_limits, security_log
@@ -59,12 +59,12 @@ def demand_allowed(redirect_to: str | None) -> None:
 
 
 def open_row(
-    kind: type[Coded],
-    find_waiting: Callable[[], Coded | None],
+    kind: type[AwaitsCode],
+    find_waiting: Callable[[], AwaitsCode | None],
     columns: dict[str, object],
     *,
     may_own: bool = True,
-) -> tuple[Coded, str]:
+) -> tuple[AwaitsCode, str]:
     """A row of these columns that waits for a code, and its code, in the caller's transaction.
 
     The row that `find_waiting` finds gets a new code, and keeps the tries that it has left; if it
@@ -86,7 +86,7 @@ def open_row(
     return row, code
 
 
-def renew(row: Coded) -> str:
+def renew(row: AwaitsCode) -> str:
     """Give a row, which the caller saves, a new code and no new tries; only its hash stays."""
     code = make_code()
     row.code_hash = tokens.hash_code(row.id, code)
@@ -94,7 +94,7 @@ def renew(row: Coded) -> str:
     return code
 
 
-def find(kind: type[Coded], email: str, code: str, caller: Caller) -> Coded:
+def find(kind: type[AwaitsCode], email: str, code: str, caller: Caller) -> AwaitsCode:
     """The row of this kind that waits for this code, of those a try by this caller is good for.
 
     Every comparison is counted before it is made; one from elsewhere counts once for all, so that
@@ -111,7 +111,7 @@ def find(kind: type[Coded], email: str, code: str, caller: Caller) -> Coded:
     return _find_among_newest(kind, email, code) or refuse(email, caller)
 
 
-def find_opened(opened: Sequence[Coded], code: str, caller: Caller, email: str) -> Coded:
+def find_opened(opened: Sequence[AwaitsCode], code: str, caller: Caller, email: str) -> AwaitsCode:
     """The row that waits for this code, of those that the caller has opened.
 
     One try of each row is spent before its code is compared; none at a code that has run out.
@@ -124,7 +124,7 @@ def find_opened(opened: Sequence[Coded], code: str, caller: Caller, email: str) 
     return found or refuse(email, caller, opened)
 
 
-def refuse(email: str, caller: Caller, opened: Sequence[Coded] = ()) -> NoReturn:
+def refuse(email: str, caller: Caller, opened: Sequence[AwaitsCode] = ()) -> NoReturn:
     """Count a wrong code, and tell the owner of the address in the account's journal.
 
     Raises InvalidCode; CodeUsedUp if the caller has `opened` rows and no try at them is left;
@@ -136,12 +136,12 @@ def refuse(email: str, caller: Caller, opened: Sequence[Coded] = ()) -> NoReturn
     raise CodeUsedUp if are_used_up(opened) else InvalidCode
 
 
-def are_used_up(opened: Sequence[Coded]) -> bool:
+def are_used_up(opened: Sequence[AwaitsCode]) -> bool:
     """Whether something was opened, and no try at any of it is left."""
     return bool(opened) and not any(row.tries_left for row in opened)
 
 
-def give_back(row: Coded, email: str, caller: Caller) -> None:
+def give_back(row: AwaitsCode, email: str, caller: Caller) -> None:
     """Give the try back with which the caller found this row: the right code is no guess."""
     kind = type(row)
     if row.network in (caller.network, tokens.keyed_hash(caller.network)):
@@ -153,7 +153,7 @@ def give_back(row: Coded, email: str, caller: Caller) -> None:
             allowances.give_back(*pool)
 
 
-def use_up(row: Coded) -> None:
+def use_up(row: AwaitsCode) -> None:
     """Take the code from its row, in the transaction of what it completes.
 
     Raises InvalidCode when it was used or renewed since the row was read.
@@ -173,7 +173,7 @@ def void_all(user: User, *other_emails: str) -> None:
     EmailChange.void(EmailChange.user == user)
 
 
-def link(row: Coded, code: str) -> str | None:
+def link(row: AwaitsCode, code: str) -> str | None:
     """`redirect_to` with `email` and `token` added to its query, if there is any."""
     return row.redirect_to and add_to_query(row.redirect_to, email=row.email, token=code)
 
@@ -187,7 +187,7 @@ def add_to_query(url: str, **parameters: str) -> str:
     return urlunsplit(parts._replace(query=query))
 
 
-def while_current(letter: Letter, *rows: Coded) -> Letter:
+def while_current(letter: Letter, *rows: AwaitsCode) -> Letter:
     """A letter that is sent only while one of these rows has the code that it has now.
 
     Mails that are asked for at once are written and sent side by side. That of a code which was
@@ -215,7 +215,7 @@ def in_app(function: Callable, *arguments) -> Callable:
     return call
 
 
-def _pools(kind: type[Coded], email: str, caller: Caller) -> list[tuple]:
+def _pools(kind: type[AwaitsCode], email: str, caller: Caller) -> list[tuple]:
     """What a try from elsewhere spends one of: the network's part, and what all share."""
     pool = tokens.keyed_hash(kind.purpose + email)
     return [
@@ -224,7 +224,7 @@ def _pools(kind: type[Coded], email: str, caller: Caller) -> list[tuple]:
     ]
 
 
-def _find_among_newest(kind: type[Coded], email: str, code: str) -> Coded | None:
+def _find_among_newest(kind: type[AwaitsCode], email: str, code: str) -> AwaitsCode | None:
     """The row that waits for this code, of the newest; as much work when there is none."""
     # Plain values, since making rows of them takes longer than all else; and a list, since a
     # SELECT that is still open would keep SQLite from beginning to write.
@@ -241,7 +241,7 @@ def _find_among_newest(kind: type[Coded], email: str, code: str) -> Coded | None
     return kind.get_or_none(good[0]) if good else None
 
 
-def _count_try(row: Coded) -> bool:
+def _count_try(row: AwaitsCode) -> bool:
     """Take one of the row's tries, in one guarded statement; False when it had none left."""
     kind = type(row)
     left = (kind.id == row.id) & (kind.tries_left > 0)
