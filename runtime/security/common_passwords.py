@@ -6,15 +6,15 @@ few parts, which are words in pinyin, initials, the first keys of a keyboard, an
 something (520 sounds like "I love you", 1314 like "for ever") or need no thought.
 """
 
-import importlib.util
 import re
 from functools import cache
-from pathlib import Path
+from importlib.metadata import distribution
+from runpy import run_path
 
 from runtime.security.passwords import normalized
 
 # Asked for at the start, so that a package which is missing stops it.
-[_FOLDER] = importlib.util.find_spec("zxcvbn").submodule_search_locations
+_LISTS = distribution("zxcvbn").locate_file("zxcvbn/frequency_lists.py")
 
 # Words that are said, or typed first, and the names that most people have.
 _WORDS = """
@@ -130,8 +130,5 @@ def _leaked() -> str:
     It is read from that package's data file alone, when it is first needed: importing the package
     would make tables of all its lists, which take 10 MB.
     """
-    file = Path(_FOLDER) / "frequency_lists.py"
-    spec = importlib.util.spec_from_file_location("zxcvbn_frequency_lists", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return "\n".join(["", *module.FREQUENCY_LISTS["passwords"], ""])
+    lists = run_path(str(_LISTS))["FREQUENCY_LISTS"]
+    return "\n".join(["", *lists["passwords"], ""])
