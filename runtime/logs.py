@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TextIO
+from io import TextIOWrapper
+from typing import Any, TextIO
 
 from runtime import json_text
 
@@ -44,8 +45,8 @@ def _without_surrogates(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _line(record: logging.LogRecord) -> dict:
-    line = {
+def _line(record: logging.LogRecord) -> dict[str, Any]:
+    line: dict[str, Any] = {
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
         "level": record.levelname.lower(),
         "event": record.getMessage(),
@@ -116,9 +117,9 @@ def init_app(app) -> None:
     _stdout.setFormatter(ConsoleFormatter() if for_a_person else JsonFormatter())
     for stream in (sys.stdout, sys.stderr):
         # JSON is UTF-8 in any locale, and no character may cost a line. Tests replace the streams.
-        with suppress(AttributeError, ValueError):
-            stream.reconfigure(
-                encoding=None if for_a_person else "utf-8", errors="backslashreplace"
-            )
+        with suppress(ValueError):
+            if isinstance(stream, TextIOWrapper):
+                encoding = None if for_a_person else "utf-8"
+                stream.reconfigure(encoding=encoding, errors="backslashreplace")
     _logger.addHandler(_stdout)
     _logger.setLevel(logging.INFO)

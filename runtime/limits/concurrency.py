@@ -37,7 +37,7 @@ class Places:
                 del self._taken[who]
 
     @contextmanager
-    def kept(self, who: UUID) -> Iterator[Callable[[], None]]:
+    def kept(self, who: UUID) -> Iterator[Callable[[], object]]:
         """Take a place for the block. Call the yielded function to keep it beyond, and `leave`
         later.
 

@@ -59,7 +59,8 @@ class Outbox:
 
 
 def _text_of(message: EmailMessage) -> str:
-    return message.get_body(("plain",)).get_content().replace("\r\n", "\n").strip()
+    body = message.get_body(("plain",))
+    return body.get_content().replace("\r\n", "\n").strip() if body else ""
 
 
 def _read(file: Path) -> WrittenMail | None:

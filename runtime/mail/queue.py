@@ -15,7 +15,6 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from runtime.mail.addresses import mailable, masked
 from runtime.mail.letters import Letter
 from runtime.mail.message import compose, parse_sender, refuse_header_breaks
 from runtime.mail.outbox import Outbox
-from runtime.mail.queued_mail import QueuedMail
+from runtime.mail.queued_mail import MakesLetter, QueuedMail
 from runtime.mail.smtp import MailRefused, MailServer, SenderRefused
 from runtime.mail.smtp_refusals import told
 
@@ -116,9 +115,7 @@ class Mail:
         with self._changed:
             return [*self._waiting, *itertools.chain(*self._behind.values())]
 
-    def send(
-        self, to: str, letter: Letter | Callable[[], Letter | None], good_until: datetime
-    ) -> None:
+    def send(self, to: str, letter: Letter | MakesLetter, good_until: datetime) -> None:
         """Queue a mail and return at once; it is tried until it is sent or `good_until` comes.
 
         A function instead of a letter is called on a sender's thread, a moment later and until it
@@ -163,7 +160,7 @@ class Mail:
     def _drain_at_exit(self) -> None:
         self.drain(EXIT_SECONDS)
 
-    def _new(self, to: str, letter: Letter, good_until: datetime) -> QueuedMail:
+    def _new(self, to: str, letter: Letter | MakesLetter, good_until: datetime) -> QueuedMail:
         number, queued_at = next(self._numbers), clock.now()
         # The number keeps the order of mails of one instant.
         name = f"{queued_at:%Y%m%dT%H%M%S.%fZ}-{number:06d}-{secrets.token_hex(8)}"
@@ -225,17 +222,18 @@ class Mail:
             _log(f"mail to {to} dropped: it is no longer good", logging.WARNING)
             return True
         try:
-            if not isinstance(waiting.letter, Letter):
+            letter = waiting.letter
+            if letter and not isinstance(letter, Letter):
                 # Kept, so that a mail that fails is tried again with the same codes.
-                waiting.letter = waiting.letter()
-            if waiting.letter is None:
+                letter = waiting.letter = letter()
+            if letter is None:
                 return True
-            if waiting.letter.is_wanted and not waiting.letter.is_wanted():
+            if letter.is_wanted and not letter.is_wanted():
                 metrics.mails.labels("outdated").inc()
                 _log(f"mail to {to} dropped: what it says holds no longer")
                 return True
             message = compose(
-                self._sender, waiting.to, waiting.letter, waiting.queued_at, waiting.message_id
+                self._sender, waiting.to, letter, waiting.queued_at, waiting.message_id
             )
             self._transport.deliver(message, waiting.name)
         except MailRefused as refusal:
@@ -275,7 +273,14 @@ class Mail:
 
 # A child has its parent's queue in memory and none of its threads.
 _all: "weakref.WeakSet[Mail]" = weakref.WeakSet()
-os.register_at_fork(after_in_child=lambda: [each._begin() for each in _all])
+
+
+def _begin_all() -> None:
+    for each in _all:
+        each._begin()
+
+
+os.register_at_fork(after_in_child=_begin_all)
 
 
 def _log(sentence: str, level: int = logging.INFO) -> None:

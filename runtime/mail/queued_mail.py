@@ -9,6 +9,8 @@ from runtime import logs
 from runtime.mail.letters import Letter
 
 UNWRITTEN = "unwritten"
+# What writes a letter when it is its turn; None for no mail.
+MakesLetter = Callable[[], Letter | None]
 
 
 @dataclass(order=True)
@@ -18,7 +20,7 @@ class QueuedMail:
     due_at: float
     number: int
     to: str = field(compare=False)
-    letter: Letter | Callable[[], Letter | None] | None = field(compare=False, repr=False)
+    letter: Letter | MakesLetter | None = field(compare=False, repr=False)
     good_until: datetime = field(compare=False)
     queued_at: datetime = field(compare=False)
     name: str = field(compare=False)

@@ -76,15 +76,10 @@ class MailServer:
                 smtp.quit()
 
     def _connect(self) -> smtplib.SMTP:
-        where = {
-            "host": self._host,
-            "port": self._port,
-            "local_hostname": self._own_name,
-            "timeout": self._timeout_seconds,
-        }
+        where, seconds = (self._host, self._port, self._own_name), self._timeout_seconds
         if self._is_tls:
-            return smtplib.SMTP_SSL(**where, context=self._ssl_context)
-        return smtplib.SMTP(**where)
+            return smtplib.SMTP_SSL(*where, timeout=seconds, context=self._ssl_context)
+        return smtplib.SMTP(*where, timeout=seconds)
 
     def _secure(self, smtp: smtplib.SMTP) -> None:
         """Go over to TLS where it is due; raises before a password could go without."""

@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 
 class QueueFull(Exception):
@@ -74,14 +75,13 @@ class FairQueue:
         if job is None:  # Its job gave way to another's.
             return
         # What it came to is told last: who hears of it may ask again at once, and find a place.
-        outcome, told = None, job.future.set_result
         try:
-            outcome = job.work()
+            tell = partial(job.future.set_result, job.work())
         except BaseException as error:
-            outcome, told = error, job.future.set_exception
+            tell = partial(job.future.set_exception, error)
         with self._lock:
             self._leave(job)
-        told(outcome)
+        tell()
 
     def _take_next(self) -> _Job | None:
         with self._lock:

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
+from typing import cast
 
 from flask import current_app
 from werkzeug.local import LocalProxy
@@ -154,4 +155,4 @@ def init_app(app) -> None:
     app.extensions["passwords"] = Passwords(max(1, cores // app.config["WEB_CONCURRENCY"]))
 
 
-passwords: Passwords = LocalProxy(lambda: current_app.extensions["passwords"])
+passwords = cast(Passwords, LocalProxy(lambda: current_app.extensions["passwords"]))

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from flask import current_app
@@ -164,4 +164,4 @@ def init_app(app) -> None:
     )
 
 
-tokens: Tokens = LocalProxy(lambda: current_app.extensions["tokens"])
+tokens = cast(Tokens, LocalProxy(lambda: current_app.extensions["tokens"]))
