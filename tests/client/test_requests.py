@@ -303,3 +303,13 @@ def test_no_secret_is_in_a_url(tmp_path: Path):
     assert [url for url in played.urls if "?" in url or "@" in url or "secret" in url] == []
     assert server.asked[2].body == {"email": "ada@example.org", "token": "123456"}
     assert {each.headers["Accept-Language"] for each in server.asked} == {"en"}
+
+
+def test_what_is_sent_goes_nowhere_else(tmp_path: Path):
+    with serving(lambda *_: value(1)) as other:
+        there = (307, {"Location": f"{other.origin}/api/v1/things"}, b"")
+        with serving(lambda *_: there) as server:
+            played = play(tmp_path, server.origin, POST, pair())
+
+    assert played.value["problem"]["code"] == "unreachable"
+    assert (len(server.asked), other.asked) == (1, [])

@@ -186,12 +186,13 @@ def test_a_run_that_is_cut_after_its_end_loses_nothing(tmp_path: Path):
     def answer(number: int, asked: Asked) -> Answer:
         if "events" not in asked.path:
             return value({"finished_at": "2026-12-01T10:00:00.000Z"})
-        return whole() if number == 1 else whole("RUN_FINISHED", first=3)
+        rest = {1: whole(), 3: whole("three", first=3)}
+        return rest.get(number, whole("RUN_FINISHED", first=4))
 
     with serving(answer) as server:
         played = play(tmp_path, server.origin, FOLLOW)
 
-    assert played.value["heard"] == [[3, "RUN_FINISHED"]]
+    assert played.value["heard"] == [[3, "three"], [4, "RUN_FINISHED"]]
 
 
 def test_a_run_that_goes_on_is_waited_for(tmp_path: Path):
