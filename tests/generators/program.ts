@@ -1,5 +1,5 @@
 // Signs up, verifies, signs in, chats, reads a stream and signs out, with what openapi-typescript makes.
-import { readFileSync, readdirSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
@@ -11,7 +11,8 @@ const account = { username: "ada", email: "ada@example.org", password: "correct 
 
 async function mailedCode(): Promise<string> {
   for (let tries = 0; tries < 100; tries++) {
-    const [file] = readdirSync(outbox).filter((name) => name.endsWith(".eml"));
+    const files = existsSync(outbox) ? readdirSync(outbox) : [];
+    const [file] = files.filter((name) => name.endsWith(".eml"));
     const code = file && /^Code: (\d{6})/m.exec(readFileSync(`${outbox}/${file}`, "utf8"))?.[1];
     if (code) return code;
     await new Promise((wake) => setTimeout(wake, 100));

@@ -1,4 +1,4 @@
-"""openapi-typescript and openapi-fetch make a client that `tsc --strict` accepts."""
+"""openapi-typescript and @hey-api/openapi-ts make clients that `tsc --strict` accepts."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ from tests.servers import Service
 
 HERE = Path(__file__).parent
 PACKAGES = (
+    "@hey-api/openapi-ts@0.95.0",
     "openapi-typescript@7.13.0",
     "openapi-fetch@0.17.0",
     "typescript@5.9.3",
@@ -24,18 +25,20 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_a_program_of_openapi_fetch_compiles_and_runs(tmp_path: Path, service: Service):
+def test_programs_of_both_generators_compile_and_run(tmp_path: Path, service: Service):
     modules = [npm.installed(each, npm.CACHE / "openapi-typescript") for each in PACKAGES][-1]
     (tmp_path / "node_modules").symlink_to(modules)
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    shutil.copy(HERE / "program.ts", tmp_path)
+    for name in ("program.ts", "hey.ts", "tsconfig.json", "openapi-ts.config.mjs"):
+        shutil.copy(HERE / name, tmp_path)
     document = service.client.get("/openapi.json", **{"Accept-Language": "en"})
     (tmp_path / "openapi.json").write_text(json.dumps(document.json), "utf-8")
 
     run(tmp_path, "node_modules/.bin/openapi-typescript", "openapi.json", "-o", "schema.d.ts")
-    options = ("--strict", "--target", "es2022", "--module", "nodenext", "--skipLibCheck")
-    run(tmp_path, "node_modules/.bin/tsc", *options, "program.ts")
+    run(tmp_path, "node_modules/.bin/openapi-ts")
+    run(tmp_path, "node_modules/.bin/tsc", "-p", ".")
     base, outbox = f"http://127.0.0.1:{service.port}", Path(service.settings["INSTANCE_PATH"])
     printed = run(tmp_path, "node", "program.js", base, str(outbox / "outbox"))
 
     assert printed.splitlines() == ["true", "true", "null", "204"]
+    assert run(tmp_path, "node", "hey.js", base).splitlines() == ["true", "204"]
