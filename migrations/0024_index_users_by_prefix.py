@@ -28,9 +28,15 @@ def _replace(db, order):
         return
     for column in COLUMNS:
         name, made = f"users_{column}", f"users_{column}_new"
-        # What an earlier try left half done; or whole, if it broke off before the last line.
-        db.execute_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {made}")
-        index = f"{made} ON users (LOWER({column}){order})"
-        db.execute_sql(f"CREATE UNIQUE INDEX CONCURRENTLY {index}")
-        db.execute_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        # An earlier try may have broken off anywhere. Without `name`, `made` is whole, and the only
+        # one: it stays.
+        if _is_there(db, name):
+            db.execute_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {made}")
+            index = f"{made} ON users (LOWER({column}){order})"
+            db.execute_sql(f"CREATE UNIQUE INDEX CONCURRENTLY {index}")
+            db.execute_sql(f"DROP INDEX CONCURRENTLY {name}")
         db.execute_sql(f"ALTER INDEX {made} RENAME TO {name}")
+
+
+def _is_there(db, name):
+    return db.execute_sql("SELECT to_regclass(%s)", (name,)).fetchone()[0] is not None

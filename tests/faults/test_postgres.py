@@ -529,3 +529,20 @@ def test_an_index_that_was_left_half_made_is_made_anew(tmp_path: Path):
         index = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'chats_activity'::regclass"
         assert other.execute(index).fetchone() == (True,)
         assert max(waits) < 1.8
+
+
+def test_an_index_that_was_not_renamed_yet_is_kept(half_migrated: Postgres):
+    """It is the only one by then that keeps names apart."""
+    name = "0024_index_users_by_prefix"
+    with (
+        database(half_migrated.url) as pool,
+        psycopg.connect(half_migrated.url, autocommit=True) as other,
+    ):
+        migrate.upgrade(pool)
+        of_names = "SELECT oid FROM pg_class WHERE relname = 'users_username'"
+        [made] = other.execute(of_names).fetchall()
+        other.execute("ALTER INDEX users_username RENAME TO users_username_new")
+        other.execute("DELETE FROM schema_migration WHERE name = %s", (name,))
+
+        assert migrate.upgrade(pool) == [name]
+        assert other.execute(of_names).fetchall() == [made]
