@@ -217,6 +217,19 @@ def test_the_same_key_replaces_once(model: CompletionsServer, alice: Person, cha
     assert {each.json["code"] for each in others} == {"idempotency_key_reused"}
 
 
+def test_the_same_key_at_once_is_one_run(model: CompletionsServer, alice: Person, chat: str):
+    old = run_ids(alice, chat)[1]
+    model.script(*[answer("Anew")] * 4)
+    body = {"session_id": chat, "replaces": old}
+    key = {"Idempotency-Key": "anew"}
+
+    answers = at_once(*[lambda: alice.post("/agent-chats", body, headers=key)] * 4)
+
+    assert [each.status_code for each in answers] == [200] * 4
+    assert {each.json["output"] for each in answers} == {"Anew"}
+    assert len(model.requests) == 1
+
+
 def test_of_many_who_replace_a_run_at_once_one_does(
     model: CompletionsServer, alice: Person, chat: str
 ):

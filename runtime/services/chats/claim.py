@@ -40,6 +40,15 @@ def claim(user: User, run: Run) -> bool:
     RunReplaced when the run that it replaces is no part of the conversation any more.
     """
     try:
+        return _claim(user, run)
+    except RunReplaced:
+        if Run.get_or_none(id=run.id) is None:
+            raise
+        return False  # The same request, sent twice at once, has replaced it.
+
+
+def _claim(user: User, run: Run) -> bool:
+    try:
         return _insert(user, run)
     except IntegrityError:
         running = (Run.chat == run.chat_id) & Run.finished_at.is_null()
