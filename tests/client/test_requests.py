@@ -112,6 +112,19 @@ def test_another_tabs_tokens_are_taken_as_they_are(tmp_path: Path):
     assert REFRESH not in server.paths
 
 
+def test_a_pair_that_arrives_after_a_sign_out_signs_nobody_in(tmp_path: Path):
+    """Another password answers a pair, perhaps only when somebody else uses the browser."""
+    script = """
+    const asked = outcome(client.request("PUT", "/users/me/password", {}));
+    kept = "{}";
+    say(await asked);"""
+    with serving(lambda *_: new_pair(2)) as server:
+        played = play(tmp_path, server.origin, script, pair(1))
+
+    assert server.paths == ["PUT /users/me/password"]
+    assert (played.user, played.kept) == (None, {})
+
+
 def test_a_sign_out_during_a_refresh_stays_one(tmp_path: Path):
     def answer(number: int, asked: Asked) -> Answer:
         return (204, {}, b"") if asked.method == "DELETE" else renewing(number, asked)

@@ -103,7 +103,10 @@ function prepend({ messages, next_cursor: cursor }, signal) {
 
 /** What was asked, as it was typed; `of` has the id of its run once there is one. */
 function question(text, of) {
-	const replace = async (message) => void send(message, of.run_id, asked);
+	const replace = async (message) => {
+		if (run) throw Error(word("Answering…"));
+		void send(message, of.run_id, asked);
+	};
 	const edit = () => ask({
 		t: "Edit", fields: [{ name: "message", t: "Message", value: text }], action: "Send",
 		submit: ({ message }) => replace(message),
