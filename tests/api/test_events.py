@@ -33,7 +33,15 @@ def test_one_reads_what_happened_to_ones_account(app: Flask, alice: Person):
     tokens = sign_in(at(app, "192.0.2.7")).json
     newest = journal(alice)[0]
 
-    assert newest.keys() == {"id", "type", "created_at", "network", "device", "session_id"}
+    assert newest.keys() == {
+        "id",
+        "type",
+        "created_at",
+        "network",
+        "device",
+        "session_id",
+        "by_administrator",
+    }
     assert (newest["type"], newest["network"]) == ("signed_in", "192.0.2.7")
     assert newest["device"] == "Safari · iPhone"
     assert instant(newest["created_at"])

@@ -1,6 +1,6 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from itsdangerous import Signer
@@ -15,7 +15,7 @@ from runtime.security.tokens import (
 )
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
-CLAIMS = Claims(uuid4(), uuid4(), 3)
+CLAIMS = Claims(UUID(int=1), UUID(int=2), 3)
 FIELDS = f"{CLAIMS.user_id.hex}.{CLAIMS.session_id.hex}.3"
 TOKENS = Tokens(["the key"])
 

@@ -364,7 +364,7 @@ def test_a_worker_starts_it_after_its_fork(app: Flask):
     waking.start = lambda: started.append(waking)
 
     class Worker:
-        application = app
+        extensions = app.extensions
 
     server.post_worker_init(Worker)
     assert started == [waking]

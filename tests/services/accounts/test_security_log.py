@@ -254,6 +254,7 @@ def test_a_sign_up_begins_the_journal(app: Flask, outbox):
 def test_a_worker_that_stops_records_what_it_has_refused(app: Flask, alice: Person, late):
     with app.app_context():
         security_log.refuse(Kind.SIGN_IN_REFUSED, alice.email, Caller(NETWORK))
-        server.worker_exit(None, SimpleNamespace(application=app, interrupts_at=None))
+        stopping = SimpleNamespace(extensions=app.extensions, interrupts_at=None)
+        server.worker_exit(None, stopping)
 
         assert kinds().count("sign_in_refused") == 1
