@@ -1,6 +1,7 @@
 """A service, its model, and a browser with pages of another origin: the manual's recipes."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +58,8 @@ class Site:
             modules = npm.installed(package, work)
         esbuild = npm.installed(ESBUILD, npm.CACHE / "esbuild") / ".bin" / "esbuild"
         source = self.folder / f"{name}-source"
+        # It is built anew where pytest-xdist runs a module's tests in two parts.
+        shutil.rmtree(source, ignore_errors=True)
         source.mkdir()
         for block in blocks_of(MANUAL):
             if block.kind == "file":
