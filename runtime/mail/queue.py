@@ -275,12 +275,7 @@ class Mail:
 _all: "weakref.WeakSet[Mail]" = weakref.WeakSet()
 
 
-def _begin_all() -> None:
-    for each in _all:
-        each._begin()
-
-
-os.register_at_fork(after_in_child=_begin_all)
+os.register_at_fork(after_in_child=lambda: list(map(Mail._begin, _all)))
 
 
 def _log(sentence: str, level: int = logging.INFO) -> None:
