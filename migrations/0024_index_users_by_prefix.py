@@ -4,7 +4,7 @@ Postgres' order of text is a language's, in which what begins alike need not sta
 these have the order of bytes (`text_pattern_ops`), and know what is equal as before. SQLite's have
 that order anyway.
 
-Made as those of 0020: beside whatever else goes on, in no transaction. Both indexes are there for a
+Made as those of 0020: while other statements run, in no transaction. Both indexes are there for a
 moment, so that no two accounts get one name meanwhile.
 """
 

@@ -2,7 +2,7 @@
 
 However often a message was answered anew, a page of the conversation reads the page's runs alone.
 
-Postgres makes the index beside whatever else goes on, which it cannot inside a transaction; so this
+Postgres makes the index while other statements run, which it cannot inside a transaction; so this
 migration has none, and begins anew what an earlier try left half done.
 """
 

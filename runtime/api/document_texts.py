@@ -59,7 +59,7 @@ class Texts:
         return self._tables["kinds"].get(kind)
 
     def field(self, shapes: Iterable[str], name: str, given: str | None = None) -> str | None:
-        """What a field is: what is said of it in the first of these shapes, or wherever it stands.
+        """What a field is: what is said of it in the first of these shapes, or for all shapes.
 
         `given` is the source's own description.
         """

@@ -114,7 +114,7 @@ def _beginning(query: ModelSelect, column: Field, text: str) -> list[UUID]:
     """
     key, behind = fn.LOWER(column), text[:-1] + chr(ord(text[-1]) + 1)
     has_text = Expression(key, db.AT_LEAST, text) & Expression(key, db.BELOW, behind)
-    # Ordered like the index, so that it is read by it whatever is known of the table.
+    # Ordered like the index: Postgres then uses the index even before an ANALYZE.
     rows = query.select(query.model.id).where(has_text).order_by(NodeList((key, SQL(db.BY_BYTES))))
     return [id for (id,) in rows.limit(FOUND_ROWS + 1).tuples()]
 
@@ -134,7 +134,7 @@ def _having(
     fits: Callable[[Function], Node],
     limit: int,
 ) -> list[UUID]:
-    """The ids of the first rows of which a column fits, whatever its case."""
+    """The ids of the first rows whose column fits; upper and lower case are the same."""
     id = query.model.id
     some = query.select(id, by.alias("listed_at"), *columns).alias("some")
     one_fits = [fits(fn.LOWER(some.c[each.column_name])) for each in columns]

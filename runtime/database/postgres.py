@@ -56,7 +56,7 @@ class PostgresDatabase(PooledPostgresqlDatabase):
 
     IS_SERVER = True
     FROM_NOW = "(timezone('utc', now()) + make_interval(secs => {}))"
-    # The order of bytes, whatever the language of the database; an index that has it is named by
+    # The order of bytes, in a database of any language; an index that has it is named by
     # these (`text_pattern_ops`).
     AT_LEAST, BELOW, BY_BYTES = "~>=~", "~<~", "USING ~<~"
     # One value, a JSON array, whose items become of the column's type.

@@ -51,7 +51,7 @@ def _make_in(parent: Path, workers: int) -> None:
     _folder = parent / PREFIX  # For `delete`, if the next lines fail.
     descriptor = os.open(parent, os.O_RDONLY)
     try:
-        # Another service that starts here meanwhile must not take our folder for one that was left.
+        # Another service that starts here meanwhile must not take our folder for a leftover.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         for left in parent.glob(f"{PREFIX}*"):
             with suppress(OSError):

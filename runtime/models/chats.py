@@ -104,7 +104,7 @@ class Run(Model):
     kept, and no part of the conversation any more. NULL means that it is.
     """
 
-    # The run in whose place one that is not in the table yet is to begin.
+    # The run that this one, not in the table yet, is to replace.
     replaces: UUID | None = None
 
     chat = ForeignKeyField(Chat, backref="runs", on_delete="CASCADE", index=False)
@@ -151,7 +151,7 @@ class Run(Model):
 
     @classmethod
     def running(cls):
-        """The runs that go on, in whichever process, with whose they are, as a query.
+        """The running runs of all processes with their users, as a query.
 
         A run whose lease has lapsed died with its process.
         """

@@ -30,7 +30,7 @@ _STARTED_AT = time.monotonic()
 
 
 def running(*, cursor: str | None, limit: int) -> Page:
-    """A page of the runs that go on, in whichever process, those that began last first."""
+    """A page of the running runs of all processes, the newest first."""
     return page(Run.running(), Run.created_at, cursor=cursor, limit=limit)
 
 
@@ -67,7 +67,7 @@ def mails() -> dict:
 
 
 def limits() -> dict:
-    """How often each limit refused somebody since the service started, within `scope`."""
+    """How often each limit refused a request since the service started, within `scope`."""
     found = metrics.sums("limits_reached_total").items()
     by_count = sorted(found, key=lambda each: -each[1])
     reached = [{"limit": name, "refusals": int(n)} for (name,), n in by_count if n]

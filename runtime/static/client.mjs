@@ -76,7 +76,7 @@ export class Client extends EventTarget {
 				const guard = mayKeep && new AbortController();
 				const answer = await this.#open(method, path, body, { ...options, guard });
 				const isOurs = mayKeep ?? (() => !options.userId || options.userId === this.user?.id);
-				const isKept = answer?.refresh_token && isOurs(); // and nobody else's by now
+				const isKept = answer?.refresh_token && isOurs(); // not another user's
 				if (isKept) this.#store({ ...answer, renew_at: Date.now() + answer.expires_in * 950 });
 				return answer;
 			} catch (problem) {
@@ -134,7 +134,7 @@ export class Client extends EventTarget {
 		this.#announce();
 		const pair = this.#stored();
 		if (!options.userId) return this.#ask(method, path, body, options);
-		// Somebody else may have signed in while it waited.
+		// Another user may have signed in while it waited.
 		if (pair.user?.id !== options.userId) throw this.#problem("signed_out", 401);
 		const fresh = Date.now() < pair.renew_at ? pair : await this.#refresh(pair);
 		try {

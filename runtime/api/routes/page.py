@@ -61,7 +61,7 @@ def _told(instant: datetime) -> str:
 
 
 def is_this_machine() -> bool:
-    """Whether who asks is a program or a page of this machine, as far as can be told.
+    """Whether the caller is a program or a page of this machine, as far as can be told.
 
     A page of another site, which has its own name lead to this machine (DNS rebinding), still
     names its own host. nginx, if it is told no better, names ours and adds nothing, but speaks

@@ -9,7 +9,7 @@ COUNT: dict = {"type": "integer", "minimum": 0}
 
 @dataclass(frozen=True)
 class Union:
-    """Each `type` with its members, a `?` behind the name of one that may be missing.
+    """Each `type` with its members, with a `?` behind an optional name.
 
     `name` has a place for the type: `{}Event`.
     """

@@ -1,4 +1,4 @@
-"""Runs that begin in the place of the one that goes on in their chat."""
+"""Runs that replace the running one of their chat."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress

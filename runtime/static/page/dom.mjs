@@ -23,7 +23,7 @@ export function el(name, how = {}, ...children) {
 /** Tell a screen reader. */
 export const whisper = (...what) => { $("#whisper").textContent = word(...what); };
 
-/** Tell everybody, for a few seconds. */
+/** Show it for a few seconds. */
 export function say(...what) {
 	$("#toast").textContent = word(...what);
 	clearTimeout(say.timer);
